@@ -1,0 +1,12 @@
+// Heartwood monitors, alerts on and backs up MongoDB deployments: one binary with the server, the agents and the command
+// line.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/heartwood-db/heartwood/local/cli"
+)
+
+func main() { os.Exit(cli.Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
