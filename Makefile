@@ -1,0 +1,72 @@
+# Heartwood's task list. `make help` says what each does. Go and make are all that build, demo and run need; test installs
+# the rest by itself where it may (tests/setup.sh).
+
+SHELL       := /bin/sh
+BIN         := $(CURDIR)/.bin
+GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
+GOTESTSUM   := gotest.tools/gotestsum@v1.13.0
+DATA        ?= data
+LISTEN      ?= 127.0.0.1:8080
+PKG         ?= ./...
+ARGS        ?=
+
+export CGO_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run build test race check lint fmt fmt-check bench soak fuzz tools clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/heartwood, the one binary
+	go build -buildvcs=auto -trimpath -ldflags='-s -w' -o bin/heartwood ./local/heartwood
+
+demo: build ## server, simulated replica set and agent on this machine; Ctrl-C stops it
+	./bin/heartwood demo --data $(DATA)/demo --listen $(LISTEN) $(ARGS)
+
+run: build ## the server alone
+	./bin/heartwood serve --data $(DATA) --listen $(LISTEN) $(ARGS)
+
+test: tools ## every test; what had to be skipped is listed last
+	@sh tests/setup.sh
+	$(BIN)/gotestsum --format pkgname-and-test-fails --hide-summary=output -- -timeout 20m $(PKG)
+
+race: tools ## the tests of concurrent code under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(BIN)/gotestsum --format pkgname-and-test-fails --hide-summary=output -- -race -short -timeout 30m \
+		./shared/... ./functions/... ./daemon/... ./local/...
+
+check: fmt-check lint ## formatting, vet, linters, import levels
+	go vet ./...
+	go test ./tests/arch
+
+lint: tools
+	$(BIN)/golangci-lint run ./...
+
+fmt: tools ## format all Go files
+	$(BIN)/gofumpt -w $$(git ls-files '*.go')
+
+fmt-check: tools
+	@out=$$($(BIN)/gofumpt -l $$(git ls-files '*.go')); \
+	if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
+
+bench: build ## the measured claims of docs/benchmarks.md (minutes; BENCH= picks some)
+	BENCH="$(BENCH)" sh tests/bench.sh
+
+soak: build ## 10,000 hosts at one ping a minute for ten minutes against a fresh server
+	go run ./tests/load --server ./bin/heartwood --hosts 10000 --minutes 10 $(ARGS)
+
+fuzz: ## each fuzz target for 20 s (FUZZTIME=)
+	sh tests/fuzz.sh $(FUZZTIME)
+
+tools: $(BIN)/golangci-lint $(BIN)/gofumpt $(BIN)/gotestsum ## the pinned programs, into .bin
+
+$(BIN)/golangci-lint: Makefile
+	@echo "building golangci-lint (about a minute, once)"; GOBIN=$(BIN) go install $(GOLANGCI); touch $@
+$(BIN)/gofumpt: Makefile
+	GOBIN=$(BIN) go install $(GOFUMPT); touch $@
+$(BIN)/gotestsum: Makefile
+	GOBIN=$(BIN) go install $(GOTESTSUM); touch $@
+
+clean: ## what build and demo made
+	rm -rf bin $(DATA)/demo
