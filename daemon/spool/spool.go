@@ -492,8 +492,9 @@ func (s *Spool) Close() error {
 
 type osFS struct{}
 
+// Create opens for appending, so that a write after Truncate lands at the new end.
 func (osFS) Create(name string) (file, error) {
-	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // the name is ours
+	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600) //nolint:gosec // the name is ours
 }
 
 func (osFS) WriteFile(name string, b []byte, perm fs.FileMode) error {
