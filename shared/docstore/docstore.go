@@ -10,6 +10,11 @@
 // MaxDocument bytes is refused with ErrTooLarge. A unique index (small collections only) refuses a second document with
 // equal fields with ErrExists. Order: strings by bytes, false before true, numbers and times by value.
 //
+// An id is 1 to MaxID bytes of UTF-8 without a zero byte; so is an indexed string, but it may be empty and longer. A body
+// has no top-level field named "_id", "_rev", "" or beginning with "$" (ErrInvalid), because an engine may store all three
+// in one flat document. For the same reason bodies should hold foreign documents, such as a server's raw reply, as binary: servers
+// before 5.0 refuse names beginning with "$" at any depth, and an empty top-level BSON timestamp is changed by all.
+//
 // # Revisions
 //
 // Every successful write gives a document a revision it never had before; revisions are opaque and only compared for
@@ -50,6 +55,7 @@ var (
 	ErrOutcomeUnknown = errors.New("docstore: the outcome of the write is not known; read again")
 	ErrFull           = errors.New("docstore: the disk or quota is full; nothing was written")
 	ErrCollection     = errors.New("docstore: the collection or index was not declared")
+	ErrInvalid        = errors.New("docstore: the id, body, query or declaration is not valid")
 )
 
 // Kind is the type of an indexed field.
@@ -133,7 +139,8 @@ type Query struct {
 	IDsOnly    bool   // leave Body nil
 }
 
-// Page is one answer of a scan. Next is empty at the end. A scan that is resumed sees every document that was in the range
+// Page is one answer of a scan. It may have fewer documents than the limit, when they are large: only an empty Next is the
+// end. A scan that is resumed sees every document that was in the range
 // all the time exactly once, whatever came and went meanwhile.
 type Page struct {
 	Docs []Doc
@@ -148,8 +155,10 @@ type Engine interface {
 	// Get returns the documents that exist, in the order of the ids asked for; missing ones are left out.
 	Get(ctx context.Context, collection string, ids ...string) ([]Doc, error)
 	// Write carries out up to MaxBatch operations, each atomic. Ordered batches stop at the first that fails; the rest of
-	// their results are ErrNotAttempted. Unordered ones try all. The error is about the batch as a whole (ErrUnavailable,
-	// ErrOutcomeUnknown, ErrFull, ctx); the results, one an Op, are about each.
+	// their results are ErrNotAttempted. Unordered ones try all; their operations should be on different documents. The
+	// error is about the batch as a whole (ErrUnavailable, ErrOutcomeUnknown, ErrFull, ctx, too many operations); the
+	// results, always one an Op, are about each. When the error is ErrOutcomeUnknown the results whose own outcome is known
+	// say so.
 	Write(ctx context.Context, ops []Op, ordered bool) ([]Result, error)
 	// Scan returns one page of a range.
 	Scan(ctx context.Context, q Query) (Page, error)
