@@ -1,0 +1,29 @@
+// Package areas lists the areas of the store: what a program has to hand to store.Open so that all of them work. A new
+// area, a new migration and a new check is added here and nowhere else.
+package areas
+
+import (
+	"context"
+	"slices"
+
+	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/access"
+	"github.com/heartwood-db/heartwood/shared/store/alerting"
+	"github.com/heartwood-db/heartwood/shared/store/inventory"
+)
+
+// Collections declares the collections of all areas, without the kernel's own.
+func Collections() []docstore.Collection {
+	return slices.Concat(inventory.Collections(), access.Collections(), alerting.Collections())
+}
+
+// Migrations are the steps from the first schema to the one of this binary, in order.
+func Migrations() []store.Migration { return nil }
+
+// Open opens the store with all areas.
+func Open(ctx context.Context, o store.Options) (*store.Store, error) {
+	o.Collections = append(Collections(), o.Collections...)
+	o.Migrations = append(Migrations(), o.Migrations...)
+	return store.Open(ctx, o)
+}
