@@ -12,14 +12,15 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// params are argon2id's cost. The default is OWASP's first recommendation: a few tens of milliseconds of one core.
+// params are argon2id's cost.
 type params struct {
 	memory  uint32 // KiB
 	time    uint32
 	threads uint8
 }
 
-var current = params{memory: 19 * 1024, time: 2, threads: 1}
+// current is the cost of new hashes, a recommendation of OWASP: a few tens of milliseconds of one core.
+func current() params { return params{memory: 19 * 1024, time: 2, threads: 1} }
 
 // Limits on what a stored hash may ask for: a damaged or planted one must not take the memory of the machine.
 const (
@@ -36,11 +37,8 @@ const (
 // not take all. Others wait their turn. It is a limit of the process, like its memory, and no state.
 var slots = make(chan struct{}, maxHashes)
 
-// errPolicy marks what CheckPolicy says.
-var errPolicy = errors.New("auth: the password is not good enough")
-
 // ErrPolicy is in the chain of every error of CheckPolicy.
-func ErrPolicy() error { return errPolicy }
+var ErrPolicy = errors.New("the password is not good enough")
 
 // HashPassword returns an argon2id hash in PHC form: "$argon2id$v=19$m=19456,t=2,p=1$salt$hash".
 func HashPassword(password string) (string, error) {
@@ -48,9 +46,10 @@ func HashPassword(password string) (string, error) {
 		return "", fmt.Errorf("password must have 1 to %d bytes", maxPassword)
 	}
 	salt := random(saltSize)
-	sum := current.hash(password, salt, hashSize)
+	cost := current()
+	sum := cost.hash(password, salt, hashSize)
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, current.memory, current.time, current.threads,
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, cost.memory, cost.time, cost.threads,
 		b64.EncodeToString(salt), b64.EncodeToString(sum)), nil
 }
 
@@ -63,14 +62,14 @@ func CheckPassword(hash, password string) (ok, rehash bool) {
 	}
 	p, salt, want, err := parseHash(hash)
 	if err != nil {
-		_ = current.hash(password, make([]byte, saltSize), hashSize)
+		_ = current().hash(password, make([]byte, saltSize), hashSize)
 		return false, false
 	}
 	got := p.hash(password, salt, uint32(len(want))) //nolint:gosec // parseHash bounds the length
 	if subtle.ConstantTimeCompare(got, want) != 1 || password == "" {
 		return false, false
 	}
-	return true, p != current || len(want) != hashSize
+	return true, p != current() || len(want) != hashSize
 }
 
 func (p params) hash(password string, salt []byte, size uint32) []byte {
@@ -133,15 +132,15 @@ func CheckPolicy(password, username string) error {
 		missing = append(missing, "a special character")
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("%w: it needs %s", errPolicy, strings.Join(missing, ", "))
+		return fmt.Errorf("%w: it needs %s", ErrPolicy, strings.Join(missing, ", "))
 	}
 	if len(password) > maxPassword {
-		return fmt.Errorf("%w: it must not be longer than %d bytes", errPolicy, maxPassword)
+		return fmt.Errorf("%w: it must not be longer than %d bytes", ErrPolicy, maxPassword)
 	}
 	lower := strings.ToLower(password)
 	name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(username)), "@")
 	if len(name) >= 4 && strings.Contains(lower, name) {
-		return fmt.Errorf("%w: it must not contain the user name", errPolicy)
+		return fmt.Errorf("%w: it must not contain the user name", ErrPolicy)
 	}
 	return nil
 }

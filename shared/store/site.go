@@ -71,6 +71,21 @@ func (s *Store) judge(site Site) error {
 	return nil
 }
 
+// CheckNoKey says whether a site's gen.key, which is missing, may be made new: nil when the database holds no site yet.
+// Beside an initialised database a new key would be worthless, so that is refused; path is where the key was looked for.
+func CheckNoKey(ctx context.Context, e docstore.Engine, path string) error {
+	site, unfinished, err := ReadSite(ctx, e)
+	if errors.Is(err, ErrNotFound) && !unfinished {
+		return nil
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return opererr.New("open the database",
+		fmt.Errorf("there is no key file %s, but the database is initialised (key fingerprint %s)", path, site.Fingerprint),
+		"Put the gen.key that belongs to this database there, from another server of the site or from your backup of it. Without it stored credentials cannot be read.")
+}
+
 // initSite makes a new site, once, whoever comes first.
 func (s *Store) initSite(ctx context.Context) error {
 	if _, err := s.Site(ctx); err == nil {
