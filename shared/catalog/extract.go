@@ -1,0 +1,380 @@
+package catalog
+
+import (
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// Bounds of what one row takes in, so that no reply can make it huge.
+const (
+	maxDimensions = 256 // of each scope
+	maxDimension  = 255 // bytes of a name
+)
+
+// errReplies: the bytes are not a BSON document of replies.
+var errReplies = errors.New("catalog: the replies are not a BSON document")
+
+// node is a place in the tree of all paths; targets are the columns found there.
+type node struct {
+	children map[string]*node
+	wild     *node
+	targets  []target
+}
+
+// target is a column at a path. The path with the smaller rank wins.
+type target struct {
+	column *Column
+	slot   int
+	rank   uint8
+}
+
+// buildPaths makes one tree of the paths of all columns, so that a reply is walked once.
+func (t *tables) buildPaths() {
+	root := &node{children: map[string]*node{}}
+	for i := range t.columns {
+		c := &t.columns[i]
+		for rank, path := range c.Paths {
+			at := root
+			for name := range strings.SplitSeq(path, ".") {
+				if name == "*" {
+					if at.wild == nil {
+						at.wild = &node{children: map[string]*node{}}
+					}
+					at = at.wild
+					continue
+				}
+				next := at.children[name]
+				if next == nil {
+					next = &node{children: map[string]*node{}}
+					at.children[name] = next
+				}
+				at = next
+			}
+			at.targets = append(at.targets, target{column: c, slot: i, rank: uint8(rank)}) //nolint:gosec // a few paths
+		}
+	}
+	// dbStats is a list of replies, each of which says in itself which database it is about.
+	t.dbPaths = root.children["dbStats"].wild
+	delete(root.children, "dbStats")
+	t.paths = root
+}
+
+// extraction gathers the values of one row.
+type extraction struct {
+	t     *tables
+	slots []slot
+	dims  []dimCell
+	seen  [3]map[string]bool // dimensions by scope
+}
+
+type slot struct {
+	value Value
+	rank  uint8 // 1 + the rank of the path it came from; 0: absent
+}
+
+type dimCell struct {
+	column *Column
+	dim    string
+	value  Value
+}
+
+// Extract picks out of a ping's replies everything the catalogue points at: the values of all columns, those of disks,
+// mount points and databases, and the identity of the process. Extra cells (of columns without a path, or better known
+// elsewhere) replace what the replies hold. Absent paths make absent cells, never zeros.
+func Extract(replies bson.Raw, at time.Time, extra ...Cell) (Row, error) {
+	t := catalogue()
+	x := &extraction{t: t, slots: make([]slot, len(t.columns))}
+	row := Row{At: at.UTC().Truncate(time.Millisecond)}
+	w := walk(replies)
+	for e, ok := w.next(); ok; e, ok = w.next() {
+		if e.typ != typeDocument {
+			continue
+		}
+		switch string(e.key) {
+		case "serverStatus":
+			row.identify(e.data)
+		case "dbStats":
+			x.round(e.data)
+			continue
+		}
+		if n := t.paths.children[string(e.key)]; n != nil {
+			x.document(e.data, n, "")
+		}
+	}
+	if w.bad {
+		return Row{}, errReplies
+	}
+	row.Process = processID(replies)
+	if ms, ok := ReplicationLag(replies); ok {
+		x.set("repl.lagMs", Int(ms))
+	}
+	if secs, ok := OplogWindow(replies); ok {
+		x.set("oplog.windowSecs", Int(secs))
+	}
+	for _, c := range extra {
+		if err := x.extra(c); err != nil {
+			return Row{}, err
+		}
+	}
+	row.Cells = x.cells()
+	return row, nil
+}
+
+// identify takes from a serverStatus reply what tells one incarnation of a process from another.
+func (r *Row) identify(status []byte) {
+	w := walk(status)
+	for e, ok := w.next(); ok; e, ok = w.next() {
+		switch string(e.key) {
+		case "pid":
+			if v, ok := e.number(); ok {
+				r.PID = v.Int64()
+			}
+		case "uptimeMillis":
+			if v, ok := e.number(); ok {
+				r.UptimeMS = v.Int64()
+			}
+		case "uptime":
+			if v, ok := e.number(); ok && r.UptimeMS == 0 {
+				r.UptimeMS = int64(v.Float64() * 1000)
+			}
+		case "localTime":
+			if v, ok := e.number(); ok && e.typ == typeDate {
+				r.Local = time.UnixMilli(v.Int64()).UTC()
+			}
+		}
+	}
+}
+
+// processID is the id a process makes at its start: from 4.4 in every hello, before that from _isSelf.
+func processID(replies []byte) string {
+	for _, path := range [][]string{
+		{"hello", "topologyVersion", "processId"},
+		{"serverStatus", "repl", "topologyVersion", "processId"},
+		{"isSelf", "id"},
+	} {
+		if e, ok := lookup(replies, path...); ok && e.typ == typeObjectID {
+			return hex.EncodeToString(e.data)
+		}
+	}
+	return ""
+}
+
+// document walks one document of a reply along the tree of paths.
+func (x *extraction) document(doc []byte, n *node, dim string) {
+	w := walk(doc)
+	for e, ok := w.next(); ok; e, ok = w.next() {
+		next := n.children[string(e.key)]
+		if next != nil {
+			x.field(&e, next, dim)
+			continue
+		}
+		if n.wild != nil && e.typ == typeDocument {
+			x.field(&e, n.wild, string(e.key))
+		}
+	}
+}
+
+func (x *extraction) field(e *element, n *node, dim string) {
+	if e.typ == typeDocument {
+		if len(n.children) > 0 || n.wild != nil {
+			x.document(e.data, n, dim)
+		}
+		return
+	}
+	if len(n.targets) == 0 {
+		return
+	}
+	v, ok := e.number()
+	if !ok {
+		return
+	}
+	for _, to := range n.targets {
+		x.put(to, dim, v)
+	}
+}
+
+// put takes one value in. Gauges may be read while being updated and come out slightly negative; a negative counter is
+// none.
+func (x *extraction) put(to target, dim string, v Value) {
+	if v.Float64() < 0 {
+		if to.column.Counter {
+			return
+		}
+		v = Int(0)
+	}
+	if to.column.Scope == Process {
+		if s := &x.slots[to.slot]; s.rank == 0 || to.rank+1 <= s.rank {
+			*s = slot{value: v, rank: to.rank + 1}
+		}
+		return
+	}
+	if !x.admit(to.column.Scope, dim) {
+		return
+	}
+	x.dims = append(x.dims, dimCell{column: to.column, dim: dim, value: v})
+}
+
+// admit decides whether a dimension is kept.
+func (x *extraction) admit(s Scope, dim string) bool {
+	seen := x.seen[s]
+	if known, ok := seen[dim]; ok {
+		return known
+	}
+	good := dim != "" && dim != "." && len(dim) <= maxDimension && utf8.ValidString(dim)
+	if s == Disk {
+		good = good && !pseudoDisk(dim)
+	}
+	if good && len(seen) >= maxDimensions {
+		return false
+	}
+	if seen == nil {
+		seen = map[string]bool{}
+		x.seen[s] = seen
+	}
+	seen[dim] = good
+	return good
+}
+
+// pseudoDisk tells devices and mount points that hold nobody's data.
+func pseudoDisk(name string) bool {
+	for _, prefix := range []string{"loop", "ram", "/proc", "/sys", "/dev", "/etc/", "/snap/"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return name == "/run" || strings.HasPrefix(name, "/run/") && !strings.HasPrefix(name, "/run/media/")
+}
+
+// round takes in the dbStats replies of one round: a set of cells a database, and their sums. A round that is marked
+// partial has no sums.
+func (x *extraction) round(doc []byte) {
+	list, ok := lookup(doc, "list")
+	if !ok || list.typ != typeArray {
+		return
+	}
+	var storage, data, dataNoSystem, index, databases, collections, views, indexes float64
+	any := false
+	var fsTotal, fsUsed float64
+	w := walk(list.data)
+	for e, ok := w.next(); ok; e, ok = w.next() {
+		if e.typ != typeDocument {
+			continue
+		}
+		name, ok := stringField(e.data, "db")
+		if !ok {
+			continue
+		}
+		get := func(field string) float64 {
+			if f, ok := lookup(e.data, field); ok {
+				if v, ok := f.number(); ok {
+					return max(0, v.Float64())
+				}
+			}
+			return 0
+		}
+		if failed, ok := lookup(e.data, "ok"); ok {
+			if v, isNumber := failed.number(); isNumber && v.Float64() == 0 {
+				continue
+			}
+		}
+		any = true
+		x.document(e.data, x.t.dbPaths, name)
+		storage += get("storageSize")
+		data += get("dataSize")
+		index += get("indexSize")
+		fsTotal, fsUsed = max(fsTotal, get("fsTotalSize")), max(fsUsed, get("fsUsedSize"))
+		if !systemDatabase(name) {
+			databases++
+			dataNoSystem += get("dataSize")
+			collections += get("collections")
+			views += get("views")
+			indexes += get("indexes")
+		}
+	}
+	if !any {
+		return
+	}
+	if fsTotal > 0 {
+		for _, c := range []struct {
+			name  string
+			value float64
+		}{{"fs.total", fsTotal}, {"fs.used", fsUsed}} {
+			if x.admit(Disk, DataVolume) {
+				x.dims = append(x.dims, dimCell{column: x.t.byName[c.name], dim: DataVolume, value: Float(c.value)})
+			}
+		}
+	}
+	if partial, ok := lookup(doc, "partial"); ok && partial.typ == typeBool && partial.data[0] != 0 {
+		return
+	}
+	for name, v := range map[string]float64{
+		"storage": storage, "data": data, "dataNoSystem": dataNoSystem, "index": index,
+		"databases": databases, "collections": collections, "views": views, "indexes": indexes,
+	} {
+		x.set("dbTotal."+name, Float(v))
+	}
+}
+
+// DataVolume is the disk dimension of the volume that holds the data files where only dbStats tells its size.
+const DataVolume = "data"
+
+func systemDatabase(name string) bool { return name == "admin" || name == "local" || name == "config" }
+
+func stringField(doc []byte, name string) (string, bool) {
+	e, ok := lookup(doc, name)
+	if !ok || e.typ != typeString || len(e.data) < 5 {
+		return "", false
+	}
+	return string(e.data[4 : len(e.data)-1]), true
+}
+
+func (x *extraction) set(column string, v Value) {
+	x.slots[x.t.slots[x.t.byName[column].ID]] = slot{value: v, rank: 1}
+}
+
+func (x *extraction) extra(c Cell) error {
+	col := x.t.byName[c.Column]
+	if col == nil || (col.Scope == Process) != (c.Dim == "") {
+		return fmt.Errorf("catalog: extra cell of unknown column %q (dimension %q)", c.Column, c.Dim)
+	}
+	if col.Scope == Process {
+		x.set(c.Column, c.Value)
+		return nil
+	}
+	x.dims = append(x.dims, dimCell{column: col, dim: c.Dim, value: c.Value})
+	return nil
+}
+
+// cells lists what was found in the order of column numbers and dimensions.
+func (x *extraction) cells() []Cell {
+	n := len(x.dims)
+	for i := range x.slots {
+		if x.slots[i].rank > 0 {
+			n++
+		}
+	}
+	out := make([]Cell, 0, n)
+	for i := range x.slots {
+		if x.slots[i].rank > 0 {
+			out = append(out, Cell{Column: x.t.columns[i].Name, Value: x.slots[i].value})
+		}
+	}
+	slices.SortStableFunc(x.dims, func(a, b dimCell) int {
+		return cmp.Or(cmp.Compare(a.column.ID, b.column.ID), cmp.Compare(a.dim, b.dim))
+	})
+	for i, c := range x.dims {
+		if i+1 < len(x.dims) && x.dims[i+1].column == c.column && x.dims[i+1].dim == c.dim {
+			continue // the later one counts
+		}
+		out = append(out, Cell{Column: c.column.Name, Dim: c.dim, Value: c.value})
+	}
+	return out
+}
