@@ -1,0 +1,37 @@
+package view
+
+// Right is something a page lets people do. Which roles have it is decided by the authorisation package; here is how
+// pages speak of it.
+type Right int
+
+// The rights pages ask for.
+const (
+	ReadGroup     Right = iota // see a group's hosts, charts and agents
+	ManageHosts                // add, hide and remove hosts
+	ManageKeys                 // create and delete agent API keys
+	ManageGroup                // change a group's settings
+	ManageAPIKeys              // create and delete programmatic API keys of the organization
+	CreateGroup                // create groups
+	ReadSite                   // see the admin pages
+)
+
+// Reason says who has the right, for the page of those who do not and beside a disabled control.
+func (r Right) Reason() string {
+	switch r {
+	case ReadGroup:
+		return "only members of a group see it."
+	case ManageHosts:
+		return "only Group Owners and Monitoring Admins add and remove hosts."
+	case ManageKeys:
+		return "only Group Owners create and delete agent API keys."
+	case ManageGroup:
+		return "only Group Owners change these settings."
+	case ManageAPIKeys:
+		return "only Organization Owners create and delete programmatic API keys."
+	case CreateGroup:
+		return "only Global Owners create groups here."
+	case ReadSite:
+		return "only people with a global role see the site's own pages."
+	}
+	return "a role is missing."
+}
