@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/wire"
+	"github.com/heartwood-db/heartwood/tests/replies"
 )
 
 type options struct {
@@ -69,7 +70,7 @@ func run(ctx context.Context, o options) error {
 			defer os.RemoveAll(dir)
 		}
 	}
-	t, err := newTemplate()
+	t, err := replies.New()
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("add hosts: %w", err)
 	}
-	fmt.Printf("server %s, %d hosts, %d min, %d pings a post, replies of %d kB\n", o.server, len(hosts), o.minutes, o.batch, len(t.replies)>>10)
+	fmt.Printf("server %s, %d hosts, %d min, %d pings a post, replies of %d kB\n", o.server, len(hosts), o.minutes, o.batch, t.Size()>>10)
 
 	before, err := srv.usage()
 	if err != nil {
@@ -137,7 +138,7 @@ func (r *results) fail(err error) {
 }
 
 // drive spreads each minute's posts evenly over the minute.
-func drive(ctx context.Context, o options, t *template, site *site, hosts []wire.Host) *results {
+func drive(ctx context.Context, o options, t *replies.Template, site *site, hosts []wire.Host) *results {
 	res := &results{}
 	type job struct {
 		hosts []wire.Host
@@ -182,7 +183,7 @@ loop:
 // poster is one connection's reusable buffers.
 type poster struct {
 	site   *site
-	t      *template
+	t      *replies.Template
 	res    *results
 	client *http.Client
 	buf    []byte
@@ -193,7 +194,7 @@ func (p *poster) post(ctx context.Context, hosts []wire.Host, at time.Time, up t
 	p.seq++
 	msg := wire.Post{Version: wire.Version, Agent: p.site.agent, Sent: time.Now().UTC(), Seq: p.seq}
 	for _, h := range hosts {
-		p.buf = p.t.at(p.buf, h.ID, up, at)
+		p.buf = p.t.At(p.buf, h.ID, up, at)
 		z, err := wire.EncodeReplies(p.buf)
 		if err != nil {
 			p.res.fail(err)

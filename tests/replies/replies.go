@@ -1,4 +1,6 @@
-package main
+// Package replies makes the replies of any number of hosts at any time out of two recorded samples of a real server: what the
+// load generator and the chaos tests post.
+package replies
 
 import (
 	"embed"
@@ -18,9 +20,9 @@ var recorded embed.FS
 // recordedGap is the time between the two recorded samples.
 const recordedGap = 10 * time.Second
 
-// template is a ping's replies as a real server gave them, and where in their bytes the numbers stand that moved between the
+// Template is a ping's replies as a real server gave them, and where in their bytes the numbers stand that moved between the
 // two samples, so that a ping of any host at any time is a copy with a few hundred numbers overwritten.
-type template struct {
+type Template struct {
 	replies bson.Raw
 	moving  []number
 	clocks  []number // uptimes and localTime: they follow the clock exactly
@@ -35,7 +37,8 @@ type number struct {
 	unit  time.Duration
 }
 
-func newTemplate() (*template, error) {
+// New reads the recorded samples.
+func New() (*Template, error) {
 	docs := map[string]bson.Raw{}
 	for _, name := range []string{"hello", "serverStatus", "serverStatus-10s-later", "replSetGetStatus", "systemMetrics"} {
 		b, err := recorded.ReadFile("testdata/" + name + ".json")
@@ -66,7 +69,7 @@ func newTemplate() (*template, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &template{replies: before}
+	t := &Template{replies: before}
 	later := map[string]float64{}
 	if err := walk(bsoncore.Document(after), "", 0, func(path string, _ int, v bsoncore.Value) { later[path] = numeric(v) }); err != nil {
 		return nil, err
@@ -87,6 +90,9 @@ func newTemplate() (*template, error) {
 	})
 	return t, err
 }
+
+// Size is the length of one ping's replies in bytes.
+func (t *Template) Size() int { return len(t.replies) }
 
 // walk visits every numeric or date value of a document with its path and the offset of its bytes.
 func walk(doc bsoncore.Document, path string, base int, visit func(path string, at int, v bsoncore.Value)) error {
@@ -125,9 +131,9 @@ func numeric(v bsoncore.Value) float64 {
 	}
 }
 
-// at writes into dst the replies of a host that has run for `up` at the moment now: counters have advanced as between the
+// At writes into dst the replies of a host that has run for `up` at the moment now: counters have advanced as between the
 // recorded samples, faster or slower from minute to minute and host to host.
-func (t *template) at(dst []byte, host string, up time.Duration, now time.Time) []byte {
+func (t *Template) At(dst []byte, host string, up time.Duration, now time.Time) []byte {
 	dst = append(dst[:0], t.replies...)
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(host))
