@@ -7,13 +7,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/signal"
@@ -26,6 +24,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/wire"
+	"github.com/heartwood-db/heartwood/tests/client"
 	"github.com/heartwood-db/heartwood/tests/replies"
 )
 
@@ -79,11 +78,11 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer srv.stop()
-	site, err := provision(ctx, srv)
+	site, err := client.Provision(ctx, o.base)
 	if err != nil {
 		return fmt.Errorf("provision: %w", err)
 	}
-	hosts, err := site.addHosts(ctx, o.hosts)
+	hosts, err := site.AddHosts(ctx, o.hosts)
 	if err != nil {
 		return fmt.Errorf("add hosts: %w", err)
 	}
@@ -101,7 +100,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	report(o, res, before, after, took)
-	if err := site.verify(ctx, hosts, o.minutes); err != nil {
+	if err := site.Verify(ctx, hosts, o.minutes); err != nil {
 		return err
 	}
 	if res.failed.Load() > 0 || res.rejected.Load() > 0 {
@@ -138,7 +137,7 @@ func (r *results) fail(err error) {
 }
 
 // drive spreads each minute's posts evenly over the minute.
-func drive(ctx context.Context, o options, t *replies.Template, site *site, hosts []wire.Host) *results {
+func drive(ctx context.Context, o options, t *replies.Template, site *client.Site, hosts []wire.Host) *results {
 	res := &results{}
 	type job struct {
 		hosts []wire.Host
@@ -149,7 +148,7 @@ func drive(ctx context.Context, o options, t *replies.Template, site *site, host
 	var wg sync.WaitGroup
 	for range o.workers {
 		wg.Go(func() {
-			p := poster{site: site, t: t, res: res, client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
+			p := poster{site: site, t: t, res: res, conn: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
 			for j := range jobs {
 				p.post(ctx, j.hosts, j.due, j.up)
 			}
@@ -182,17 +181,17 @@ loop:
 
 // poster is one connection's reusable buffers.
 type poster struct {
-	site   *site
-	t      *replies.Template
-	res    *results
-	client *http.Client
-	buf    []byte
-	seq    int64
+	site *client.Site
+	t    *replies.Template
+	res  *results
+	conn *http.Client
+	buf  []byte
+	seq  int64
 }
 
 func (p *poster) post(ctx context.Context, hosts []wire.Host, at time.Time, up time.Duration) {
 	p.seq++
-	msg := wire.Post{Version: wire.Version, Agent: p.site.agent, Sent: time.Now().UTC(), Seq: p.seq}
+	msg := wire.Post{Version: wire.Version, Agent: p.site.Agent, Sent: time.Now().UTC(), Seq: p.seq}
 	for _, h := range hosts {
 		p.buf = p.t.At(p.buf, h.ID, up, at)
 		z, err := wire.EncodeReplies(p.buf)
@@ -210,7 +209,7 @@ func (p *poster) post(ctx context.Context, hosts []wire.Host, at time.Time, up t
 		return
 	}
 	began := time.Now()
-	ack, err := p.send(ctx, body)
+	ack, err := p.site.Post(ctx, p.conn, body)
 	took := time.Since(began)
 	if err != nil {
 		p.res.fail(err)
@@ -225,29 +224,6 @@ func (p *poster) post(ctx context.Context, hosts []wire.Host, at time.Time, up t
 	if len(ack.Rejected) > 0 && p.res.firstErr == nil {
 		p.res.firstErr = errors.New(ack.Rejected[0].Reason)
 	}
-}
-
-func (p *poster) send(ctx context.Context, body []byte) (wire.Ack, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.site.ingestion+wire.PathPings, bytes.NewReader(body))
-	if err != nil {
-		return wire.Ack{}, err
-	}
-	req.SetBasicAuth(p.site.group, p.site.agentKey)
-	req.Header.Set("Content-Type", wire.ContentType)
-	resp, err := p.client.Do(req)
-	if err != nil {
-		return wire.Ack{}, err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, wire.MaxPost))
-	if err != nil {
-		return wire.Ack{}, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		problem, _ := wire.DecodeProblem(b)
-		return wire.Ack{}, fmt.Errorf("status %d: %s", resp.StatusCode, problem.Reason)
-	}
-	return wire.DecodeAck(b)
 }
 
 func report(o options, res *results, before, after usage, took time.Duration) {
