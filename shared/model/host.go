@@ -147,4 +147,7 @@ type HostStatus struct {
 	SkewMS     int64       `bson:"skewMs,omitempty"`    // smoothed clock difference host minus agent
 	Skews      []int64     `bson:"skews,omitempty"`     // the last ten measurements behind SkewMS
 	AgentID    string      `bson:"agentId,omitempty"`
+	LastState  MemberState `bson:"lastState"`         // State in the last ping it answered: what a return from DOWN is compared with
+	PID        int64       `bson:"pid,omitempty"`     // of the process, as it reports it
+	Started    time.Time   `bson:"started,omitempty"` // estimated start of the process: its own clock minus its uptime
 }

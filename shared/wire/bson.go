@@ -184,22 +184,34 @@ func valueLength(t bson.Type, b []byte) (int, error) {
 	return n, nil
 }
 
-// each calls fn for every element of a document that Validate has passed. The value shares the document's memory.
-func each(doc bson.Raw, fn func(key []byte, v bson.RawValue) error) error {
+// Each calls fn for every element of a document, in order, until fn returns false; the bytes it passes are the document's
+// own. It ends quietly at the first fault: use Validate to find faults.
+func Each(doc bson.Raw, fn func(key []byte, v bson.RawValue) bool) {
+	if len(doc) < 5 {
+		return
+	}
 	rest := doc[4:]
-	for rest[0] != 0 {
+	for len(rest) > 1 && rest[0] != 0 {
 		t := bson.Type(rest[0])
 		k := cstring(rest[1:])
-		key := rest[1:k]
-		val := rest[1+k:]
-		n, err := valueLength(t, val)
-		if err != nil {
-			return err
+		if k < 0 {
+			return
 		}
-		if err := fn(key, bson.RawValue{Type: t, Value: val[:n]}); err != nil {
-			return err
+		key, val := rest[1:k], rest[1+k:]
+		n, err := valueLength(t, val)
+		if err != nil || !fn(key, bson.RawValue{Type: t, Value: val[:n]}) {
+			return
 		}
 		rest = val[n:]
 	}
-	return nil
+}
+
+// each is Each for callbacks that may fail.
+func each(doc bson.Raw, fn func(key []byte, v bson.RawValue) error) error {
+	var err error
+	Each(doc, func(key []byte, v bson.RawValue) bool {
+		err = fn(key, v)
+		return err == nil
+	})
+	return err
 }
