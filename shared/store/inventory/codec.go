@@ -200,6 +200,12 @@ func (d *hostDecoder) statusFields(body bson.Raw, st *model.HostStatus) bool {
 			st.Skews = v.ints()
 		case "agentId":
 			st.AgentID = d.shared(v)
+		case "lastState":
+			st.LastState = model.MemberState(v.int())
+		case "pid":
+			st.PID = v.int()
+		case "started":
+			st.Started = v.time()
 		default:
 			return false
 		}
@@ -281,7 +287,7 @@ func (v bsonValue) ints() []int64 {
 		v.fail()
 		return nil
 	}
-	out := []int64{}
+	out := make([]int64, 0, 10)
 	if !walk(v.data, func(_ []byte, item bsonValue) bool {
 		out = append(out, item.int())
 		return item.ok()

@@ -92,7 +92,7 @@ func (in *Inventory) UpdateGroup(ctx context.Context, id model.ID, change func(*
 // interrupted, FlushGroups ends it. Agent keys and people's grants belong to access, events stay.
 func (in *Inventory) DeleteGroup(ctx context.Context, id model.ID) error {
 	err := store.Update(ctx, in.s, collGroups, string(id), func(d *groupDoc) error {
-		d.Deleting, d.NameKey = true, "\x00deleted/"+string(id) // no name begins with a zero byte after trimming and typing
+		d.Deleting, d.NameKey = true, " deleted/"+string(id) // no name begins with a space: nameKey trims
 		return nil
 	})
 	if errors.Is(err, store.ErrNotFound) {

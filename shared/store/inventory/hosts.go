@@ -10,6 +10,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
 )
@@ -33,36 +34,38 @@ func credentialContext(id model.HostID) string { return "host/" + string(id) + "
 
 // Hosts lists all hosts of a group, hidden and deleted ones too, by name and port. Credentials are left out.
 func (in *Inventory) Hosts(ctx context.Context, group model.ID) ([]model.Host, error) {
-	dec := newHostDecoder()
-	hosts := []model.Host{}
+	// A host is a large value: counting first and sorting pointers saves copying ten thousand of them about.
+	var docs []docstore.Doc
 	for doc, err := range in.s.Docs(ctx, under(collHosts, group)) {
 		if err != nil {
 			return nil, err
 		}
-		hosts = append(hosts, model.Host{})
-		if err := dec.host(doc.Body, &hosts[len(hosts)-1]); err != nil {
+		docs = append(docs, doc)
+	}
+	dec := newHostDecoder()
+	hosts := make([]model.Host, len(docs))
+	for i, doc := range docs {
+		if err := dec.host(doc.Body, &hosts[i]); err != nil {
 			return nil, fmt.Errorf("host %s: %w", doc.ID, err)
 		}
 	}
-	sortHosts(hosts)
-	return hosts, nil
+	return sorted(hosts), nil
 }
 
-// sortHosts sorts by name and port. Hosts are large values, so an order of their indexes is sorted and applied.
-func sortHosts(hosts []model.Host) {
-	order := make([]int32, len(hosts))
-	for i := range order {
-		order[i] = int32(i) //nolint:gosec // a group has far fewer hosts than an int32 counts
+// sorted returns the hosts by name and port.
+func sorted(hosts []model.Host) []model.Host {
+	order := make([]*model.Host, len(hosts))
+	for i := range hosts {
+		order[i] = &hosts[i]
 	}
-	slices.SortFunc(order, func(a, b int32) int {
-		x, y := &hosts[a], &hosts[b]
+	slices.SortFunc(order, func(x, y *model.Host) int {
 		return cmp.Or(strings.Compare(x.Hostname, y.Hostname), cmp.Compare(x.Port, y.Port), strings.Compare(string(x.ID), string(y.ID)))
 	})
-	sorted := make([]model.Host, len(hosts))
-	for to, from := range order {
-		sorted[to] = hosts[from]
+	out := make([]model.Host, len(hosts))
+	for i, h := range order {
+		out[i] = *h
 	}
-	copy(hosts, sorted)
+	return out
 }
 
 // Host returns one host without its credentials, or store.ErrNotFound.

@@ -11,14 +11,17 @@ import (
 
 // Statuses lists the status of every host of a group that was ever polled, by host id.
 func (in *Inventory) Statuses(ctx context.Context, group model.ID) ([]model.HostStatus, error) {
-	dec := newHostDecoder()
-	statuses := []model.HostStatus{}
+	var docs []docstore.Doc
 	for doc, err := range in.s.Docs(ctx, under(collStatuses, group)) {
 		if err != nil {
 			return nil, err
 		}
-		statuses = append(statuses, model.HostStatus{})
-		if err := dec.status(doc.Body, &statuses[len(statuses)-1]); err != nil {
+		docs = append(docs, doc)
+	}
+	dec := newHostDecoder()
+	statuses := make([]model.HostStatus, len(docs))
+	for i, doc := range docs {
+		if err := dec.status(doc.Body, &statuses[i]); err != nil {
 			return nil, fmt.Errorf("status of host %s: %w", doc.ID, err)
 		}
 	}

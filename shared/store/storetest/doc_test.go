@@ -1,0 +1,5 @@
+package storetest
+
+import "testing"
+
+func TestBoxKeyHasTheRightSize(t *testing.T) { Box(t) }
