@@ -104,7 +104,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	if res.failed.Load() > 0 || res.rejected.Load() > 0 {
-		return fmt.Errorf("%d posts failed, %d pings were rejected: %s", res.failed.Load(), res.rejected.Load(), res.first())
+		return fmt.Errorf("%d posts failed, %d pings were rejected: %w", res.failed.Load(), res.rejected.Load(), res.first())
 	}
 	return ctx.Err()
 }

@@ -54,7 +54,7 @@ func startServer(ctx context.Context, o options) (*server, error) {
 func (s *server) stop() {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-s.done:
+	case <-s.done: // its exit status does not matter any more
 	case <-time.After(time.Minute):
 		_ = s.cmd.Process.Kill()
 	}
