@@ -65,6 +65,7 @@ type tables struct {
 	groups       map[string][]ColumnID
 	measurements []Measurement
 	byMeasure    map[string]*Measurement
+	byNumber     map[uint16]*Measurement
 	charts       []Chart
 	paths        *node
 	dbPaths      *node

@@ -111,6 +111,7 @@ type Form struct {
 
 // Measurement is one row of the catalogue.
 type Measurement struct {
+	ID      uint16 // its number in stored roll-ups; never reused; a twin has its base's
 	Name    string
 	Unit    Unit
 	Kind    Kind
@@ -154,6 +155,14 @@ func Find(name string) (Measurement, bool) {
 	return *m, true
 }
 
+// ByNumber returns a measurement by its number in stored roll-ups.
+func ByNumber(id uint16) (Measurement, bool) {
+	if m := catalogue().byNumber[id]; m != nil {
+		return *m, true
+	}
+	return Measurement{}, false
+}
+
 // resolveMeasurements turns the rows into measurements with column numbers, adds the twins and the index of names.
 func (t *tables) resolveMeasurements() {
 	t.byMeasure = map[string]*Measurement{}
@@ -161,7 +170,7 @@ func (t *tables) resolveMeasurements() {
 	t.measurements = make([]Measurement, 0, 2*len(rows))
 	for _, r := range rows {
 		m := Measurement{
-			Name: r.name, Unit: r.unit, Scope: r.scope, Hosts: r.hosts, Series: r.series, Aliases: r.aliases,
+			ID: r.id, Name: r.name, Unit: r.unit, Scope: r.scope, Hosts: r.hosts, Series: r.series, Aliases: r.aliases,
 			Twin: r.twin, Base: r.name, Carry: r.carry, TrailingHour: r.trailing,
 		}
 		for _, f := range r.forms {
@@ -178,8 +187,15 @@ func (t *tables) resolveMeasurements() {
 			t.measurements = append(t.measurements, twin)
 		}
 	}
+	t.byNumber = map[uint16]*Measurement{}
 	for i := range t.measurements {
 		m := &t.measurements[i]
+		if !m.Max {
+			if m.ID == 0 || t.byNumber[m.ID] != nil {
+				panic(fmt.Sprintf("catalog: measurement number %d of %s is missing or taken", m.ID, m.Name))
+			}
+			t.byNumber[m.ID] = m
+		}
 		for _, name := range append([]string{m.Name}, m.Aliases...) {
 			if t.byMeasure[name] != nil {
 				panic("catalog: measurement " + name + " is declared twice")
