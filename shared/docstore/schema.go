@@ -200,6 +200,9 @@ func BodyKeys(body bson.Raw, fields []Field) ([]Key, error) {
 	if len(body) > MaxDocument {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(body))
 	}
+	if len(body) == 0 {
+		return nil, fmt.Errorf("%w: there is no body", ErrInvalid)
+	}
 	elements, err := body.Elements()
 	if err != nil {
 		return nil, fmt.Errorf("%w: the body is not BSON: %w", ErrInvalid, err)

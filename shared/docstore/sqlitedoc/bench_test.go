@@ -35,7 +35,7 @@ func benchEngine(b *testing.B, pageSize int) *Engine {
 	return e
 }
 
-func benchBody(b *testing.B, n int) bson.Raw {
+func body(b testing.TB, n int) bson.Raw {
 	b.Helper()
 	fill := make([]byte, n)
 	_, _ = rand.Read(fill)
@@ -52,7 +52,7 @@ func BenchmarkPing(b *testing.B) {
 	for _, size := range []int{4096, 8192, 16384} {
 		b.Run(fmt.Sprintf("page=%d", size), func(b *testing.B) {
 			e := benchEngine(b, size)
-			large, row, small := benchBody(b, 20_000), benchBody(b, 1500), benchBody(b, 300)
+			large, row, small := body(b, 20_000), body(b, 1500), body(b, 300)
 			var n atomic.Int64
 			b.SetParallelism(16)
 			b.ResetTimer()
@@ -99,10 +99,10 @@ func BenchmarkScan10000(b *testing.B) {
 
 func BenchmarkScanIndex1000(b *testing.B) {
 	e := benchEngine(b, 0)
-	body := benchBody(b, 400)
+	doc := body(b, 400)
 	ops := make([]docstore.Op, 10_000)
 	for i := range ops {
-		ops[i] = docstore.Op{Kind: docstore.Insert, Collection: "status", ID: fmt.Sprintf("%08d", i), Body: body}
+		ops[i] = docstore.Op{Kind: docstore.Insert, Collection: "status", ID: fmt.Sprintf("%08d", i), Body: doc}
 	}
 	if _, err := e.Write(b.Context(), ops, false); err != nil {
 		b.Fatal(err)
@@ -119,10 +119,10 @@ func BenchmarkScanIndex1000(b *testing.B) {
 // BenchmarkWriteAlone is one writer's small put: the cost of a sync.
 func BenchmarkWriteAlone(b *testing.B) {
 	e := benchEngine(b, 0)
-	body := benchBody(b, 300)
+	doc := body(b, 300)
 	b.ResetTimer()
 	for i := range b.N {
-		_, err := e.Write(b.Context(), []docstore.Op{{Kind: docstore.Put, Collection: "rows", ID: fmt.Sprintf("%08d", i%1000), Body: body}}, true)
+		_, err := e.Write(b.Context(), []docstore.Op{{Kind: docstore.Put, Collection: "rows", ID: fmt.Sprintf("%08d", i%1000), Body: doc}}, true)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -131,10 +131,10 @@ func BenchmarkWriteAlone(b *testing.B) {
 
 func fillRows(b *testing.B, e *Engine, n, size int) {
 	b.Helper()
-	body := benchBody(b, size)
+	doc := body(b, size)
 	ops := make([]docstore.Op, n)
 	for i := range ops {
-		ops[i] = docstore.Op{Kind: docstore.Insert, Collection: "rows", ID: fmt.Sprintf("%08d", i), Body: body}
+		ops[i] = docstore.Op{Kind: docstore.Insert, Collection: "rows", ID: fmt.Sprintf("%08d", i), Body: doc}
 	}
 	if _, err := e.Write(b.Context(), ops, false); err != nil {
 		b.Fatal(err)

@@ -27,6 +27,9 @@ func (e *Engine) translate(err error) error {
 	case 0:
 		return err
 	case sqlite3.SQLITE_CONSTRAINT:
+		if c != sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY && c != sqlite3.SQLITE_CONSTRAINT_UNIQUE {
+			break
+		}
 		return fmt.Errorf("%w: %w", docstore.ErrExists, err)
 	case sqlite3.SQLITE_TOOBIG:
 		return fmt.Errorf("%w: %w", docstore.ErrTooLarge, err)
