@@ -1,0 +1,133 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
+
+	"github.com/heartwood-db/heartwood/shared/wire"
+)
+
+// Kind says what to do about a command that failed.
+type Kind uint8
+
+// The kinds of failure.
+const (
+	Unreachable  Kind = iota // no answer at all: the visit ends
+	TimedOut                 // the process did not answer this command in time
+	Unauthorized             // up, but the user may not do this: remembered for a while
+	BadAuth                  // the credentials were refused: back off, because servers lock accounts
+	Unsupported              // this process does not know the command: not asked again until its version changes
+	Absent                   // nothing there to report: not a failure
+	Slow                     // the server stopped it by maxTimeMS: ask less often
+	Transient                // changing state or shutting down: what else was collected stays good
+	Failed                   // anything else
+)
+
+// Error codes of the server that the agent knows.
+const (
+	codeHostUnreachable    = 6
+	codeHostNotFound       = 7
+	codeUnauthorized       = 13
+	codeAuthFailed         = 18
+	codeNamespaceNotFound  = 26
+	codeMaxTimeExpired     = 50
+	codeCommandNotFound    = 59
+	codeNoReplication      = 76
+	codeNetworkTimeout     = 89
+	codeNotSupported       = 115
+	codeSocketException    = 9001
+	codeKeyNotFound        = 211
+	codeOplogUnreadable    = 17347 // serverStatus with oplog: 1 could not read the oldest entry
+	codeMechanismMissing   = 334   // MechanismUnavailable
+	codeNotYetInitialized  = 94
+	codeInvalidReplicaConf = 93
+)
+
+var kindOfCode = map[int32]Kind{
+	codeHostUnreachable: Unreachable, codeHostNotFound: Unreachable, codeNetworkTimeout: TimedOut, codeSocketException: Unreachable,
+	codeUnauthorized: Unauthorized, codeAuthFailed: BadAuth, codeMechanismMissing: BadAuth,
+	codeNamespaceNotFound: Absent, codeNoReplication: Absent,
+	codeMaxTimeExpired: Slow, codeCommandNotFound: Unsupported, codeNotSupported: Unsupported,
+	91: Transient, 11600: Transient, // ShutdownInProgress, InterruptedAtShutdown
+	189: Transient, 10107: Transient, 11602: Transient, 13435: Transient, 13436: Transient, // changing state, or no reads here
+	codeKeyNotFound: Transient,
+}
+
+// Classify turns a command's error into what the ping reports and what the agent does about it.
+func Classify(command string, err error) (wire.Failure, Kind) {
+	f := wire.Failure{Command: command, Message: trim(err.Error())}
+	var (
+		server    mongo.CommandError
+		sign      *auth.Error
+		selection topology.ServerSelectionError
+	)
+	isServer := errors.As(err, &server) && server.Code != 0
+	if isServer {
+		f.Code, f.CodeName, f.Message = server.Code, server.Name, trim(server.Message)
+	}
+	switch {
+	case errors.As(err, &sign):
+		if f.Code == 0 || f.CodeName == "" {
+			f.Code, f.CodeName = codeAuthFailed, "AuthenticationFailed"
+		}
+		f.Command, f.Message = "authenticate", trim(sign.Error())
+		return f, BadAuth
+	case isServer:
+		kind, known := kindOfCode[f.Code]
+		if !known {
+			kind = Failed
+		}
+		if kind == BadAuth {
+			f.Command = "authenticate"
+		}
+		return f, kind
+	case errors.As(err, &selection):
+		f.Command, f.Code, f.CodeName = "connect", codeHostUnreachable, "HostUnreachable"
+		f.Message = trim(selectionCause(selection))
+		return f, Unreachable
+	case errors.Is(err, context.DeadlineExceeded) || mongo.IsTimeout(err):
+		f.Code, f.CodeName, f.Message = codeNetworkTimeout, "NetworkTimeout", "no answer within the time limit"
+		return f, TimedOut
+	case mongo.IsNetworkError(err):
+		f.Code, f.CodeName = codeHostUnreachable, "HostUnreachable"
+		return f, Unreachable
+	case errors.Is(err, context.Canceled):
+		return f, Unreachable
+	}
+	var conn topology.ConnectionError
+	if errors.As(err, &conn) {
+		f.Code, f.CodeName = codeHostUnreachable, "HostUnreachable"
+		return f, Unreachable
+	}
+	return f, Failed
+}
+
+// selectionCause is why no server was selected: the error of the last attempt to reach it, without the driver's dump of what
+// it knows.
+func selectionCause(err topology.ServerSelectionError) string {
+	for _, s := range err.Desc.Servers {
+		if s.LastError != nil {
+			return s.LastError.Error()
+		}
+	}
+	if err.Wrapped != nil {
+		return err.Wrapped.Error()
+	}
+	return err.Error()
+}
+
+// maxMessage bounds what a ping says about a failure; some servers repeat the whole command.
+const maxMessage = 500
+
+func trim(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) > maxMessage {
+		s = strings.ToValidUTF8(s[:maxMessage], "") + "..."
+	}
+	return s
+}
