@@ -1,0 +1,276 @@
+package monitoragent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/heartwood-db/heartwood/daemon/monitoragent/collect"
+	"github.com/heartwood-db/heartwood/daemon/monitoragent/discover"
+	"github.com/heartwood-db/heartwood/daemon/monitoragent/push"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/wire"
+)
+
+// CheckReport is what Check found. It is what --json prints.
+type CheckReport struct {
+	OK     bool        `json:"ok"`
+	Server CheckServer `json:"server"`
+	Hosts  []CheckHost `json:"hosts"`
+}
+
+// CheckServer is about the server.
+type CheckServer struct {
+	URL      string `json:"url"`
+	OK       bool   `json:"ok"`
+	Error    string `json:"error,omitempty"`
+	Remedy   string `json:"remedy,omitempty"`
+	ClockMS  int64  `json:"clockMs"` // this machine's clock minus the server's
+	Hosts    int    `json:"hosts"`   // that the server wants polled
+	Standby  bool   `json:"standby"`
+	TookMS   int64  `json:"tookMs"`
+	Protocol int32  `json:"protocol"`
+}
+
+// CheckHost is about one process.
+type CheckHost struct {
+	Address  string         `json:"address"`
+	IP       string         `json:"ip,omitempty"`
+	Type     string         `json:"type"`
+	Version  string         `json:"version,omitempty"`
+	User     string         `json:"user,omitempty"`
+	OK       bool           `json:"ok"`
+	Commands []CheckCommand `json:"commands"`
+	Remedies []string       `json:"remedies,omitempty"` // what to do, with the command that does it
+}
+
+// CheckCommand is one command's outcome.
+type CheckCommand struct {
+	Command string `json:"command"`
+	OK      bool   `json:"ok"`
+	Note    string `json:"note,omitempty"`
+	Code    int32  `json:"code,omitempty"`
+	Error   string `json:"error,omitempty"`
+	Right   string `json:"right,omitempty"` // privilege that is missing
+	TookMS  int64  `json:"tookMs"`
+}
+
+// errCheck is returned when something is missing; what it is was written.
+var errCheck = errors.New("something is missing: see above")
+
+// Check tries everything once, the server and each command on each host, and writes what is missing and what to do about it.
+// It takes no note of anything, and may run while the agent does. It fails when something is missing.
+func (a *Agent) Check(ctx context.Context, w io.Writer, asJSON bool) error {
+	report := a.check(ctx)
+	var err error
+	if asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(report)
+	} else {
+		_, err = io.WriteString(w, report.text())
+	}
+	if err == nil && !report.OK {
+		err = errCheck
+	}
+	return err
+}
+
+// checkSide is how many hosts are tried at once.
+const checkSide = 8
+
+func (a *Agent) check(ctx context.Context) CheckReport {
+	var r CheckReport
+	hosts := a.checkServer(ctx, &r.Server)
+	known := map[string]bool{}
+	for _, h := range hosts {
+		known[model.Address(h.Hostname, int(h.Port))] = true
+	}
+	for _, s := range a.seeds { // the server may not know them yet
+		if host, port, err := model.SplitAddress(s); err == nil && !known[model.Address(host, port)] {
+			known[model.Address(host, port)] = true
+			hosts = append(hosts, wire.Host{ID: s, Hostname: host, Port: int32(port)}) //nolint:gosec // a port
+		}
+	}
+	r.Hosts = make([]CheckHost, len(hosts))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(checkSide)
+	for i, conf := range hosts {
+		g.Go(func() error {
+			h := collect.NewHost(conf, a.connector, a.log)
+			defer h.Close()
+			r.Hosts[i] = checkHost(h.Try(gctx))
+			return nil
+		})
+	}
+	_ = g.Wait() // no trial fails: its report says so
+	slices.SortFunc(r.Hosts, func(x, y CheckHost) int { return strings.Compare(x.Address, y.Address) })
+	r.OK = r.Server.OK && !slices.ContainsFunc(r.Hosts, func(h CheckHost) bool { return !h.OK })
+	return r
+}
+
+func (a *Agent) checkServer(ctx context.Context, s *CheckServer) []wire.Host {
+	s.URL, s.Protocol = a.cfg.BaseURL, wire.Version
+	id, err := readID(a.stateDir)
+	if err != nil {
+		id = string(model.NewID()) // never ran here
+	}
+	info := wire.AgentInfo{
+		ID: id, Session: a.session, Type: string(model.AgentMonitoring), Hostname: a.hostname, Version: a.version, Started: a.started,
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, confLimit, errors.New("the server did not answer in time"))
+	defer cancel()
+	started := time.Now()
+	conf, offset, err := a.client.Conf(ctx, info, nil, true)
+	s.TookMS = time.Since(started).Milliseconds()
+	if err != nil {
+		s.Error, s.Remedy = err.Error(), serverRemedy(err)
+		return nil
+	}
+	s.OK, s.Hosts, s.ClockMS = true, len(conf.Hosts), -offset.Milliseconds()
+	s.Standby = conf.State == string(model.AgentStandby)
+	return conf.Hosts
+}
+
+func serverRemedy(err error) string {
+	var r *push.Refusal
+	if !errors.As(err, &r) {
+		return "check mmsBaseUrl, httpProxy and the TLS settings, and that the server's agent port can be reached from here: curl -v <mmsBaseUrl>/monitor/health"
+	}
+	switch {
+	case r.Code == wire.CodeBadKey || r.Status == http.StatusUnauthorized:
+		return "the key does not belong to the group: create one under Settings > Agents and put it into mmsApiKey, next to that group's mmsGroupId"
+	case r.Code == wire.CodeBadVersion:
+		return "install the same release of Heartwood on the server and here"
+	case r.Status == http.StatusNotFound:
+		return "mmsBaseUrl does not lead to the server's agent port (8081 unless configured otherwise)"
+	case r.Code == wire.CodeUnavailable:
+		return "the server is there but cannot reach its database: see its log"
+	}
+	return ""
+}
+
+func checkHost(t collect.Trials) CheckHost {
+	h := CheckHost{Address: t.Address, IP: t.IP, Type: t.Type, Version: t.Facts.Version, OK: true}
+	if t.SignedIn {
+		h.User = t.User
+	}
+	var denied, badAuth, unreachable bool
+	for _, trial := range t.List {
+		c := CheckCommand{Command: trial.Command, OK: trial.OK, Note: trial.Skipped, TookMS: trial.Took.Milliseconds()}
+		if !trial.OK {
+			h.OK = false
+			c.Code, c.Error = trial.Code, trial.Message
+			switch trial.Kind {
+			case collect.Unauthorized:
+				denied = true
+				c.Right = trial.Right
+			case collect.BadAuth:
+				badAuth = true
+			case collect.Unreachable, collect.TimedOut:
+				unreachable = unreachable || trial.Command == "connect"
+			}
+		}
+		h.Commands = append(h.Commands, c)
+	}
+	h.Remedies = hostRemedies(t, denied, badAuth, unreachable)
+	return h
+}
+
+// hostRemedies are what to do, in the words of the mongo shell where there are such.
+func hostRemedies(t collect.Trials, denied, badAuth, unreachable bool) []string {
+	user := t.User
+	if user == "" {
+		user = "heartwood"
+	}
+	create := fmt.Sprintf(`db.getSiblingDB("admin").createUser({user: %q, pwd: passwordPrompt(), roles: [{role: "clusterMonitor", db: "admin"}]})`, user)
+	grant := fmt.Sprintf(`db.getSiblingDB("admin").grantRolesToUser(%q, [{role: "clusterMonitor", db: "admin"}])`, user)
+	where := "on the primary"
+	switch {
+	case t.Facts.Role == discover.Mongos:
+		where = "through the mongos, and the same on the primary of every shard"
+	case t.Facts.Role == discover.Standalone:
+		where = "on the server"
+	case t.Facts.Shard:
+		where = "on the primary of every shard, and through a mongos"
+	}
+	var out []string
+	switch {
+	case unreachable:
+		out = append(out, fmt.Sprintf("nothing answers at %s: check that the process runs, its net.bindIp, firewalls, and TLS settings (useSslForAllConnections)", t.Address))
+	case badAuth:
+		out = append(out,
+			fmt.Sprintf("user %q was refused: correct globalAuthUsername and globalAuthPassword (or mongoUri), or make the user %s:", user, where),
+			create,
+			fmt.Sprintf(`or set its password: db.getSiblingDB("admin").changeUserPassword(%q, passwordPrompt())`, user))
+	case denied && !t.SignedIn && t.User == "":
+		out = append(out, "the process wants a user, and the agent has none: make one "+where+", then set globalAuthUsername and globalAuthPassword:", create)
+	case denied:
+		out = append(out, fmt.Sprintf("user %q lacks rights: grant them %s:", user, where), grant)
+	}
+	return out
+}
+
+// text is the report for people.
+func (r *CheckReport) text() string {
+	var b strings.Builder
+	mark := func(ok bool) string {
+		if ok {
+			return "ok  "
+		}
+		return "FAIL"
+	}
+	fmt.Fprintf(&b, "%s server %s", mark(r.Server.OK), r.Server.URL)
+	if r.Server.OK {
+		fmt.Fprintf(&b, "  %d ms, %d hosts to poll, clock %+d ms", r.Server.TookMS, r.Server.Hosts, r.Server.ClockMS)
+		if r.Server.Standby {
+			b.WriteString(", another agent is active")
+		}
+	} else {
+		fmt.Fprintf(&b, "\n       %s", r.Server.Error)
+		if r.Server.Remedy != "" {
+			fmt.Fprintf(&b, "\n     > %s", r.Server.Remedy)
+		}
+	}
+	b.WriteByte('\n')
+	if len(r.Hosts) == 0 {
+		b.WriteString("     no hosts: add one in the web app, or set seedHosts or mongoUri\n")
+	}
+	for _, h := range r.Hosts {
+		fmt.Fprintf(&b, "%s %s  %s", mark(h.OK), h.Address, h.Type)
+		if h.Version != "" {
+			fmt.Fprintf(&b, " %s", h.Version)
+		}
+		if h.User != "" {
+			fmt.Fprintf(&b, " as %s", h.User)
+		}
+		b.WriteByte('\n')
+		for _, c := range h.Commands {
+			fmt.Fprintf(&b, "     %s %-26s %5d ms", mark(c.OK), c.Command, c.TookMS)
+			switch {
+			case c.Note != "":
+				fmt.Fprintf(&b, "  %s", c.Note)
+			case !c.OK && c.Code != 0:
+				fmt.Fprintf(&b, "  %d: %s", c.Code, c.Error)
+			case !c.OK:
+				fmt.Fprintf(&b, "  %s", c.Error)
+			}
+			if c.Right != "" {
+				fmt.Fprintf(&b, "  (missing: %s)", c.Right)
+			}
+			b.WriteByte('\n')
+		}
+		for _, remedy := range h.Remedies {
+			fmt.Fprintf(&b, "     > %s\n", remedy)
+		}
+	}
+	return b.String()
+}
