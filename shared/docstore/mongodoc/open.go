@@ -1,0 +1,178 @@
+// Package mongodoc is the document engine on a MongoDB replica set, by ordinary commands of servers 4.2 to 8: find, insert,
+// update, delete, createIndexes, listIndexes and hello.
+//
+// Reads come from the primary with majority read concern, writes are acknowledged by a majority. A document is stored flat:
+// _id, _rev, then the body's fields. Revisions are random numbers of 63 bits, made here before the write is sent, so that
+// after a lost answer or a retry the engine can tell its own write by its revision.
+package mongodoc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/obs"
+)
+
+var _ docstore.Engine = (*Engine)(nil)
+
+// Options say where the database is. URI and Database are needed.
+type Options struct {
+	URI      string      // mongodb://a,b,c/?replicaSet=rs0; credentials and TLS as in any connection string
+	Database string      // where the collections are
+	AppName  string      // shown in the server's log; "heartwood" when empty
+	TLS      *tls.Config // instead of the URI's files; nil leaves the URI's
+	Log      *slog.Logger
+
+	// SelectionTimeout is how long a call waits for a primary before ErrUnavailable; 10 s when 0, enough for an election.
+	SelectionTimeout time.Duration
+	// Timeout bounds a call whose context has no deadline; 60 s when 0.
+	Timeout time.Duration
+	// Configure may change the driver's options last, for tests.
+	Configure func(*options.ClientOptions)
+}
+
+// Engine is a connected database. See docstore.Engine for its methods.
+type Engine struct {
+	client  *mongo.Client
+	db      *mongo.Database
+	log     *slog.Logger
+	timeout time.Duration
+	closed  atomic.Bool
+
+	ensure sync.Mutex // one Ensure at a time changes schema
+	schema atomic.Pointer[docstore.Schema]
+}
+
+var errTooSlow = errors.New("the database took longer than mongodoc's timeout")
+
+// Open prepares the engine; it does not wait for a server, so that a program can start while its database is away.
+func Open(o Options) (*Engine, error) {
+	if o.URI == "" || o.Database == "" {
+		return nil, errors.New("mongodoc: Options.URI and Options.Database are needed")
+	}
+	if o.AppName == "" {
+		o.AppName = "heartwood"
+	}
+	if o.SelectionTimeout == 0 {
+		o.SelectionTimeout = 10 * time.Second
+	}
+	if o.Timeout == 0 {
+		o.Timeout = time.Minute
+	}
+	if o.Log == nil {
+		o.Log = obs.Discard()
+	}
+	opts := options.Client().ApplyURI(o.URI).SetAppName(o.AppName).
+		SetServerSelectionTimeout(o.SelectionTimeout).
+		SetReadPreference(readpref.Primary()).
+		SetReadConcern(readconcern.Majority()).
+		SetWriteConcern(writeconcern.Majority()).
+		SetMonitor(sentMonitor())
+	if o.TLS != nil {
+		opts.SetTLSConfig(o.TLS)
+	}
+	if o.Configure != nil {
+		o.Configure(opts)
+	}
+	client, err := mongo.Connect(opts)
+	if err != nil {
+		return nil, fmt.Errorf("mongodoc: %w", err)
+	}
+	e := &Engine{client: client, db: client.Database(o.Database), log: o.Log, timeout: o.Timeout}
+	s, err := (*docstore.Schema)(nil).With(nil)
+	if err != nil {
+		return nil, err
+	}
+	e.schema.Store(s)
+	return e, nil
+}
+
+// Close disconnects.
+func (e *Engine) Close() error {
+	if e.closed.Swap(true) {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
+	defer stop()
+	return e.client.Disconnect(ctx)
+}
+
+// enter checks that the engine may be used and bounds the call.
+func (e *Engine) enter(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if e.closed.Load() {
+		return nil, nil, fmt.Errorf("%w: the engine is closed", docstore.ErrUnavailable)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}, nil
+	}
+	ctx, stop := context.WithTimeoutCause(ctx, e.timeout, errTooSlow)
+	return ctx, stop, nil
+}
+
+// Now is the clock of the primary.
+func (e *Engine) Now(ctx context.Context) (time.Time, error) {
+	h, err := e.hello(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return h.LocalTime.UTC(), nil
+}
+
+type hello struct {
+	LocalTime time.Time `bson:"localTime"`
+	SetName   string    `bson:"setName"`
+	Hosts     []string  `bson:"hosts"`
+	Msg       string    `bson:"msg"`
+}
+
+func (e *Engine) hello(ctx context.Context) (hello, error) {
+	ctx, stop, err := e.enter(ctx)
+	if err != nil {
+		return hello{}, err
+	}
+	defer stop()
+	var h hello
+	err = e.db.RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&h)
+	var ce mongo.CommandError
+	if errors.As(err, &ce) && ce.Code == codeCommandNotFound {
+		// Before 4.4.2 the command has its old name only.
+		err = e.db.RunCommand(ctx, bson.D{{Key: "isMaster", Value: 1}}).Decode(&h)
+	}
+	if err != nil {
+		return hello{}, e.readError(ctx, err)
+	}
+	return h, nil
+}
+
+// Deployment says what answers behind the URI.
+type Deployment struct {
+	SetName string   // empty for a standalone server or a mongos
+	Hosts   []string // the set's members that hold data
+	Mongos  bool
+}
+
+// Deployment asks the primary.
+func (e *Engine) Deployment(ctx context.Context) (Deployment, error) {
+	h, err := e.hello(ctx)
+	if err != nil {
+		return Deployment{}, err
+	}
+	return Deployment{SetName: h.SetName, Hosts: h.Hosts, Mongos: h.Msg == "isdbgrid"}, nil
+}
