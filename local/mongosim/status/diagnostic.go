@@ -8,22 +8,23 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
+	"github.com/heartwood-db/heartwood/local/mongosim/status/template"
 )
 
 // prepareOthers makes ready what serverStatus does not need: parameters, collection statistics, the machine's metrics.
 func (k *Kit) prepareOthers() error {
 	var err error
-	if k.params, err = parseTemplate(parametersJSON); err != nil {
+	if k.params, err = template.Parse(parametersJSON); err != nil {
 		return err
 	}
-	stats, err := parseTemplate(collStatsJSON)
+	stats, err := template.Parse(collStatsJSON)
 	if err != nil {
 		return err
 	}
-	wt, _ := get(stats, "wiredTiger")
+	wt, _ := template.Get(stats, "wiredTiger")
 	k.oplog, _ = wt.(bson.D)
-	widen(k.oplog, "wiredTiger", func(path string) bool { return oplogPaths[path] != nil })
-	if k.oplogWT, err = compile("wiredTiger", k.oplog, oplogPaths, nil); err != nil {
+	template.Widen(k.oplog, "wiredTiger", func(path string) bool { return oplogPaths[path] != nil })
+	if k.oplogWT, err = template.Compile("wiredTiger", k.oplog, oplogPaths, nil); err != nil {
 		return err
 	}
 	return k.prepareSystem()
@@ -50,7 +51,7 @@ func (v *View) oplogStored() int64 {
 
 // OplogStats is collStats of local.oplog.rs, sizes divided by scale.
 func (k *Kit) OplogStats(v *View, scale int64) bson.Raw {
-	return wrap(nil, func(dst []byte) []byte { return appendValue(k.appendOplogStats(dst, v, scale), "ok", 1.0) })
+	return template.Wrap(nil, func(dst []byte) []byte { return template.AppendValue(k.appendOplogStats(dst, v, scale), "ok", 1.0) })
 }
 
 func (k *Kit) appendOplogStats(dst []byte, v *View, scale int64) []byte {
@@ -64,11 +65,11 @@ func (k *Kit) appendOplogStats(dst []byte, v *View, scale int64) []byte {
 		{Key: "avgObjSize", Value: small(avg)}, {Key: "storageSize", Value: small(v.oplogStored() / scale)}, {Key: "capped", Value: true},
 		{Key: "max", Value: int32(-1)}, {Key: "maxSize", Value: small(o.MaxSize / scale)}, {Key: "sleepCount", Value: int32(0)}, {Key: "sleepMS", Value: int32(0)},
 	} {
-		dst = appendValue(dst, e.Key, e.Value)
+		dst = template.AppendValue(dst, e.Key, e.Value)
 	}
 	dst = append(dst, byte(bson.TypeEmbeddedDocument))
 	dst = append(append(dst, "wiredTiger"...), 0)
-	dst = k.oplogWT.appendTo(dst, v)
+	dst = k.oplogWT.Append(dst, v, v.Activity)
 	for _, e := range []bson.E{
 		{Key: "nindexes", Value: int32(0)}, {Key: "indexDetails", Value: bson.D{}}, {Key: "indexBuilds", Value: bson.A{}},
 		{Key: "totalIndexSize", Value: int32(0)}, {Key: "totalSize", Value: small(v.oplogStored() / scale)}, {Key: "indexSizes", Value: bson.D{}},
@@ -77,7 +78,7 @@ func (k *Kit) appendOplogStats(dst []byte, v *View, scale int64) []byte {
 		if e.Key == "totalSize" && !k.Version.AtLeast(4, 4) {
 			continue
 		}
-		dst = appendValue(dst, e.Key, e.Value)
+		dst = template.AppendValue(dst, e.Key, e.Value)
 	}
 	return dst
 }
@@ -162,7 +163,7 @@ func systemPaths() map[string]func(*View) float64 {
 }
 
 func (k *Kit) prepareSystem() error {
-	d, err := parseTemplate(systemMetricsJSON)
+	d, err := template.Parse(systemMetricsJSON)
 	if err != nil {
 		return err
 	}
@@ -170,36 +171,36 @@ func (k *Kit) prepareSystem() error {
 	for _, f := range []string{"reads", "reads_merged", "read_sectors", "read_time_ms", "writes", "writes_merged", "write_sectors", "write_time_ms", "io_in_progress", "io_time_ms", "io_queued_ms"} {
 		disk = append(disk, bson.E{Key: f, Value: int64(0)})
 	}
-	d = set(d, "disks", bson.D{{Key: Device, Value: disk}})
+	d = template.Set(d, "disks", bson.D{{Key: Device, Value: disk}})
 	if k.Version.AtLeast(5, 0) {
-		d = set(d, "memory|MemAvailable_kb", int64(0))
+		d = template.Set(d, "memory|MemAvailable_kb", int64(0))
 	}
 	if k.Version.AtLeast(6, 0) {
 		for _, m := range []string{DataMount, LogMount} {
 			for _, f := range []string{"capacity", "available", "free"} {
-				d = set(d, "mounts|"+m+"|"+f, int64(0))
+				d = template.Set(d, "mounts|"+m+"|"+f, int64(0))
 			}
 		}
 	}
 	if k.Version.AtLeast(7, 0) {
-		d = set(d, "cpu|num_cpus", nil)
-		d = set(d, "cpu|num_logical_cores", int32(0))
-		d = set(d, "cpu|num_cores_available_to_process", int32(0))
+		d = template.Set(d, "cpu|num_cpus", nil)
+		d = template.Set(d, "cpu|num_logical_cores", int32(0))
+		d = template.Set(d, "cpu|num_cores_available_to_process", int32(0))
 		for _, p := range []string{"cpu|some", "memory|some", "memory|full", "io|some", "io|full"} {
-			d = set(d, "pressure|"+p+"|totalMicros", int64(0))
+			d = template.Set(d, "pressure|"+p+"|totalMicros", int64(0))
 		}
 	}
 	paths := systemPaths()
-	k.system = map[string]*block{}
+	k.system = map[string]*template.Block[View]{}
 	for _, e := range d {
 		sub, isDoc := e.Value.(bson.D)
 		if !isDoc {
 			continue
 		}
-		widen(sub, e.Key, func(path string) bool {
+		template.Widen(sub, e.Key, func(path string) bool {
 			return paths[path] != nil && !strings.HasPrefix(path, "cpu|num_") && !strings.HasPrefix(path, "cpu|procs_")
 		})
-		if k.system[e.Key], err = compile(e.Key, sub, paths, nil); err != nil {
+		if k.system[e.Key], err = template.Compile(e.Key, sub, paths, nil); err != nil {
 			return fmt.Errorf("system metrics: %w", err)
 		}
 		k.systemIn = append(k.systemIn, e.Key)
@@ -209,15 +210,15 @@ func (k *Kit) prepareSystem() error {
 
 // DiagnosticData answers getDiagnosticData: the sample of the current second.
 func (k *Kit) DiagnosticData(v *View) bson.Raw {
-	return wrap(make([]byte, 0, 100<<10), func(dst []byte) []byte {
-		dst = appendDoc(dst, "data", func(dst []byte) []byte {
+	return template.Wrap(make([]byte, 0, 100<<10), func(dst []byte) []byte {
+		dst = template.AppendDoc(dst, "data", func(dst []byte) []byte {
 			start, end := bson.E{Key: "start", Value: date(v.Now)}, bson.E{Key: "end", Value: date(v.Now)}
 			part := func(dst []byte, name string, fill func([]byte) []byte) []byte {
-				return appendDoc(dst, name, func(dst []byte) []byte {
-					return appendValue(fill(appendValue(dst, start.Key, start.Value)), end.Key, end.Value)
+				return template.AppendDoc(dst, name, func(dst []byte) []byte {
+					return template.AppendValue(fill(template.AppendValue(dst, start.Key, start.Value)), end.Key, end.Value)
 				})
 			}
-			dst = appendValue(dst, start.Key, start.Value)
+			dst = template.AppendValue(dst, start.Key, start.Value)
 			dst = part(dst, "serverStatus", func(dst []byte) []byte {
 				return k.appendStatus(dst, v, map[string]bool{"defaultRWConcern": false})
 			})
@@ -225,24 +226,24 @@ func (k *Kit) DiagnosticData(v *View) bson.Raw {
 				dst = part(dst, "replSetGetStatus", func(dst []byte) []byte { return appendElements(dst, ReplSetGetStatus(v)) })
 			}
 			if v.Oplog != nil {
-				dst = part(dst, "local.oplog.rs.stats", func(dst []byte) []byte { return appendValue(k.appendOplogStats(dst, v, 1), "ok", 1.0) })
+				dst = part(dst, "local.oplog.rs.stats", func(dst []byte) []byte { return template.AppendValue(k.appendOplogStats(dst, v, 1), "ok", 1.0) })
 			}
 			dst = part(dst, "systemMetrics", func(dst []byte) []byte {
 				for _, name := range k.systemIn {
 					dst = append(append(append(dst, byte(bson.TypeEmbeddedDocument)), name...), 0)
-					dst = k.system[name].appendTo(dst, v)
+					dst = k.system[name].Append(dst, v, v.Activity)
 				}
 				return dst
 			})
-			return appendValue(dst, end.Key, end.Value)
+			return template.AppendValue(dst, end.Key, end.Value)
 		})
-		return appendValue(dst, "ok", 1.0)
+		return template.AppendValue(dst, "ok", 1.0)
 	})
 }
 
 func appendElements(dst []byte, d bson.D) []byte {
 	for _, e := range d {
-		dst = appendValue(dst, e.Key, e.Value)
+		dst = template.AppendValue(dst, e.Key, e.Value)
 	}
 	return dst
 }

@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
+	"github.com/heartwood-db/heartwood/local/mongosim/status/template"
 )
 
 // BuildInfo answers the command.
@@ -124,7 +125,7 @@ func (k *Kit) Parameters(v *View, req bson.Raw) (reply bson.D, found bool) {
 			out = append(out, fcv)
 			continue
 		}
-		if value, has := get(all, e.Key()); has {
+		if value, has := template.Get(all, e.Key()); has {
 			out = append(out, bson.E{Key: e.Key(), Value: value})
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
+	"github.com/heartwood-db/heartwood/local/mongosim/status/template"
 )
 
 // Kit holds the templates of one server version, ready to be filled. It is immutable and shared by all members.
@@ -14,15 +15,15 @@ type Kit struct {
 	sections []section // serverStatus, in order
 	oplog    bson.D    // wiredTiger part of collStats
 	params   bson.D
-	oplogWT  *block
-	system   map[string]*block
+	oplogWT  *template.Block[View]
+	system   map[string]*template.Block[View]
 	systemIn []string // order of system
 }
 
 // section is one top-level part of serverStatus: a block, or what build gives.
 type section struct {
 	name  string
-	block *block
+	block *template.Block[View]
 	value any                              // of a scalar
 	when  func(*View) bool                 // nil: always there
 	build func(*View) (value any, ok bool) // nil: block or value
@@ -33,7 +34,7 @@ type section struct {
 // NewKit prepares the templates for a version.
 func NewKit(v Version) (*Kit, error) {
 	k := &Kit{Version: v}
-	d, err := parseTemplate(serverStatusJSON)
+	d, err := template.Parse(serverStatusJSON)
 	if err != nil {
 		return nil, err
 	}
@@ -48,14 +49,14 @@ func NewKit(v Version) (*Kit, error) {
 	moves := func(path string) bool { return fields[path] != nil || rates[path] != 0 }
 	for _, e := range d {
 		if sub, ok := e.Value.(bson.D); ok && e.Key == "wiredTiger" {
-			widen(sub, e.Key, moves)
+			template.Widen(sub, e.Key, moves)
 		}
 	}
 	for _, e := range d {
 		s := section{name: e.Key, build: builders[e.Key], when: whens[e.Key], fixed: fixed[e.Key]}
 		if s.build == nil {
 			if sub, ok := e.Value.(bson.D); ok {
-				if s.block, err = compile(e.Key, sub, fields, rates); err != nil {
+				if s.block, err = template.Compile(e.Key, sub, fields, rates); err != nil {
 					return nil, err
 				}
 			} else {
@@ -78,33 +79,33 @@ func shape(d bson.D, v Version) (bson.D, error) {
 	}
 	if !v.AtLeast(4, 4) {
 		for _, p := range []string{"connections|exhaustIsMaster", "connections|awaitingTopologyChanges", "defaultRWConcern", "metrics|queryExecutor|collectionScans"} {
-			d = set(d, p, nil)
+			d = template.Set(d, p, nil)
 		}
 	}
 	if v.AtLeast(4, 4) && !v.AtLeast(4, 5) {
-		d = set(d, "asserts|tripwire", int32(0))
-		d = set(d, "connections|threaded", int32(0))
+		d = template.Set(d, "asserts|tripwire", int32(0))
+		d = template.Set(d, "connections|threaded", int32(0))
 	}
 	if v.AtLeast(5, 0) {
-		d = set(d, "repl|ismaster", nil)
+		d = template.Set(d, "repl|ismaster", nil)
 	}
 	if v.AtLeast(6, 0) {
-		d = set(d, "oplogTruncation|oplogMinRetentionHours", 0.0)
-		d = set(d, "tcmalloc|generic|current_allocated_bytes", int64(1))
-		d = set(d, "tcmalloc|generic|heap_size", int64(1))
-		d = set(d, "indexStats|count", int64(0))
+		d = template.Set(d, "oplogTruncation|oplogMinRetentionHours", 0.0)
+		d = template.Set(d, "tcmalloc|generic|current_allocated_bytes", int64(1))
+		d = template.Set(d, "tcmalloc|generic|heap_size", int64(1))
+		d = template.Set(d, "indexStats|count", int64(0))
 	}
 	if v.AtLeast(7, 0) {
-		d = set(d, "connections|rejected", int32(0))
-		d = set(d, "connections|queuedForEstablishment", int32(0))
-		d = set(d, "extra_info|threads", int64(0))
-		d = set(d, "queues|ingressSessionEstablishment|addedToQueue", int64(0))
-		d = set(d, "queues|ingressSessionEstablishment|queueLength", int64(0))
+		d = template.Set(d, "connections|rejected", int32(0))
+		d = template.Set(d, "connections|queuedForEstablishment", int32(0))
+		d = template.Set(d, "extra_info|threads", int64(0))
+		d = template.Set(d, "queues|ingressSessionEstablishment|addedToQueue", int64(0))
+		d = template.Set(d, "queues|ingressSessionEstablishment|queueLength", int64(0))
 		for _, p := range []string{"multiTarget", "singleTarget", "queuedData"} {
-			d = set(d, "metrics|cursor|open|"+p, int64(0))
+			d = template.Set(d, "metrics|cursor|open|"+p, int64(0))
 		}
 		for _, e := range []string{"reads", "writes", "commands", "transactions"} {
-			d = set(d, "opLatencies|"+e+"|queryableEncryptionLatencyMicros", int64(0))
+			d = template.Set(d, "opLatencies|"+e+"|queryableEncryptionLatencyMicros", int64(0))
 		}
 	}
 	if v.AtLeast(8, 0) {
@@ -115,28 +116,28 @@ func shape(d bson.D, v Version) (bson.D, error) {
 
 // shape8 is what 8.0 moved: tickets and checkpoints left the wiredTiger section, buffers have two stages.
 func shape8(d bson.D) bson.D {
-	d = set(d, "wiredTiger|concurrentTransactions", nil)
+	d = template.Set(d, "wiredTiger|concurrentTransactions", nil)
 	for _, rw := range []string{"read", "write"} {
 		p := "queues|execution|" + rw + "|"
 		for _, f := range []string{"out", "available", "totalTickets"} {
-			d = set(d, p+f, int32(0))
+			d = template.Set(d, p+f, int32(0))
 		}
 		for _, pr := range []string{"normalPriority", "lowPriority"} {
 			for _, f := range []string{"addedToQueue", "removedFromQueue", "queueLength", "startedProcessing", "processing", "finishedProcessing", "totalTimeProcessingMicros", "canceled", "newAdmissions", "totalTimeQueuedMicros"} {
-				d = set(d, p+pr+"|"+f, int64(0))
+				d = template.Set(d, p+pr+"|"+f, int64(0))
 			}
 		}
 	}
 	for _, f := range []string{"currently running", "generation", "max time (msecs)", "min time (msecs)", "most recent time (msecs)", "total time (msecs)"} {
-		d = set(d, "wiredTiger|transaction|transaction checkpoint "+f, nil)
-		d = set(d, "wiredTiger|checkpoint|"+f, int64(1))
+		d = template.Set(d, "wiredTiger|transaction|transaction checkpoint "+f, nil)
+		d = template.Set(d, "wiredTiger|checkpoint|"+f, int64(1))
 	}
-	d = set(d, "wiredTiger|checkpoint|number of checkpoints started by api", int64(0))
-	d = set(d, "wiredTiger|checkpoint|total succeed number of checkpoints", int64(0))
-	d = set(d, "metrics|repl|buffer", nil)
+	d = template.Set(d, "wiredTiger|checkpoint|number of checkpoints started by api", int64(0))
+	d = template.Set(d, "wiredTiger|checkpoint|total succeed number of checkpoints", int64(0))
+	d = template.Set(d, "metrics|repl|buffer", nil)
 	for _, st := range []string{"apply", "write"} {
 		for _, f := range []string{"count", "maxCount", "maxSizeBytes", "sizeBytes"} {
-			d = set(d, "metrics|repl|buffer|"+st+"|"+f, int64(0))
+			d = template.Set(d, "metrics|repl|buffer|"+st+"|"+f, int64(0))
 		}
 	}
 	lat := func(v string) any {
@@ -216,7 +217,7 @@ func (k *Kit) ServerStatus(v *View, req bson.Raw) bson.Raw {
 		}
 	}
 	delete(switches, "serverStatus")
-	return wrap(make([]byte, 0, 80<<10), func(dst []byte) []byte { return k.appendStatus(dst, v, switches) })
+	return template.Wrap(make([]byte, 0, 80<<10), func(dst []byte) []byte { return k.appendStatus(dst, v, switches) })
 }
 
 func (k *Kit) appendStatus(dst []byte, v *View, switches map[string]bool) []byte {
@@ -231,13 +232,13 @@ func (k *Kit) appendStatus(dst []byte, v *View, switches map[string]bool) []byte
 		switch {
 		case s.build != nil:
 			if val, ok := s.build(v); ok {
-				dst = appendValue(dst, s.name, val)
+				dst = template.AppendValue(dst, s.name, val)
 			}
 		case s.block != nil:
 			dst = append(append(append(dst, byte(bson.TypeEmbeddedDocument)), s.name...), 0)
-			dst = s.block.appendTo(dst, v)
+			dst = s.block.Append(dst, v, v.Activity)
 		default:
-			dst = appendValue(dst, s.name, s.value)
+			dst = template.AppendValue(dst, s.name, s.value)
 		}
 	}
 	return dst

@@ -14,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
+	"github.com/heartwood-db/heartwood/local/mongosim/status/template"
 	"github.com/heartwood-db/heartwood/shared/model"
 )
 
@@ -100,7 +101,7 @@ func kinds(r bson.Raw, prefix string, loose bool, into map[string]string) {
 		panic(err)
 	}
 	for _, e := range elems {
-		kindOf(e.Value(), strings.TrimPrefix(prefix+pathSep+e.Key(), pathSep), loose, into)
+		kindOf(e.Value(), strings.TrimPrefix(prefix+template.Sep+e.Key(), template.Sep), loose, into)
 	}
 }
 
@@ -224,6 +225,8 @@ func TestRepliesHaveTheShapeOfRecordedOnes(t *testing.T) {
 		{"primary-collStats-oplog", k.OplogStats(primary, 1)},
 		{"primary-top", Top(primary, []string{"shop.orders"})},
 		{"primary-getLog-startupWarnings", GetLog(primary, StartupWarnings(primary), 2)},
+		{"primary-listDatabases", ListDatabases(primary, []Collection{{NS: "shop.orders", Docs: 1, Bytes: 50}}, func(string) int64 { return 0 }, false)},
+		{"primary-dbStats-shop", DBStats(primary, "shop", []Collection{{NS: "shop.orders", Docs: 2, Bytes: 2000, Indexes: []Index{{"_id_", 4096}}}}, 0, 1)},
 		{"primary-getDiagnosticData", k.DiagnosticData(primary)},
 	} {
 		t.Run(c.file, func(t *testing.T) {
@@ -361,7 +364,7 @@ func TestVersionsDifferAsTheyShould(t *testing.T) {
 	} {
 		for _, v := range []Version{{4, 2, 24}, {4, 4, 29}, {5, 0, 31}, {6, 0, 19}, {7, 0, 14}, {8, 0, 4}} {
 			want := v.AtLeast(c.since.Major, c.since.Minor) && (c.before == Version{} || !v.AtLeast(c.before.Major, c.before.Minor))
-			if got := has(raw(t, kit(t, v).ServerStatus(view(t, v, 0), nil)), strings.Split(c.path, pathSep)...); got != want {
+			if got := has(raw(t, kit(t, v).ServerStatus(view(t, v, 0), nil)), strings.Split(c.path, template.Sep)...); got != want {
 				t.Errorf("%v has %s: %v, want %v", v, c.path, got, want)
 			}
 		}
