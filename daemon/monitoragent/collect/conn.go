@@ -231,10 +231,13 @@ func (c *driverConn) Run(ctx context.Context, db string, cmd bson.D) (bson.Raw, 
 	}
 	res := c.client.Database(db).RunCommand(untimed{ctx}, cmd, options.RunCmd().SetReadPreference(readpref.SecondaryPreferred()))
 	raw, err := res.Raw()
-	if err != nil && ctx.Err() != nil {
+	if err == nil {
+		return raw, nil
+	}
+	if ctx.Err() != nil {
 		err = errors.Join(context.Cause(ctx), err)
 	}
-	return raw, err
+	return nil, err // the driver gives the refusal's document too, which is no reply
 }
 
 func (c *driverConn) Remote() (string, bool) {

@@ -83,16 +83,18 @@ func dbStats(ctx context.Context, s *session) (bson.Raw, error) {
 	for len(s.host.databases) > 0 && time.Since(started) < roundLimit {
 		name := s.host.databases[0]
 		reply, err := s.run(ctx, forSlow, name, bson.D{{Key: "dbStats", Value: 1}, {Key: "scale", Value: 1}})
-		if err != nil {
-			failed = err
-			if _, kind := Classify("dbStats", err); kind != Failed && kind != Slow && kind != Absent {
-				break // the process, not the database
-			}
-		}
-		s.host.databases = s.host.databases[1:]
+		s.host.databases = s.host.databases[1:] // also when it failed: it must not keep the others from their turn
 		if err == nil {
 			doc = bsoncore.AppendDocumentElement(doc, strconv.Itoa(n), bsoncore.Document(reply))
 			n++
+			continue
+		}
+		_, kind := Classify("dbStats", err)
+		if kind != Absent && failed == nil { // dropped since it was listed
+			failed = err
+		}
+		if kind != Failed && kind != Slow && kind != Absent {
+			break // the process, not the database
 		}
 	}
 	if n == 0 {

@@ -30,28 +30,27 @@ const (
 
 // Error codes of the server that the agent knows.
 const (
-	codeHostUnreachable    = 6
-	codeHostNotFound       = 7
-	codeUnauthorized       = 13
-	codeAuthFailed         = 18
-	codeNamespaceNotFound  = 26
-	codeMaxTimeExpired     = 50
-	codeCommandNotFound    = 59
-	codeNoReplication      = 76
-	codeNetworkTimeout     = 89
-	codeNotSupported       = 115
-	codeSocketException    = 9001
-	codeKeyNotFound        = 211
-	codeOplogUnreadable    = 17347 // serverStatus with oplog: 1 could not read the oldest entry
-	codeMechanismMissing   = 334   // MechanismUnavailable
-	codeNotYetInitialized  = 94
-	codeInvalidReplicaConf = 93
+	codeHostUnreachable   = 6
+	codeHostNotFound      = 7
+	codeUnauthorized      = 13
+	codeAuthFailed        = 18
+	codeNamespaceNotFound = 26
+	codeMaxTimeExpired    = 50
+	codeCommandNotFound   = 59
+	codeNoReplication     = 76
+	codeNetworkTimeout    = 89
+	codeNotSupported      = 115
+	codeSocketException   = 9001
+	codeKeyNotFound       = 211
+	codeOplogUnreadable   = 17347 // serverStatus with oplog: 1 could not read the oldest entry
+	codeMechanismMissing  = 334   // MechanismUnavailable
+	codeNoFCVYet          = 258
 )
 
 var kindOfCode = map[int32]Kind{
 	codeHostUnreachable: Unreachable, codeHostNotFound: Unreachable, codeNetworkTimeout: TimedOut, codeSocketException: Unreachable,
 	codeUnauthorized: Unauthorized, codeAuthFailed: BadAuth, codeMechanismMissing: BadAuth,
-	codeNamespaceNotFound: Absent, codeNoReplication: Absent,
+	codeNamespaceNotFound: Absent, codeNoReplication: Absent, codeNoFCVYet: Absent, // the last: getParameter on an arbiter
 	codeMaxTimeExpired: Slow, codeCommandNotFound: Unsupported, codeNotSupported: Unsupported,
 	91: Transient, 11600: Transient, // ShutdownInProgress, InterruptedAtShutdown
 	189: Transient, 10107: Transient, 11602: Transient, 13435: Transient, 13436: Transient, // changing state, or no reads here
