@@ -1,0 +1,103 @@
+package series
+
+import (
+	"time"
+
+	"github.com/heartwood-db/heartwood/shared/catalog"
+	"github.com/heartwood-db/heartwood/shared/rollup"
+	"github.com/heartwood-db/heartwood/shared/store/series/pack"
+)
+
+// Steps of the tiers.
+const (
+	stepRaw  = 10 * time.Second
+	stepMin  = time.Minute
+	stepFive = 5 * time.Minute
+	stepHour = time.Hour
+	stepDay  = 24 * time.Hour
+)
+
+// derived are the measurements that roll-ups keep: all but the twins, which read their base's maximum.
+func derived() []catalog.Measurement {
+	all := catalog.Measurements()
+	out := all[:0]
+	for _, m := range all {
+		if !m.Max {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// fiveMinutes rolls an hour up into its twelve buckets. before holds samples of the hour before, or is nil.
+func fiveMinutes(hour time.Time, f, before *rollup.Frame, measurements []catalog.Measurement) *pack.Block {
+	block := pack.NewBlock(int(stepHour / stepFive))
+	joined := rollup.Concat(rollup.LeadIn(before, hour), f)
+	first := 0
+	bucket := make([]int, joined.Len())
+	for i := range joined.Samples {
+		at := joined.Samples[i].At
+		if at.Before(hour) {
+			first = i + 1
+			continue
+		}
+		bucket[i] = int(at.Sub(hour) / stepFive)
+		block.Samples[bucket[i]]++
+	}
+	dims := dimensionsOf(joined)
+	e := rollup.NewEvaluator(joined)
+	for k := range measurements {
+		m := &measurements[k]
+		for _, dim := range dims[m.Scope] {
+			var line []rollup.Agg
+			for i, p := range e.Points(m, dim) {
+				if i < first || !p.OK {
+					continue
+				}
+				if line == nil {
+					line = block.Line(pack.Line{Measurement: m.ID, Dim: dim})
+				}
+				line[bucket[i]].Add(p)
+			}
+		}
+	}
+	return block
+}
+
+// dimensionsOf lists the dimensions of each scope in a frame; processes have the one empty dimension.
+func dimensionsOf(f *rollup.Frame) [3][]string {
+	dims := [3][]string{catalog.Process: {""}}
+	seen := map[rollup.Key]bool{}
+	for _, key := range f.Columns() {
+		c, ok := catalog.ColumnByID(key.Column)
+		if !ok || c.Scope == catalog.Process {
+			continue
+		}
+		once := rollup.Key{Column: catalog.ColumnID(c.Scope), Dim: key.Dim}
+		if !seen[once] {
+			seen[once] = true
+			dims[c.Scope] = append(dims[c.Scope], key.Dim)
+		}
+	}
+	return dims
+}
+
+// fold merges all buckets of a block into one bucket of a coarser block.
+func fold(from, into *pack.Block, bucket int) {
+	into.Samples[bucket] = 0
+	for _, n := range from.Samples {
+		into.Samples[bucket] += n
+	}
+	for _, aggs := range into.Lines {
+		aggs[bucket] = rollup.Agg{}
+	}
+	for l, aggs := range from.Lines {
+		var sum rollup.Agg
+		for _, a := range aggs {
+			sum.Merge(a)
+		}
+		if sum.Count > 0 {
+			into.Line(l)[bucket] = sum
+		}
+	}
+}
