@@ -81,7 +81,8 @@ type APIKey struct {
 
 // AccessEntry admits callers from a network.
 type AccessEntry struct {
-	CIDR     string    `bson:"cidr"` // always with a prefix length
+	CIDR     string    `bson:"cidr"`           // always with a prefix length
+	Desc     string    `bson:"desc,omitempty"` // of global entries
 	Created  time.Time `bson:"created"`
 	LastUsed time.Time `bson:"lastUsed,omitempty"`
 	Count    int64     `bson:"count,omitempty"`

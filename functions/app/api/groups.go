@@ -1,0 +1,317 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/heartwood-db/heartwood/shared/auth"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/store"
+)
+
+func (s *server) groupRoutes() []route {
+	return []route{
+		{method: http.MethodGet, path: "/groups", do: (*call).groups},
+		{method: http.MethodPost, path: "/groups", status: http.StatusCreated, do: (*call).createGroup},
+		{method: http.MethodGet, path: "/groups/byName/{}", do: (*call).groupByName},
+		{method: http.MethodGet, path: "/groups/byAgentApiKey/{}", do: (*call).groupByAgentKey},
+		{method: http.MethodGet, path: "/groups/{}", scope: inGroup, perm: auth.View, do: (*call).oneGroup},
+		{method: http.MethodPatch, path: "/groups/{}", scope: inGroup, perm: auth.EditGroup, do: (*call).patchGroup},
+		{method: http.MethodDelete, path: "/groups/{}", scope: inGroup, perm: auth.DeleteGroup, do: (*call).deleteGroup},
+	}
+}
+
+// agentSilence is how long after its last call an agent no longer counts as active.
+const agentSilence = 7 * time.Minute
+
+// groupEntity renders a group with the counts of its hosts and agents.
+func (c *call) groupEntity(ctx context.Context, g model.Group) (object, error) {
+	hosts, err := c.Inventory.Hosts(ctx, g.ID)
+	if err != nil {
+		return nil, err
+	}
+	clusters, err := c.Inventory.Clusters(ctx, g.ID)
+	if err != nil {
+		return nil, err
+	}
+	agents, err := c.Inventory.Agents(ctx, g.ID)
+	if err != nil {
+		return nil, err
+	}
+	active, last := 0, time.Time{}
+	for _, a := range agents {
+		if c.Now().Sub(a.LastConf) < agentSilence {
+			active++
+		}
+		if a.LastConf.After(last) {
+			last = a.LastConf
+		}
+	}
+	sets, shards := 0, 0
+	for _, k := range clusters {
+		if k.Type == model.ClusterReplicaSet {
+			sets++
+			if k.ShardName != "" {
+				shards++
+			}
+		}
+	}
+	tags := []string{}
+	if c.who.Global() && g.Tags != nil {
+		tags = g.Tags
+	}
+	id := string(g.ID)
+	o := object{
+		"id": g.ID, "orgId": g.OrgID, "name": g.Name, "tags": tags, "activeAgentCount": active, "hostCounts": hostCounts(hosts),
+		"replicaSetCount": sets, "shardCount": shards, "publicApiEnabled": true, "ldapGroupMappings": []object{},
+		"links": c.self(c.href("groups", id), rel("hosts", c.href("groups", id, "hosts")), rel("users", c.href("groups", id, "users")),
+			rel("clusters", c.href("groups", id, "clusters")), rel("agents", c.href("groups", id, "agents"))),
+	}
+	putTime(o, "lastActiveAgent", last)
+	return o, nil
+}
+
+// hostCounts counts by kind; kinds without hosts are 0, never absent.
+func hostCounts(hosts []model.Host) map[string]int {
+	counts := map[string]int{"arbiter": 0, "config": 0, "master": 0, "mongos": 0, "primary": 0, "secondary": 0, "slave": 0}
+	kinds := map[model.ProcessType]string{
+		model.TypeReplicaArbiter: "arbiter", model.TypeShardConfig: "config", model.TypeShardMongos: "mongos",
+		model.TypeReplicaPrimary: "primary", model.TypeShardPrimary: "primary",
+		model.TypeReplicaSecondary: "secondary", model.TypeShardSecondary: "secondary",
+	}
+	for i := range hosts {
+		if kind := kinds[hosts[i].Type]; kind != "" && hosts[i].Visible() {
+			counts[kind]++
+		}
+	}
+	return counts
+}
+
+// groupList renders one page of groups; each costs some reads, so only those of the page are looked at.
+func (c *call) groupList(groups []model.Group) (any, error) {
+	var failed error
+	answer, err := page(c, groups, func(g model.Group) object {
+		o, err := c.groupEntity(c.r.Context(), g)
+		failed = errors.Join(failed, err)
+		return o
+	})
+	return answer, errors.Join(err, failed)
+}
+
+func (c *call) groups() (any, error) {
+	all, err := c.Inventory.Groups(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	tags := slices.DeleteFunc(c.r.URL.Query()["tag"], func(s string) bool { return s == "" })
+	all = slices.DeleteFunc(all, func(g model.Group) bool {
+		if !c.who.InGroup(g.ID, g.OrgID) {
+			return true
+		}
+		return slices.ContainsFunc(tags, func(t string) bool { return !slices.Contains(g.Tags, t) })
+	})
+	return c.groupList(all)
+}
+
+func (c *call) oneGroup() (any, error) { return c.groupEntity(c.r.Context(), c.group) }
+
+func (c *call) groupByName() (any, error) {
+	name := c.args[0]
+	all, err := c.Inventory.Groups(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(g model.Group) bool { return g.Name != name || !c.who.InGroup(g.ID, g.OrgID) })
+	switch len(all) {
+	case 0:
+		return nil, fail(http.StatusNotFound, "GROUP_NAME_NOT_FOUND", "No group with name %s exists.", name)
+	case 1:
+		return c.groupEntity(c.r.Context(), all[0])
+	}
+	return nil, fail(http.StatusConflict, "MULTIPLE_GROUPS", "Multiple groups exist with the name %s.", name)
+}
+
+func (c *call) groupByAgentKey() (any, error) {
+	missing := &apiError{status: http.StatusNotFound, code: "GROUP_API_KEY_NOT_FOUND", detail: "No group with the specified agent API key exists."}
+	id, err := c.Access.GroupByAgentKey(c.r.Context(), c.args[0])
+	if isNotFound(err) || err == nil && id == "" {
+		return nil, missing
+	}
+	if err != nil {
+		return nil, err
+	}
+	g, err := c.Inventory.Group(c.r.Context(), id)
+	if isNotFound(err) || err == nil && !c.who.InGroup(g.ID, g.OrgID) {
+		return nil, missing
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.groupEntity(c.r.Context(), g)
+}
+
+// groupBody is the body of POST and PATCH.
+type groupBody struct {
+	ignored
+	ID                        string         `json:"id"`
+	OrgID                     string         `json:"orgId"`
+	Name                      string         `json:"name"`
+	Tags                      *[]string      `json:"tags"`
+	WithDefaultAlertsSettings *bool          `json:"withDefaultAlertsSettings"`
+	LdapGroupMappings         []object       `json:"ldapGroupMappings"`
+	ActiveAgentCount          int            `json:"activeAgentCount"`
+	AgentAPIKey               string         `json:"agentApiKey"`
+	HostCounts                map[string]int `json:"hostCounts"`
+	LastActiveAgent           string         `json:"lastActiveAgent"`
+	PublicAPIEnabled          bool           `json:"publicApiEnabled"`
+	ReplicaSetCount           int            `json:"replicaSetCount"`
+	ShardCount                int            `json:"shardCount"`
+}
+
+// Bounds of a group's name and tags.
+const (
+	maxGroupName = 64
+	maxTags      = 10
+	maxTag       = 32
+)
+
+func checkGroup(name string, tags []string) error {
+	if len(name) > maxGroupName || strings.ContainsAny(name, "\r\n\t/") {
+		return fail(http.StatusBadRequest, "INVALID_GROUP_NAME", "The group name %s is not valid: at most 64 characters, no slash.", name)
+	}
+	if len(tags) > maxTags {
+		return fail(http.StatusBadRequest, "TOO_MANY_GROUP_TOKENS", "A group has at most %d tags.", maxTags)
+	}
+	for _, t := range tags {
+		if t == "" || len(t) > maxTag || strings.Trim(t, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") != "" {
+			return fail(http.StatusBadRequest, "INVALID_GROUP_TOKEN", "The tag %s is not valid: letters, digits, dot, dash, underscore.", t)
+		}
+	}
+	return nil
+}
+
+func (c *call) createGroup() (any, error) {
+	var in groupBody
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	in.Name = strings.TrimSpace(in.Name)
+	if err := require("name", in.Name); err != nil {
+		return nil, err
+	}
+	var tags []string
+	if in.Tags != nil {
+		tags = *in.Tags
+	}
+	if err := checkGroup(in.Name, tags); err != nil {
+		return nil, err
+	}
+	ctx := c.r.Context()
+	org, err := c.orgForGroup(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	siblings, err := c.groupsOf(org)
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(siblings, func(g model.Group) bool { return g.Name == in.Name }) {
+		return nil, fail(http.StatusConflict, "GROUP_ALREADY_EXISTS", "A group with name %s already exists.", in.Name)
+	}
+	g := model.Group{ID: model.NewID(), OrgID: org, Name: in.Name, Created: c.Now().UTC(), Tags: tags, Settings: model.DefaultGroupSettings()}
+	err = c.Inventory.CreateGroup(ctx, g)
+	if errors.Is(err, store.ErrExists) {
+		return nil, fail(http.StatusConflict, "GROUP_ALREADY_EXISTS", "A group with name %s already exists.", in.Name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, key, err := c.makeAgentKey(ctx, g.ID, "Generated with the group", "PROVISIONING")
+	if err != nil {
+		return nil, err
+	}
+	c.event(model.Event{Type: model.EventGroupCreated, GroupID: g.ID, Text: "Group " + g.Name + " was created."})
+	o, err := c.groupEntity(ctx, g)
+	if err == nil {
+		o["agentApiKey"] = key
+	}
+	return o, err
+}
+
+// orgForGroup finds the organization of a new group: the one named, else the key's own, else a new one of the group's name, as
+// scripts from before organizations rely on.
+func (c *call) orgForGroup(ctx context.Context, in groupBody) (model.ID, error) {
+	id := model.ID(in.OrgID)
+	if id == "" && c.who.Key != nil {
+		id = c.who.Key.OrgID
+	}
+	if id == "" {
+		if !c.who.Can(auth.AdminServer, "", "") {
+			return "", fail(http.StatusUnauthorized, "API_KEY_CANNOT_CREATE_GROUP", "This API key may not create groups.")
+		}
+		o := model.Org{ID: model.NewID(), Name: in.Name, Created: c.Now().UTC()}
+		return o.ID, c.Inventory.CreateOrg(ctx, o)
+	}
+	if !id.Valid() {
+		return "", fail(http.StatusNotFound, "INVALID_ORG_ID", "An invalid organization ID %s was specified.", id)
+	}
+	if _, err := c.Inventory.Org(ctx, id); isNotFound(err) {
+		return "", fail(http.StatusNotFound, "ORG_NOT_FOUND", "No organization with ID %s exists.", id)
+	} else if err != nil {
+		return "", err
+	}
+	if !c.who.Can(auth.CreateGroup, "", id) {
+		return "", fail(http.StatusUnauthorized, "API_KEY_CANNOT_CREATE_GROUP", "This API key may not create groups in organization %s.", id)
+	}
+	return id, nil
+}
+
+func (c *call) patchGroup() (any, error) {
+	var in groupBody
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	err := errors.Join(readOnly("id", in.ID, string(c.group.ID)), readOnly("orgId", in.OrgID, string(c.group.OrgID)))
+	if err != nil {
+		return nil, err
+	}
+	if in.Tags != nil && !c.who.Can(auth.AdminServer, "", "") {
+		return nil, errUnauthorized
+	}
+	name, tags := strings.TrimSpace(in.Name), c.group.Tags
+	if name == "" {
+		name = c.group.Name
+	}
+	if in.Tags != nil {
+		tags = *in.Tags
+	}
+	if err := checkGroup(name, tags); err != nil {
+		return nil, err
+	}
+	err = c.Inventory.UpdateGroup(c.r.Context(), c.group.ID, func(g *model.Group) error {
+		g.Name, g.Tags = name, tags
+		c.group = *g
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.event(model.Event{Type: model.EventGroupUpdated, GroupID: c.group.ID, Text: "The group's name or tags were changed."})
+	return c.oneGroup()
+}
+
+func (c *call) deleteGroup() (any, error) {
+	ctx := c.r.Context()
+	if err := c.Inventory.DeleteGroup(ctx, c.group.ID); err != nil && !isNotFound(err) {
+		return nil, err
+	}
+	if err := c.Access.ForgetGroup(ctx, c.group.ID); err != nil {
+		return nil, err
+	}
+	c.event(model.Event{Type: model.EventGroupDeleted, GroupID: c.group.ID, Text: "Group " + c.group.Name + " was deleted."})
+	return nil, nil
+}
