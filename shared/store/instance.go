@@ -107,8 +107,15 @@ func (s *Store) ForgetInstances(ctx context.Context, age time.Duration) error {
 
 // ReadInstances lists the running instances of a database that is not opened.
 func ReadInstances(ctx context.Context, e docstore.Engine) ([]model.Instance, error) {
-	if err := e.Ensure(ctx, []docstore.Collection{{Name: collInstances}}); err != nil {
-		return nil, fmt.Errorf("read instances: %w", err)
+	s := &Store{engine: e}
+	running, err := s.Running(ctx)
+	if errors.Is(err, docstore.ErrCollection) { // not declared in this process
+		switch err = e.Ensure(ctx, []docstore.Collection{{Name: collInstances}}); {
+		case err == nil:
+			running, err = s.Running(ctx)
+		case errors.Is(err, docstore.ErrCollection): // a file that is only read, and has none
+			return nil, nil
+		}
 	}
-	return (&Store{engine: e}).Running(ctx)
+	return running, err
 }

@@ -126,48 +126,64 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 }
 
 // BeginCopy marks the database of an engine as an unfinished copy of a site, which no server opens. It refuses a
-// database that holds a site of its own.
-func BeginCopy(ctx context.Context, e docstore.Engine, of Site) error {
-	if err := e.Ensure(ctx, []docstore.Collection{siteCollection}); err != nil {
-		return fmt.Errorf("prepare the target: %w", err)
-	}
-	s := &Store{engine: e}
-	mark, err := Get[Site](ctx, s, collSite, copyID)
+// database that holds another site, and one that holds this site already unless again is set: since the copy was
+// completed servers may have written there.
+func BeginCopy(ctx context.Context, e docstore.Engine, of Site, again bool) error {
+	refuse := func(err error, hint string) error { return opererr.New("begin the copy", err, hint) }
+	have, unfinished, err := ReadSite(ctx, e)
 	switch {
-	case err == nil && mark.ID == of.ID:
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return err
+	case unfinished:
+		mark, err := Get[Site](ctx, &Store{engine: e}, collSite, copyID)
+		if err != nil {
+			return err
+		}
+		if mark.ID != of.ID {
+			return refuse(fmt.Errorf("the target holds an unfinished copy of another site (%s)", mark.ID),
+				"Choose another target, or empty that database first.")
+		}
 		return nil // an earlier run was interrupted
-	case err == nil:
-		return opererr.New("begin the copy", fmt.Errorf("the target holds an unfinished copy of another site (%s)", mark.ID),
+	case err == nil && have.ID != of.ID:
+		return refuse(fmt.Errorf("the target holds another site (%s, made %s)", have.ID, have.Created.Format(time.DateOnly)),
 			"Choose another target, or empty that database first.")
-	case !errors.Is(err, ErrNotFound):
-		return err
+	case err == nil && !again:
+		return refuse(errors.New("the target holds a complete copy of this site already; servers may have written there since"),
+			"Nothing needs to be done. To make the target equal to the source again, and lose what was written since, use --again.")
 	}
-	have, err := s.Site(ctx)
-	if err == nil && have.ID != of.ID {
-		return opererr.New("begin the copy", fmt.Errorf("the target holds another site (%s, made %s)", have.ID, have.Created.Format(time.DateOnly)),
-			"Choose another target, or empty that database first.")
-	}
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	if err := Put(ctx, s, collSite, copyID, of); err != nil {
+	if err := Put(ctx, &Store{engine: e}, collSite, copyID, of); err != nil {
 		return fmt.Errorf("mark the target as an unfinished copy: %w", err)
 	}
 	return nil
 }
 
-// EndCopy completes a copy: from now on servers open the database.
-func EndCopy(ctx context.Context, e docstore.Engine) error {
-	return (&Store{engine: e}).Delete(ctx, collSite, copyID)
+// EndCopy completes a copy: it writes the site document and removes the mark, and servers open the database.
+func EndCopy(ctx context.Context, e docstore.Engine, of Site) error {
+	s := &Store{engine: e}
+	if err := Put(ctx, s, collSite, siteID, of); err != nil {
+		return fmt.Errorf("write the site: %w", err)
+	}
+	if err := s.Delete(ctx, collSite, copyID); err != nil {
+		return fmt.Errorf("complete the copy: %w", err)
+	}
+	return nil
 }
+
+// NotCopied are the collections that say something of a database, not of the site in it.
+func NotCopied() []string { return []string{collSite, collInstances} }
 
 // ReadSite returns the site document of a database that is not opened, and whether it is an unfinished copy.
 func ReadSite(ctx context.Context, e docstore.Engine) (site Site, unfinished bool, err error) {
-	if err = e.Ensure(ctx, []docstore.Collection{siteCollection}); err != nil {
-		return site, false, fmt.Errorf("read the site: %w", err)
-	}
 	s := &Store{engine: e}
 	docs, err := e.Get(ctx, collSite, copyID)
+	if errors.Is(err, docstore.ErrCollection) { // not even the collection is there: not declared in this process
+		switch err = e.Ensure(ctx, []docstore.Collection{siteCollection}); {
+		case err == nil:
+			docs, err = e.Get(ctx, collSite, copyID)
+		case errors.Is(err, docstore.ErrCollection): // a file that is only read, and has none
+			return site, false, fmt.Errorf("read the site: %w", ErrNotFound)
+		}
+	}
 	if err != nil {
 		return site, false, fmt.Errorf("read the site: %w", err)
 	}

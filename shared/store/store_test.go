@@ -344,16 +344,20 @@ func TestMigrationVersionsMustFollowEachOther(t *testing.T) {
 }
 
 func TestAnUnfinishedCopyIsRefused(t *testing.T) {
-	e := storetest.Engine(t)
-	must(t, store.BeginCopy(t.Context(), e, store.Site{ID: "aa"}))
-	must(t, store.BeginCopy(t.Context(), e, store.Site{ID: "aa"}))
-	wantRefusal(t, store.BeginCopy(t.Context(), e, store.Site{ID: "bb"}), "aa")
+	e, ctx := storetest.Engine(t), t.Context()
+	box := storetest.Box(t)
+	site := store.Site{ID: "aa", Fingerprint: box.Fingerprint(), Schema: store.BaseSchema, MinReader: store.BaseSchema}
+	must(t, store.BeginCopy(ctx, e, site, false))
+	must(t, store.BeginCopy(ctx, e, site, false))
+	wantRefusal(t, store.BeginCopy(ctx, e, store.Site{ID: "bb"}, true), "aa")
 	_, err := openWith(t, e, storetest.GenKey)
 	wantRefusal(t, err, "not completed")
-	must(t, store.EndCopy(t.Context(), e))
+	must(t, store.EndCopy(ctx, e, site))
 	_, err = openWith(t, e, storetest.GenKey)
 	must(t, err)
-	wantRefusal(t, store.BeginCopy(t.Context(), e, store.Site{ID: "bb"}), "another site")
+	wantRefusal(t, store.BeginCopy(ctx, e, store.Site{ID: "bb"}, true), "another site")
+	wantRefusal(t, store.BeginCopy(ctx, e, site, false), "complete copy")
+	must(t, store.BeginCopy(ctx, e, site, true))
 }
 
 func TestLeasesExcludeAndRunOut(t *testing.T) {

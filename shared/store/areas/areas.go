@@ -4,22 +4,34 @@ package areas
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/store/access"
 	"github.com/heartwood-db/heartwood/shared/store/alerting"
+	"github.com/heartwood-db/heartwood/shared/store/facts"
 	"github.com/heartwood-db/heartwood/shared/store/inventory"
+	"github.com/heartwood-db/heartwood/shared/store/series"
 )
 
 // Collections declares the collections of all areas, without the kernel's own.
 func Collections() []docstore.Collection {
-	return slices.Concat(inventory.Collections(), access.Collections(), alerting.Collections())
+	return slices.Concat(inventory.Collections(), access.Collections(), alerting.Collections(), facts.Collections(), series.Collections())
 }
 
 // Migrations are the steps from the first schema to the one of this binary, in order.
 func Migrations() []store.Migration { return nil }
+
+// Checks are the checks of all areas and of the kernel.
+func Checks() store.Checks {
+	all := store.KernelChecks()
+	for _, area := range []store.Checks{inventory.Checks(), access.Checks(), alerting.Checks()} {
+		maps.Copy(all, area)
+	}
+	return all
+}
 
 // Open opens the store with all areas.
 func Open(ctx context.Context, o store.Options) (*store.Store, error) {

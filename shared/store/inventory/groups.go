@@ -144,8 +144,11 @@ func (in *Inventory) FlushGroups(ctx context.Context, _ time.Time) (store.PassRe
 // again.
 func (in *Inventory) flush(ctx context.Context, id model.ID, limit int) (n int, more bool, err error) {
 	prefix := string(id) + "/"
-	for _, collection := range []string{collStatuses, collLastPings, collAddresses, collChanges, collAgents, collClusters, collHosts} {
+	for _, collection := range append(perHost(), collAddresses, collChanges, collAgents, collClusters, collHosts) {
 		n, err := in.s.DeleteUnder(ctx, collection, prefix, limit)
+		if errors.Is(err, docstore.ErrCollection) {
+			continue // of an area that this program does not use
+		}
 		if err != nil || n > 0 {
 			return n, true, err
 		}

@@ -140,8 +140,9 @@ func (in *Inventory) DeleteHost(ctx context.Context, group model.ID, id model.Ho
 		return err
 	}
 	key := hostKey(group, id)
-	for _, collection := range []string{collStatuses, collLastPings, collHosts} {
-		if err := in.s.Delete(ctx, collection, key); err != nil {
+	for _, collection := range append(perHost(), collHosts) {
+		err := in.s.Delete(ctx, collection, key)
+		if err != nil && !errors.Is(err, docstore.ErrCollection) { // of an area that this program does not use
 			return err
 		}
 	}

@@ -26,6 +26,10 @@ const (
 	collChanges   = "changes"
 )
 
+// perHost are the collections with one document a host, which goes when the host goes. The last belongs to another area,
+// shared/store/facts.
+func perHost() []string { return []string{collStatuses, collLastPings, "hostfacts"} }
+
 // Inventory reads and writes what is monitored. It is safe for concurrent use and keeps nothing in memory.
 type Inventory struct{ s *store.Store }
 
