@@ -22,12 +22,14 @@ const (
 	maxValue   = 4 << 10
 )
 
-// Seldom names the replies that come with few pings and are kept as they were last seen.
-func Seldom() []string {
-	return []string{
-		"buildInfo", "getCmdLineOpts", "hostInfo", "getParameter", "startupWarnings", "replSetGetConfig",
-		"configShards", "configMongos", "configVersion", "configSettings", "dbStats", "listDatabases",
+// IsSeldom reports whether a reply comes with few pings and is kept as it was last seen.
+func IsSeldom(name string) bool {
+	switch name {
+	case "buildInfo", "getCmdLineOpts", "hostInfo", "getParameter", "startupWarnings", "replSetGetConfig",
+		"configShards", "configMongos", "configVersion", "configSettings", "dbStats", "listDatabases":
+		return true
 	}
+	return false
 }
 
 // facts compares the seldom replies of this ping with what was known, and notes what changed.
@@ -42,11 +44,10 @@ func (o *Observation) facts(in *Input, v *view) {
 		"startupWarnings":  func(before, after bson.Raw) { o.warningsChanged(in, before, after) },
 		"replSetGetConfig": func(before, after bson.Raw) { o.configuration(in, v, before, after) },
 	}
-	names := Seldom()
 	wire.Each(in.Replies, func(key []byte, val bson.RawValue) bool {
 		name := string(key)
 		after, ok := val.DocumentOK()
-		if !ok || !slices.Contains(names, name) || failed(after) {
+		if !ok || !IsSeldom(name) || failed(after) {
 			return true
 		}
 		before, known := bson.Raw(nil), false

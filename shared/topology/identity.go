@@ -87,11 +87,19 @@ func Same(a, b *model.Host) bool {
 	return a.ClusterID != "" && a.ClusterID == b.ClusterID && a.MemberID >= 0 && a.MemberID == b.MemberID && a.ReplicaSet != ""
 }
 
-// Merge makes one host of two that are the same: the older one stays and takes the better name, the newer one is hidden and
+// Merge makes one host of two that are the same: the older one (of equals, the one a person
+// added) stays and takes the better name, the newer one is hidden and
 // its address becomes an alias.
 func Merge(a, b model.Host, s model.GroupSettings) (keep, hide model.Host) {
 	keep, hide = a, b
-	if b.Created.Before(a.Created) || b.Created.Equal(a.Created) && b.ID < a.ID {
+	sooner := b.Created.Compare(a.Created)
+	if sooner == 0 && a.Seed != b.Seed {
+		sooner = 1
+		if b.Seed {
+			sooner = -1
+		}
+	}
+	if sooner < 0 || sooner == 0 && b.ID < a.ID {
 		keep, hide = b, a
 	}
 	addr := hide.Address()

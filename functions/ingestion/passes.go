@@ -1,0 +1,252 @@
+package ingestion
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/httpx"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/topology"
+)
+
+// Pass is a periodic duty of this function. Run may be called at any time and from any process: the store sees to it that the
+// duty runs when it is due, once.
+type Pass struct {
+	Name  string
+	Every time.Duration
+	Run   func(ctx context.Context, now time.Time) error
+}
+
+// maxRuns bounds how often one call goes on with a duty that has more to do.
+const maxRuns = 50
+
+// Passes lists the duties for whoever ticks them.
+func (s *Server) Passes() []Pass {
+	duties := []struct {
+		name  string
+		every time.Duration
+		run   func(ctx context.Context, now time.Time) (store.PassReport, error)
+	}{
+		{"hosts", 30 * time.Second, s.hostsPass},
+		{"compact", 5 * time.Minute, s.o.Series.Compact},
+		{"rollup", time.Minute, s.o.Series.Rollup},
+		{"expire", 10 * time.Minute, s.o.Series.Expire},
+		{"sessions", 10 * time.Minute, s.sessionsPass},
+		{"flush-groups", 10 * time.Minute, s.o.Inventory.FlushGroups},
+	}
+	passes := make([]Pass, len(duties))
+	for i, d := range duties {
+		passes[i] = Pass{Name: d.name, Every: d.every, Run: func(ctx context.Context, now time.Time) error {
+			for range maxRuns {
+				state, err := s.o.Store.RunPass(ctx, d.name, d.every, now, d.run)
+				if err != nil || !state.Ran || !state.Report.More {
+					return err
+				}
+			}
+			return nil
+		}}
+	}
+	return passes
+}
+
+// runPass starts a duty over HTTP, for schedules outside of the process.
+func (s *Server) runPass(w http.ResponseWriter, r *http.Request) {
+	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	want := s.o.PassToken.Reveal()
+	if want == "" || subtle.ConstantTimeCompare([]byte(token), []byte(want)) != 1 {
+		http.Error(w, "passes are started by the server itself, or with its pass token", http.StatusForbidden)
+		return
+	}
+	for _, p := range s.Passes() {
+		if p.Name != r.PathValue("name") {
+			continue
+		}
+		if err := p.Run(r.Context(), s.o.Now()); err != nil {
+			http.Error(w, err.Error(), httpx.Status(err))
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	http.Error(w, "there is no such pass", http.StatusNotFound)
+}
+
+func (s *Server) sessionsPass(ctx context.Context, now time.Time) (store.PassReport, error) {
+	const limit = 1_000
+	n, err := s.o.Access.ExpireSessions(ctx, now, limit)
+	return store.PassReport{Done: int64(n), More: n == limit}, err
+}
+
+// How long a host may be silent.
+const (
+	silentPings    = 3 // pings missed while the agent is up: the host counts as down
+	silentAtLeast  = 2 * time.Minute
+	deactivateHost = 7 * 24 * time.Hour
+	agentFresh     = 2 * time.Minute // an agent that called within this is up
+)
+
+// hostsPass looks after what no single ping can tell: hosts an active agent says nothing about, processes seen under two
+// addresses, hosts silent for days.
+func (s *Server) hostsPass(ctx context.Context, now time.Time) (store.PassReport, error) {
+	var report store.PassReport
+	groups, err := s.o.Inventory.Groups(ctx)
+	if err != nil {
+		return report, err
+	}
+	for i := range groups {
+		n, err := s.groupPass(ctx, &groups[i], now)
+		report.Done += n
+		if err != nil {
+			return report, fmt.Errorf("group %s: %w", groups[i].ID, err)
+		}
+	}
+	return report, nil
+}
+
+func (s *Server) groupPass(ctx context.Context, g *model.Group, now time.Time) (done int64, err error) {
+	hosts, err := s.o.Inventory.Hosts(ctx, g.ID)
+	if err != nil {
+		return 0, err
+	}
+	n, err := s.mergeDuplicates(ctx, g, hosts)
+	if err != nil {
+		return n, err
+	}
+	statuses, err := s.o.Inventory.Statuses(ctx, g.ID)
+	if err != nil {
+		return n, err
+	}
+	agents, err := s.o.Inventory.Agents(ctx, g.ID)
+	if err != nil {
+		return n, err
+	}
+	up := false
+	for i := range agents {
+		a := &agents[i]
+		// Only an agent that posts pings can vouch for a host's silence; while it back-fills or is away, nothing is known.
+		up = up || a.Type == model.AgentMonitoring && a.State == model.AgentActive && now.Sub(a.LastPing) < agentFresh && a.Spooled == 0
+	}
+	byID := make(map[model.HostID]*model.Host, len(hosts))
+	for i := range hosts {
+		byID[hosts[i].ID] = &hosts[i]
+	}
+	for i := range statuses {
+		h := byID[statuses[i].HostID]
+		if h == nil || !h.Visible() || !h.Enabled {
+			continue
+		}
+		changed, err := s.silence(ctx, g, h, &statuses[i], up, now)
+		if err != nil {
+			return n, err
+		}
+		if changed {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// silence marks a host down that the active agent says nothing about, and deactivates one that was silent for days.
+func (s *Server) silence(ctx context.Context, g *model.Group, h *model.Host, st *model.HostStatus, up bool, now time.Time) (bool, error) {
+	limit := deactivateHost
+	if h.Type == model.TypeShardMongos && g.Settings.MongosDeactivateSecs > 0 {
+		limit = time.Duration(g.Settings.MongosDeactivateSecs) * time.Second
+	}
+	if up && !st.LastPing.IsZero() && now.Sub(st.LastPing) > limit {
+		return true, s.o.Inventory.UpdateHost(ctx, g.ID, h.ID, func(h *model.Host) error {
+			h.Deactivated = true
+			return nil
+		})
+	}
+	patience := max(silentAtLeast, silentPings*time.Duration(g.Settings.PingSeconds)*time.Second)
+	if !up || st.Reach == model.ReachDown || now.Sub(st.At) <= patience || now.Sub(h.Created) <= patience {
+		return false, nil
+	}
+	marked := *st
+	marked.Reach, marked.ReachSince, marked.Error, marked.ErrorCode = model.ReachDown, now, "the agent sends nothing about this host", 0
+	if marked.State != model.StateUnknown {
+		marked.State, marked.StateSince = model.StateDown, now
+	}
+	// The time of the last ping stays: a ping that comes after all is newer and sets everything right.
+	status, err := s.o.Inventory.StatusOp(marked)
+	if err != nil {
+		return false, err
+	}
+	event, err := s.o.Events.EventOp(model.Event{
+		ID: model.DeriveID("silent", string(h.ID), st.At.UTC().Format(time.RFC3339Nano)), GroupID: g.ID, Type: model.EventHostDown, At: now,
+		HostID: h.ID, HostName: h.Address(), ClusterID: h.ClusterID, Text: "The agent is up and sends nothing about this host.",
+	})
+	if err != nil {
+		return false, err
+	}
+	return true, s.o.Store.Write(ctx, event, status)
+}
+
+// mergeDuplicates finds processes that are monitored under two addresses and keeps one host of each.
+func (s *Server) mergeDuplicates(ctx context.Context, g *model.Group, hosts []model.Host) (done int64, err error) {
+	seen := map[string]int{}
+	for i := range hosts {
+		h := &hosts[i]
+		if !h.Visible() {
+			continue
+		}
+		for _, key := range identities(h) {
+			j, known := seen[key]
+			if !known {
+				seen[key] = i
+				continue
+			}
+			if !hosts[j].Visible() || !h.Visible() || !topology.Same(&hosts[j], h) {
+				continue
+			}
+			keep, hide := topology.Merge(hosts[j], *h, g.Settings)
+			if err := s.merge(ctx, &keep, &hide); err != nil {
+				return done, err
+			}
+			k, d := i, j
+			if keep.ID == hosts[j].ID {
+				k, d = j, i
+			}
+			hosts[k], hosts[d] = keep, hide
+			seen[key] = k
+			done++
+		}
+	}
+	return done, nil
+}
+
+func identities(h *model.Host) []string {
+	var keys []string
+	if h.ProcessID != "" {
+		keys = append(keys, "p/"+h.ProcessID)
+	}
+	if h.ClusterID != "" && h.MemberID >= 0 && h.ReplicaSet != "" {
+		keys = append(keys, fmt.Sprintf("m/%s/%d", h.ClusterID, h.MemberID))
+	}
+	return keys
+}
+
+// merge saves the decision. The one that stays goes first: a crash in between leaves two visible hosts, for the next run.
+func (s *Server) merge(ctx context.Context, keep, hide *model.Host) error {
+	err := s.o.Inventory.UpdateHost(ctx, keep.GroupID, keep.ID, func(h *model.Host) error {
+		h.Hostname, h.Port, h.Aliases = keep.Hostname, keep.Port, keep.Aliases
+		return nil
+	})
+	if err == nil {
+		err = s.o.Inventory.UpdateHost(ctx, hide.GroupID, hide.ID, func(h *model.Host) error {
+			h.Hidden, h.DuplicateOf = true, keep.ID
+			return nil
+		})
+	}
+	if errors.Is(err, docstore.ErrNotFound) {
+		return nil // removed meanwhile
+	}
+	return err
+}
