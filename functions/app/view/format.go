@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/heartwood-db/heartwood/shared/catalog"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/web"
 )
@@ -209,11 +210,12 @@ func funcs(assets *web.Assets) template.FuncMap {
 		"millis":   func(n int64) string { return Duration(time.Duration(n) * time.Millisecond) },
 		"count":    thousands,
 		"int":      func(n int) string { return thousands(int64(n)) },
-		"unit":     UnitLabel,
+		"unit":     func(u catalog.Unit) string { return UnitLabel(string(u)) },
 		"field":    newField,
 		"list":     func(v ...any) []any { return v },
 		"typeWord": TypeWord,
-		"reason":   func(r Right) string { return r.Reason() },
+		"reason":   Right.Reason,
+		"right":    func(name string) Right { return map[string]Right{"hosts": ManageHosts, "keys": ManageKeys}[name] },
 		"add":      func(a, b int) int { return a + b },
 	}
 }
@@ -246,4 +248,13 @@ func TypeWord(t model.ProcessType) string {
 	case model.TypeNoData:
 	}
 	return "not reached yet"
+}
+
+// For is how long something has lasted, with its begin in the title.
+func (v *Visit) For(since time.Time) template.HTML {
+	if since.IsZero() {
+		return ""
+	}
+	return template.HTML(`<span title="since ` + template.HTMLEscapeString(v.Both(since)) + `">` + //nolint:gosec // escaped here
+		Duration(max(0, v.Now.Sub(since))) + `</span>`)
 }

@@ -35,3 +35,6 @@ func (r Right) Reason() string {
 	}
 	return "a role is missing."
 }
+
+// SeesSite reports whether the visitor gets the site's own pages in the menu.
+func (v *Visit) SeesSite() bool { return v.May(ReadSite) }

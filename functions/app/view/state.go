@@ -208,3 +208,11 @@ func sentence(what, detail string) string {
 	}
 	return what + ": " + detail
 }
+
+// StaleMark is the mark beside a notice that everything shown is old.
+func (v *Visit) StaleMark() State { return State{Level: Unknown, Word: "stale"} }
+
+// NotSeen is the state of a member that is configured but was never found.
+func (v *Visit) NotSeen() State {
+	return State{Level: Unknown, Word: "not found", Why: "It is in the replica set's configuration, but no agent has reached it."}
+}

@@ -90,6 +90,9 @@ func (v *Visit) GroupPath(rest string) string {
 	return "/g/" + string(v.Group.ID) + rest
 }
 
+// Partial reports whether a script asks for parts of the page, which come without the frame.
+func (v *Visit) Partial() bool { return v.Request.Header.Get("HX-Request") == "true" }
+
 // Answer is what a page comes to: a template with its data, or another place to go.
 type Answer struct {
 	Template string
@@ -286,7 +289,7 @@ func (r *Renderer) body(v *Visit, a Answer) (*bytes.Buffer, error) {
 		return nil, fmt.Errorf("no template %q", a.Template)
 	}
 	name := "layout.html"
-	if v.Request.Header.Get("HX-Request") == "true" {
+	if v.Partial() {
 		name = "content"
 	}
 	var buf bytes.Buffer

@@ -1,0 +1,243 @@
+// Package app is the web application: the pages people see and the doors around them (registration, sign-in, sessions,
+// forms that cannot be forged), the static files, and, mounted beside the pages, the Public API and the health answer.
+// It keeps nothing between requests: sessions and failed sign-ins are in the store. It must not import daemon, local or
+// any adapter.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/heartwood-db/heartwood/functions/app/chart"
+	"github.com/heartwood-db/heartwood/functions/app/page"
+	"github.com/heartwood-db/heartwood/functions/app/view"
+	"github.com/heartwood-db/heartwood/shared/auth"
+	"github.com/heartwood-db/heartwood/shared/httpx"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/web"
+)
+
+// Access is what the doors need of the access area, beyond what pages do.
+type Access interface {
+	page.Access
+	User(ctx context.Context, id model.ID) (model.User, error)
+	UserByName(ctx context.Context, name string) (model.User, error)
+	CountUsers(ctx context.Context) (int, error)
+	CreateFirstUser(ctx context.Context, u model.User, grants ...model.Grant) error
+	CreateSession(ctx context.Context, se model.Session) error
+	Session(ctx context.Context, key string) (model.Session, error)
+	TouchSession(ctx context.Context, key string, seen, expires time.Time) error
+}
+
+// Options are what the application needs from outside.
+type Options struct {
+	Inventory page.Inventory
+	Access    Access
+	Events    page.Events
+	Series    page.Series
+	Site      page.Site
+	API       http.Handler // the Public API, mounted at /api/; nil: not offered
+	Health    http.Handler // mounted at /monitor/health; nil: not offered
+	Log       *slog.Logger
+	Now       func() time.Time // nil: time.Now
+
+	PublicURL string // as people and agents reach this server; empty: taken from the request
+	Version   string
+	Server    string // this server's name, for the footer
+	Embedded  string // the embedded database's file; empty when the store is a replica set
+
+	SessionHours  int           // life of a session that is used (mms.session.maxHours); 0: 12
+	LoginAttempts int           // failed sign-ins until the account is locked (mms.login.ratelimit.attemptsAllowed); 0: 10
+	LoginLock     time.Duration // for how long (mms.login.ratelimit.lockedPeriodMinutes); 0: 5 min
+
+	// Chain is what goes around everything: log, metrics registry, trusted proxies. Component and Security are set here.
+	Chain httpx.ChainOptions
+}
+
+func (o *Options) validate() error {
+	if o.Access == nil || o.Inventory == nil || o.Events == nil || o.Series == nil || o.Site == nil || o.Log == nil {
+		return errors.New("the application needs Inventory, Access, Events, Series, Site and Log")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.SessionHours <= 0 {
+		o.SessionHours = 12
+	}
+	if o.LoginAttempts <= 0 {
+		o.LoginAttempts = 10
+	}
+	if o.LoginLock <= 0 {
+		o.LoginLock = 5 * time.Minute
+	}
+	return nil
+}
+
+// maxForm bounds the body of every posted form.
+const maxForm = 64 << 10
+
+type app struct {
+	opt    Options
+	mux    *http.ServeMux
+	render *view.Renderer
+	pages  *page.Pages
+	decoy  string        // a password hash nobody has the password of
+	turns  chan struct{} // bounds the password hashes computed at once: each takes much memory
+}
+
+// New returns the application as a handler.
+func New(o Options) (http.Handler, error) {
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("app options: %w", err)
+	}
+	assets, err := web.New()
+	if err != nil {
+		return nil, err
+	}
+	render, err := view.New(view.Options{Templates: web.Templates(), Assets: assets, Log: o.Log, Version: o.Version, Server: o.Server})
+	if err != nil {
+		return nil, err
+	}
+	pages, err := page.New(page.Options{
+		Inventory: o.Inventory, Access: o.Access, Events: o.Events, Series: o.Series, Site: o.Site, Log: o.Log,
+		PublicURL: o.PublicURL, Version: o.Version, Embedded: o.Embedded,
+	})
+	if err != nil {
+		return nil, err
+	}
+	charts, err := chart.New(chart.Options{Inventory: o.Inventory, Events: o.Events, Series: o.Series})
+	if err != nil {
+		return nil, err
+	}
+	a := &app{opt: o, mux: http.NewServeMux(), render: render, pages: pages, turns: make(chan struct{}, 2)}
+	token, _ := auth.NewToken()
+	if a.decoy, err = auth.HashPassword(token); err != nil {
+		return nil, fmt.Errorf("prepare sign-in: %w", err)
+	}
+	a.routes(charts)
+
+	root := http.NewServeMux()
+	root.Handle("GET "+web.Prefix, assets)
+	if o.API != nil {
+		root.Handle("/api/", o.API)
+	}
+	if o.Health != nil {
+		root.Handle("/monitor/health", o.Health)
+	}
+	root.Handle("/", httpx.Gzip(noStore(a.mux)))
+	chain := o.Chain
+	chain.Component, chain.Security = "app", &httpx.SecurityHeaders{HSTSMaxAge: 365 * 24 * 3600}
+	if chain.Log == nil {
+		chain.Log = o.Log
+	}
+	chain.Now = o.Now
+	return httpx.Chain(root, chain), nil
+}
+
+func (a *app) routes(charts *chart.Charts) {
+	a.mux.HandleFunc("GET /login", a.loginPage)
+	a.mux.HandleFunc("POST /login", a.login)
+	a.mux.HandleFunc("GET /register", a.registerPage)
+	a.mux.HandleFunc("POST /register", a.register)
+	a.page("POST /logout", a.logout)
+	for _, r := range a.pages.Routes() {
+		a.page(r.Pattern, r.Handler)
+	}
+	a.data("GET /g/{group}/hosts/{id}/series", charts.Host)
+	a.data("GET /g/{group}/clusters/{id}/series", charts.Cluster)
+	a.page("/", func(context.Context, *view.Visit) (view.Answer, error) { return view.Answer{}, view.NotFound("page") })
+}
+
+// page mounts a page for people who are signed in.
+func (a *app) page(pattern string, h page.Handler) {
+	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		v, err := a.visit(w, r)
+		if err != nil {
+			a.render.Render(w, v, view.Answer{}, err)
+			return
+		}
+		if v.User == nil {
+			a.toSignIn(w, r)
+			return
+		}
+		if err := a.admit(v); err != nil {
+			a.render.Render(w, v, view.Answer{}, err)
+			return
+		}
+		answer, err := h(r.Context(), v)
+		a.render.Render(w, v, answer, err)
+	})
+}
+
+// data mounts an answer for scripts: errors are JSON, and nobody is sent to the sign-in page.
+func (a *app) data(pattern string, h func(context.Context, *view.Visit, http.ResponseWriter) error) {
+	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		v, err := a.visit(w, r)
+		if err == nil && v.User == nil {
+			err = &view.Problem{Status: http.StatusUnauthorized, Title: "signed out: sign in again"}
+		}
+		if err == nil {
+			err = a.admit(v)
+		}
+		if err == nil {
+			err = h(r.Context(), v, w)
+		}
+		if err == nil {
+			return
+		}
+		status := httpx.Status(err)
+		text := "the numbers cannot be read now, request " + v.ID
+		var p *view.Problem
+		if errors.As(err, &p) {
+			status, text = p.Status, p.Title
+		} else {
+			a.logFailure(v, err)
+		}
+		httpx.WriteJSON(w, status, map[string]string{"error": text})
+	})
+}
+
+// admit checks what holds for every page: the right to see the group its address names, and the form's token.
+func (a *app) admit(v *view.Visit) error {
+	if v.Request.Method != http.MethodGet && v.Request.Method != http.MethodHead {
+		if err := a.checkForm(v); err != nil {
+			return err
+		}
+	}
+	id := model.ID(v.Request.PathValue("group"))
+	if id == "" {
+		return nil
+	}
+	for i := range v.Groups {
+		if v.Groups[i].ID == id {
+			v.Group = &v.Groups[i]
+		}
+	}
+	if v.Group == nil {
+		// One answer for groups that do not exist and those of others: addresses do not tell which groups there are.
+		return &view.Problem{
+			Status: http.StatusForbidden, Title: "You cannot see this group", Grant: true,
+			What: "You have no role in it, or there is no group at this address.",
+		}
+	}
+	if v.Request.Header.Get("HX-Request") == "" && v.Request.Method == http.MethodGet {
+		agents, err := a.opt.Inventory.Agents(v.Request.Context(), id)
+		if err != nil {
+			return fmt.Errorf("read the agents: %w", err)
+		}
+		v.Agent = view.AgentState(agents, v.Now, view.StaleAfter(v.Group.Settings.PingSeconds))
+	}
+	return nil
+}
+
+// noStore keeps pages out of every cache: they show what only their reader may see, as of this second.
+func noStore(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		h.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,66 @@
+package page
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/heartwood-db/heartwood/functions/app/view"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/store"
+)
+
+type instanceRow struct {
+	model.Instance
+	State view.State
+}
+
+type passRow struct {
+	store.PassState
+	State view.State
+	Late  time.Duration
+}
+
+type adminPage struct {
+	Embedded  string
+	Instances []instanceRow
+	Passes    []passRow
+	Groups    int
+}
+
+// silentAfter is when an instance's missing heartbeat is worth a word; heartbeats come several times a minute.
+const silentAfter = 90 * time.Second
+
+// admin answers: does Heartwood itself work?
+func (p *Pages) admin(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	if err := v.Need(view.ReadSite); err != nil {
+		return view.Answer{}, err
+	}
+	d := adminPage{Embedded: p.opt.Embedded, Groups: len(v.Groups)}
+	instances, err := p.opt.Site.Instances(ctx)
+	if err != nil {
+		return view.Answer{}, fmt.Errorf("read the instances: %w", err)
+	}
+	for _, in := range instances {
+		s := view.State{Level: view.OK, Word: "running"}
+		if v.Now.Sub(in.Heartbeat) > silentAfter {
+			s = view.State{Level: view.Unknown, Word: "silent", Why: "It was stopped without saying so, or cannot reach the database."}
+		}
+		d.Instances = append(d.Instances, instanceRow{in, s})
+	}
+	passes, err := p.opt.Site.PassStates(ctx)
+	if err != nil {
+		return view.Answer{}, fmt.Errorf("read the periodic duties: %w", err)
+	}
+	for _, ps := range passes {
+		row := passRow{PassState: ps, Late: ps.Lateness(v.Now), State: view.State{Level: view.OK, Word: "on time"}}
+		switch {
+		case ps.Failures > 0:
+			row.State = view.State{Level: view.Critical, Word: "failing", Why: ps.Error}
+		case row.Late > max(ps.Every, time.Minute):
+			row.State = view.State{Level: view.Warning, Word: "late", Why: "It should have run " + view.Duration(row.Late) + " ago."}
+		}
+		d.Passes = append(d.Passes, row)
+	}
+	return view.Answer{Template: "admin.html", Title: "Admin", Nav: "admin", Data: &d}, nil
+}

@@ -1,0 +1,102 @@
+package page
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/heartwood-db/heartwood/functions/app/view"
+	"github.com/heartwood-db/heartwood/shared/model"
+)
+
+type agentRow struct {
+	Agent model.Agent
+	State view.State
+}
+
+type agentsPage struct {
+	Rows    []agentRow
+	Keys    []model.AgentKey
+	NewKey  *newKey // just made: the only time its text is shown
+	Config  string
+	Run     string
+	Check   string
+	Grant   string
+	Hosts   int
+	Pinged  int
+	Install bool // open the instructions
+}
+
+// newKey is a key at the one moment its text can be shown.
+type newKey struct{ Desc, Text, Public string }
+
+// agents answers: which agents run where, and how do I install one?
+func (p *Pages) agents(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	return p.agentsPage(ctx, v, nil)
+}
+
+// FirstKey makes a group's first agent key and shows it with the commands that use it: the end of registration.
+func (p *Pages) FirstKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	key, err := p.makeAgentKey(ctx, v, "first key")
+	if err != nil {
+		return view.Answer{}, err
+	}
+	return p.agentsPage(ctx, v, key)
+}
+
+func (p *Pages) agentsPage(ctx context.Context, v *view.Visit, made *newKey) (view.Answer, error) {
+	list, err := p.opt.Inventory.Agents(ctx, v.Group.ID)
+	if err != nil {
+		return view.Answer{}, fmt.Errorf("read the agents: %w", err)
+	}
+	d := agentsPage{NewKey: made, Install: len(list) == 0 || made != nil}
+	for i := range list {
+		d.Rows = append(d.Rows, agentRow{list[i], agentState(&list[i], v)})
+	}
+	if d.Keys, err = p.opt.Access.AgentKeys(ctx, v.Group.ID); err != nil {
+		return view.Answer{}, fmt.Errorf("read the agent keys: %w", err)
+	}
+	statuses, err := p.opt.Inventory.Statuses(ctx, v.Group.ID)
+	if err != nil {
+		return view.Answer{}, fmt.Errorf("read the statuses: %w", err)
+	}
+	for i := range statuses {
+		if !statuses[i].LastPing.IsZero() {
+			d.Pinged++
+		}
+	}
+	d.Hosts = len(statuses)
+	d.commands(p.baseURL(v), v.Group.ID)
+	return view.Answer{Template: "agents.html", Title: "Agents", Nav: "agents", Data: &d}, nil
+}
+
+// commands fills the instructions with this site's own values. A key's text is known only when it was just made;
+// otherwise its name stands in its place.
+func (d *agentsPage) commands(base string, group model.ID) {
+	key := "PASTE-THE-AGENT-API-KEY-HERE"
+	switch {
+	case d.NewKey != nil:
+		key = d.NewKey.Text
+	case len(d.Keys) > 0:
+		key = "PASTE-THE-KEY-" + strings.ToUpper(strings.ReplaceAll(strings.TrimSpace(d.Keys[0].Desc), " ", "-")) + "-ENDING-IN-" + d.Keys[0].Last4
+	}
+	d.Config = "cat > monitoring-agent.config <<'END'\nmmsBaseUrl=" + base + "\nmmsGroupId=" + string(group) + "\nmmsApiKey=" + key + "\nEND\nchmod 600 monitoring-agent.config"
+	d.Check = "heartwood monitoring-agent --config monitoring-agent.config --check"
+	d.Run = "heartwood monitoring-agent --config monitoring-agent.config"
+	d.Grant = `db.getSiblingDB("admin").createUser({user: "heartwood", pwd: passwordPrompt(), roles: ["clusterMonitor"]})`
+}
+
+func agentState(a *model.Agent, v *view.Visit) view.State {
+	one := view.AgentState([]model.Agent{{Type: a.Type, State: model.AgentActive, LastConf: a.LastConf, LastPing: a.LastPing}}, v.Now, view.StaleAfter(v.Group.Settings.PingSeconds))
+	switch {
+	case one.Level == view.Critical:
+		return view.State{Level: view.Unknown, Word: "silent", Why: one.Why}
+	case a.State == model.AgentStandby:
+		return view.State{Level: view.Info, Word: "standby", Why: "It takes over when the active agent falls silent."}
+	case a.State == model.AgentNoProcesses:
+		return view.State{Level: view.Warning, Word: "nothing to watch", Why: "No host has been added yet."}
+	case a.Dropped > 0:
+		return view.State{Level: view.Warning, Word: "active, lost pings", Why: "Its spool was full and dropped pings."}
+	}
+	return view.State{Level: view.OK, Word: "active"}
+}
