@@ -1,211 +1,229 @@
-// Package health answers whether a server is up: /live (the process), /health (each dependency, for the localhost diagnostics
-// port), /monitor/health (for load balancers, on every function's own port) and /metrics. It asks dependencies through functions
-// it is given and keeps only a few seconds' answer of each, so that no caller can make it press a sick database.
+// Package health says how the server is: whether the process lives, whether it can serve, how each dependency is, and its
+// metrics. Every function mounts it on its own port as /monitor/health. It keeps the last answers for a few seconds, so that
+// no probe, however eager, is a load, and no slow dependency blocks a probe.
 package health
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/httpx"
 )
 
-// Bounds of one dependency's check.
+// Bounds of a check.
 const (
-	checkTimeout = 2 * time.Second
-	checkCache   = 5 * time.Second
-	maxReason    = 200 // bytes of a reason in an answer
+	checkLimit = 2 * time.Second
+	cacheFor   = 5 * time.Second
 )
 
-// Names of the two dependencies that existing monitors look for in /health.
-const (
-	AppDatabase    = "mms_db"
-	BackupDatabase = "backup_db"
-)
-
-var errSlow = errors.New("no answer within 2 s")
-
-// Check asks one dependency; nil is healthy.
-type Check func(ctx context.Context) error
-
-// Options are what the answers are made of.
+// Options are what New needs.
 type Options struct {
-	Checks      map[string]Check // by the key in /health
-	Role        string           // "server"
-	Version     string
-	Started     time.Time
-	UpgradeMode func(ctx context.Context) bool // may be nil
-	Gatherer    prometheus.Gatherer            // of /metrics; nil leaves it out
-	Now         func() time.Time               // nil means time.Now
+	// Checks are the dependencies by the name they have in /health: mms_db, backup_db. Each returns nil when well.
+	Checks map[string]func(context.Context) error
+	// Ready names the checks without which this process cannot serve: mms_db when nil.
+	Ready    []string
+	Role     string // "server", "daemon"
+	Version  string
+	Started  time.Time
+	Upgrade  func() bool         // whether servers of several versions run; nil: no
+	Gatherer prometheus.Gatherer // what /metrics shows; nil: not offered
+	Now      func() time.Time    // nil: time.Now
 }
 
-// Server holds the handlers. Mount Diagnostics on the localhost port and Monitor on every other.
-type Server struct {
-	o     Options
-	state map[string]*dependency
-}
-
-// New checks the options and returns the handlers.
-func New(o Options) (*Server, error) {
-	if len(o.Checks) == 0 || o.Role == "" || o.Started.IsZero() {
-		return nil, errors.New("health options: Checks, Role and Started are needed")
+// New returns the function: GET /live, /health, /monitor/health and /metrics.
+func New(o Options) (http.Handler, error) {
+	if len(o.Checks) == 0 {
+		return nil, errors.New("health options: it needs Checks")
+	}
+	if o.Ready == nil {
+		o.Ready = []string{"mms_db"}
+	}
+	for _, name := range o.Ready {
+		if o.Checks[name] == nil {
+			return nil, fmt.Errorf("health options: there is no check %q", name)
+		}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{o: o, state: map[string]*dependency{}}
-	for name, check := range o.Checks {
-		s.state[name] = &dependency{check: check}
+	if o.Upgrade == nil {
+		o.Upgrade = func() bool { return false }
 	}
-	return s, nil
-}
-
-// Diagnostics serves /live, /health, /monitor/health and /metrics.
-func (s *Server) Diagnostics() http.Handler {
+	h := &health{o: o}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /live", s.live)
-	mux.HandleFunc("GET /health", s.health)
-	mux.Handle("GET /monitor/health", s.Monitor())
-	if s.o.Gatherer != nil {
-		mux.Handle("GET /metrics", promhttp.HandlerFor(s.o.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	mux.HandleFunc("GET /live", h.live)
+	mux.HandleFunc("GET /health", h.health)
+	mux.HandleFunc("GET /monitor/health", h.ready)
+	if o.Gatherer != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	}
-	return mux
+	return mux, nil
 }
 
-// Live answers 200 for as long as the process can answer at all: a database that is away must not have it restarted.
-func (s *Server) Live() http.Handler { return http.HandlerFunc(s.live) }
+type health struct {
+	o Options
 
-// Monitor answers a load balancer: 200 when this server can do its work, 500 when a dependency is away.
-func (s *Server) Monitor() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		status := http.StatusOK
-		for _, a := range s.ask(r.Context()) {
-			if a.err != nil {
-				status = http.StatusInternalServerError
-			}
-		}
-		w.Header().Set("Cache-Control", "no-store")
-		httpx.WriteJSON(w, status, map[string]any{"ok": status == http.StatusOK})
-	})
+	mu      sync.Mutex
+	results map[string]result
+	at      time.Time
+	running chan struct{} // closed when the round under way ends; nil when none is
 }
 
-func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
+type result struct {
+	err  error
+	took time.Duration
+}
+
+// live: the process answers. It looks at nothing else, because a restart mends no database.
+func (h *health) live(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	httpx.WriteJSON(w, http.StatusOK, map[string]any{"ok": true, "uptimeSec": int64(s.o.Now().Sub(s.o.Started).Seconds())})
+	httpx.WriteJSON(w, http.StatusOK, map[string]string{"status": "OK"})
 }
 
-func (s *Server) health(w http.ResponseWriter, r *http.Request) {
-	status := http.StatusOK
-	verbose := r.URL.Query().Get("verbose") == "1" && fromLoopback(r)
-	body := map[string]any{
-		"version": s.o.Version, "role": s.o.Role, "uptimeSec": int64(s.o.Now().Sub(s.o.Started).Seconds()),
-		"upgradeMode": s.o.UpgradeMode != nil && s.o.UpgradeMode(r.Context()),
-	}
-	details := map[string]any{}
-	for name, a := range s.ask(r.Context()) {
-		body[name] = "OK"
-		if a.err != nil {
-			status = http.StatusServiceUnavailable
-			body[name] = reason(a.err)
+// ready: the process can serve. Load balancers and scripts read the status only.
+func (h *health) ready(w http.ResponseWriter, r *http.Request) {
+	results := h.check(r.Context())
+	w.Header().Set("Cache-Control", "no-store")
+	for _, name := range h.o.Ready {
+		if err := results[name].err; err != nil {
+			httpx.WriteJSON(w, http.StatusInternalServerError, map[string]string{"status": "DOWN", name: reason(err)})
+			return
 		}
-		details[name] = map[string]any{"checked": a.at.UTC().Format(time.RFC3339), "tookMs": a.took.Milliseconds(), "error": fmt.Sprint(a.err)}
 	}
-	if verbose {
-		body["checks"] = details
+	httpx.WriteJSON(w, http.StatusOK, map[string]string{"status": "OK"})
+}
+
+func (h *health) health(w http.ResponseWriter, r *http.Request) {
+	results := h.check(r.Context())
+	status := http.StatusOK
+	body := map[string]any{
+		"version": h.o.Version, "uptimeSec": int64(h.o.Now().Sub(h.o.Started).Seconds()), "role": h.o.Role, "upgradeMode": h.o.Upgrade(),
+	}
+	detail := map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(results)) {
+		res := results[name]
+		body[name] = "OK"
+		d := map[string]any{"millis": res.took.Milliseconds()}
+		if res.err != nil {
+			status = http.StatusServiceUnavailable
+			body[name], d["error"] = reason(res.err), res.err.Error()
+		}
+		detail[name] = d
+	}
+	if r.URL.Query().Get("verbose") == "1" && local(r) {
+		body["detail"] = detail // may name hosts and addresses: for the machine's own operators
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	httpx.WriteJSON(w, status, body)
 }
 
-func reason(err error) string {
-	s := err.Error()
-	if len(s) > maxReason {
-		s = s[:maxReason] + "…"
+func local(r *http.Request) bool {
+	ip := httpx.ClientIP(r.Context())
+	if !ip.IsValid() {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			return false
+		}
+		if ip, err = netip.ParseAddr(host); err != nil {
+			return false
+		}
 	}
-	return s
+	return ip.Unmap().IsLoopback()
 }
 
-func fromLoopback(r *http.Request) bool {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && peer.Addr().Unmap().IsLoopback()
-}
-
-// ask asks all dependencies at once.
-func (s *Server) ask(ctx context.Context) map[string]answer {
-	answers := make(map[string]answer, len(s.state))
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for name, d := range s.state {
-		wg.Go(func() {
-			a := d.ask(ctx, s.o.Now)
-			mu.Lock()
-			defer mu.Unlock()
-			answers[name] = a
-		})
+// check returns results no older than cacheFor, or as old as there are while a round takes longer than checkLimit.
+func (h *health) check(ctx context.Context) map[string]result {
+	h.mu.Lock()
+	if h.results != nil && h.o.Now().Sub(h.at) < cacheFor {
+		defer h.mu.Unlock()
+		return h.results
 	}
-	wg.Wait()
-	return answers
-}
-
-// dependency is one check and its newest answer. At most one check runs at a time; who comes meanwhile gets its result.
-type dependency struct {
-	check   Check
-	mu      sync.Mutex
-	last    answer
-	running chan struct{} // closed when the check in progress has answered; nil when none is
-}
-
-type answer struct {
-	err  error
-	at   time.Time
-	took time.Duration
-}
-
-func (d *dependency) ask(ctx context.Context, now func() time.Time) answer {
-	d.mu.Lock()
-	if !d.last.at.IsZero() && now().Sub(d.last.at) < checkCache {
-		defer d.mu.Unlock()
-		return d.last
+	if h.running == nil {
+		h.running = make(chan struct{})
+		// A round outlives the request that asked for it: others wait for it, too.
+		go h.round(context.WithoutCancel(ctx), h.running)
 	}
-	if d.running == nil {
-		d.running = make(chan struct{})
-		// The check outlives a caller that hangs up: the next one wants its answer.
-		go d.run(context.WithoutCancel(ctx), now, d.running)
-	}
-	running := d.running
-	d.mu.Unlock()
-
-	limit, cancel := context.WithTimeoutCause(ctx, checkTimeout, errSlow)
-	defer cancel()
+	running := h.running
+	h.mu.Unlock()
 	select {
 	case <-running:
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d.last
-	case <-limit.Done():
-		return answer{err: context.Cause(limit), at: now(), took: checkTimeout}
+	case <-ctx.Done():
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.results
 }
 
-func (d *dependency) run(ctx context.Context, now func() time.Time, done chan struct{}) {
-	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, errSlow)
-	defer cancel()
-	began := now()
-	err := d.check(ctx)
-	if err != nil && context.Cause(ctx) != nil {
-		err = context.Cause(ctx)
+// round asks all dependencies at once. A check that does not heed its time limit is left behind.
+func (h *health) round(ctx context.Context, done chan struct{}) {
+	ctx, stop := context.WithTimeoutCause(ctx, checkLimit, errSlow)
+	defer stop()
+	type named struct {
+		name string
+		result
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.last = answer{err: err, at: now(), took: now().Sub(began)}
-	d.running = nil
+	answers := make(chan named, len(h.o.Checks))
+	began := h.o.Now()
+	for name, check := range h.o.Checks {
+		go func() {
+			err := check(ctx)
+			answers <- named{name, result{err, h.o.Now().Sub(began)}}
+		}()
+	}
+	results := make(map[string]result, len(h.o.Checks))
+	for len(results) < len(h.o.Checks) {
+		select {
+		case a := <-answers:
+			results[a.name] = a.result
+			continue
+		case <-ctx.Done():
+		}
+		for name := range h.o.Checks {
+			if _, answered := results[name]; !answered {
+				results[name] = result{errSlow, checkLimit}
+			}
+		}
+	}
+	h.mu.Lock()
+	h.results, h.at, h.running = results, h.o.Now(), nil
+	h.mu.Unlock()
 	close(done)
+}
+
+var errSlow = fmt.Errorf("no answer within %s", checkLimit)
+
+// reason is an error in a few words that give away no address.
+func reason(err error) string {
+	switch {
+	case errors.Is(err, errSlow), errors.Is(err, context.DeadlineExceeded):
+		return errSlow.Error()
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, docstore.ErrFull):
+		return "disk full"
+	case errors.Is(err, docstore.ErrUnavailable):
+		return "cannot be reached"
+	}
+	text := err.Error()
+	if i := strings.LastIndex(text, ": "); i >= 0 {
+		text = text[i+2:]
+	}
+	if len(text) > 80 {
+		text = strings.ToValidUTF8(text[:80], "")
+	}
+	return text
 }
