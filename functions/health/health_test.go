@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -89,11 +90,11 @@ func TestHealth(t *testing.T) {
 // TestSlowDependency: the answer comes within the limit, and the dependency is asked once for any number of probes.
 func TestSlowDependency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked := 0
+		var asked atomic.Int32
 		h, err := New(Options{Checks: map[string]func(context.Context) error{
 			"mms_db": well,
 			"backup_db": func(context.Context) error { // does not even heed its context
-				asked++
+				asked.Add(1)
 				time.Sleep(time.Minute)
 				return nil
 			},
@@ -108,13 +109,13 @@ func TestSlowDependency(t *testing.T) {
 				t.Errorf("%d %v", code, body)
 			}
 		}
-		if took := time.Since(began); took != checkLimit || asked != 1 {
-			t.Errorf("three probes took %s and asked %d times", took, asked)
+		if took := time.Since(began); took != checkLimit || asked.Load() != 1 {
+			t.Errorf("three probes took %s and asked %d times", took, asked.Load())
 		}
 		time.Sleep(cacheFor)
 		get(t, h, "/monitor/health", "192.0.2.1:5")
-		if asked != 2 {
-			t.Errorf("asked %d times after the cache ran out", asked)
+		if asked.Load() != 2 {
+			t.Errorf("asked %d times after the cache ran out", asked.Load())
 		}
 		time.Sleep(2 * time.Minute)
 	})
