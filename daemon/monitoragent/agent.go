@@ -151,7 +151,9 @@ func (a *Agent) open() error {
 		return errors.Join(opererr.New("open the agent's spool", err, "set stateDir to a folder the agent may write to"), st.close())
 	}
 	a.state, a.spool = st, sp
-	a.pusher = push.NewPusher(push.Options{Spool: sp, Post: a.client.Post, Info: a.postInfo, Now: a.now, Log: a.log})
+	a.pusher = push.NewPusher(push.Options{
+		Spool: sp, Post: a.client.Post, Info: a.postInfo, Sent: a.sendClock, Now: a.clock, Log: a.log,
+	})
 	return nil
 }
 

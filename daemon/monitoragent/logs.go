@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gopkg.in/natefinch/lumberjack.v2"
@@ -26,6 +27,7 @@ type LogFile struct {
 	out   *lumberjack.Logger
 	age   time.Duration
 	plain int
+	ready atomic.Bool // signals are listened for
 }
 
 // NewLog makes the agent's logger. Without a configured file it writes to fallback, and the LogFile is nil, which is valid.
@@ -57,6 +59,7 @@ func (f *LogFile) Run(ctx context.Context, log *slog.Logger) {
 		signal.Notify(asked, signals...)
 		defer signal.Stop(asked)
 	}
+	f.ready.Store(true)
 	old := time.NewTicker(f.age)
 	defer old.Stop()
 	shrink := time.NewTicker(shrinkEvery)

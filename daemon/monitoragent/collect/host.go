@@ -464,6 +464,9 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 256<<10); return 
 // encode puts the replies into one document and compresses it, without looking into them. Should they be over the limit, only
 // the first ones stay, which are those of every sample.
 func (r *replies) encode() ([]byte, error) {
+	if len(r.list) == 0 {
+		return nil, nil // nothing answered
+	}
 	buf := buffers.Get().(*[]byte) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	defer buffers.Put(buf)
 	at, doc := bsoncore.AppendDocumentStart((*buf)[:0])

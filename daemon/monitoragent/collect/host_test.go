@@ -42,6 +42,9 @@ func visit(t *testing.T, h *collect.Host, at time.Time) (wire.Ping, bson.Raw) {
 	if !ok {
 		t.Fatal("nothing to post")
 	}
+	if p.Replies == nil {
+		return p, nil
+	}
 	r, err := wire.DecodeReplies(p.Replies)
 	if err != nil {
 		t.Fatal(err)
@@ -254,8 +257,8 @@ func TestUnreachable(t *testing.T) {
 	if len(p.Errors) != 1 || p.Errors[0].Command != "connect" || p.Errors[0].Code != 6 || p.Errors[0].Message == "" {
 		t.Errorf("failures %+v", p.Errors)
 	}
-	if len(names(t, r)) != 0 || !p.At.Equal(day.Add(time.Minute)) {
-		t.Errorf("replies %v at %v", names(t, r), p.At)
+	if r != nil || !p.At.Equal(day.Add(time.Minute)) {
+		t.Errorf("replies %v at %v", r, p.At)
 	}
 	proc.Listen(t, proc.Addr)
 	if p, _ = visit(t, h, day.Add(2*time.Minute)); len(p.Errors) > 0 {

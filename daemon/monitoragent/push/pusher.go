@@ -21,6 +21,7 @@ type Pusher struct {
 	spool  *spool.Spool
 	post   func(ctx context.Context, body []byte) (wire.Ack, error)
 	info   func() wire.AgentInfo
+	sent   func() time.Time
 	now    func() time.Time
 	log    *slog.Logger
 	period atomic.Int64 // nanoseconds between a host's pings: older ones than two are late
@@ -37,13 +38,14 @@ type Options struct {
 	Spool *spool.Spool
 	Post  func(ctx context.Context, body []byte) (wire.Ack, error)
 	Info  func() wire.AgentInfo // made anew for each post
-	Now   func() time.Time      // this machine's clock, not corrected
+	Sent  func() time.Time      // the clock that posts are stamped with when they are sent
+	Now   func() time.Time      // the clock that pings were stamped with
 	Log   *slog.Logger
 }
 
 // NewPusher returns a pusher that knows nothing of the server's limits yet.
 func NewPusher(o Options) *Pusher {
-	p := &Pusher{spool: o.Spool, post: o.Post, info: o.Info, now: o.Now, log: o.Log}
+	p := &Pusher{spool: o.Spool, post: o.Post, info: o.Info, sent: o.Sent, now: o.Now, log: o.Log}
 	p.Configure(time.Minute, wire.MaxPost)
 	return p
 }
@@ -147,7 +149,7 @@ func (p *Pusher) Flush(ctx context.Context) error {
 func (p *Pusher) send(ctx context.Context, batch spool.Batch) error {
 	now := p.now()
 	p.seq++
-	post := wire.Post{Version: wire.Version, Agent: p.info(), Sent: now.UTC(), Seq: p.seq, Pings: make([]wire.Ping, 0, len(batch.Records))}
+	post := wire.Post{Version: wire.Version, Agent: p.info(), Sent: p.sent().UTC(), Seq: p.seq, Pings: make([]wire.Ping, 0, len(batch.Records))}
 	for _, record := range batch.Records {
 		var ping wire.Ping
 		if err := bson.Unmarshal(record, &ping); err != nil {
