@@ -3,30 +3,31 @@ package api
 import (
 	"net/http"
 
+	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 	"github.com/heartwood-db/heartwood/shared/auth"
 )
 
 // appName is what existing clients expect of the identity resource.
 const appName = "MongoDB Ops Manager"
 
-func (s *server) rootRoutes() []route {
-	return []route{
-		{method: http.MethodGet, path: "/", do: (*call).root},
-		{method: http.MethodGet, path: "/softwareComponents/versions", scope: onSite, perm: auth.AdminMonitoring, do: (*call).componentVersions},
+func rootRoutes() []rest.Route {
+	return []rest.Route{
+		{Method: http.MethodGet, Path: "/", Do: root},
+		{Method: http.MethodGet, Path: "/softwareComponents/versions", Scope: rest.OnSite, Perm: auth.AdminMonitoring, Do: componentVersions},
 	}
 }
 
-func (c *call) root() (any, error) {
-	return object{
+func root(c *rest.Call) (any, error) {
+	return rest.Object{
 		"appName": appName, "build": c.Revision, "throttling": false,
-		"links": c.self(c.href(), rel("groups", c.href("groups")), rel("orgs", c.href("orgs"))),
+		"links": c.Self(c.Href(), rest.Rel("groups", c.Href("groups")), rest.Rel("orgs", c.Href("orgs"))),
 	}, nil
 }
 
 // componentVersions tells the versions of what this server would have others run: of the documented components it has only its
 // own agent, which carries the server's version.
-func (c *call) componentVersions() (any, error) {
-	return object{
-		"automationVersion": c.Version, "automationMinimumVersion": c.Version, "links": c.self(c.href("softwareComponents", "versions")),
+func componentVersions(c *rest.Call) (any, error) {
+	return rest.Object{
+		"automationVersion": c.Version, "automationMinimumVersion": c.Version, "links": c.Self(c.Href("softwareComponents", "versions")),
 	}, nil
 }

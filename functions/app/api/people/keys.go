@@ -1,4 +1,4 @@
-package api
+package people
 
 import (
 	"context"
@@ -7,28 +7,29 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
 )
 
-func (s *server) keyRoutes() []route {
-	return []route{
-		{method: http.MethodGet, path: "/orgs/{}/apiKeys", scope: inOrg, perm: auth.ViewOrg, do: (*call).orgKeys},
-		{method: http.MethodPost, path: "/orgs/{}/apiKeys", scope: inOrg, perm: auth.ManageOrg, do: (*call).createOrgKey},
-		{method: http.MethodGet, path: "/orgs/{}/apiKeys/{}", scope: inOrg, perm: auth.ViewOrg, do: (*call).oneKey},
-		{method: http.MethodPatch, path: "/orgs/{}/apiKeys/{}", scope: inOrg, perm: auth.ManageOrg, do: (*call).patchKey},
-		{method: http.MethodDelete, path: "/orgs/{}/apiKeys/{}", scope: inOrg, perm: auth.ManageOrg, do: (*call).deleteKey},
-		{method: http.MethodGet, path: "/groups/{}/apiKeys", scope: inGroup, perm: auth.ManageUsers, do: (*call).groupKeys},
-		{method: http.MethodPost, path: "/groups/{}/apiKeys", scope: inGroup, perm: auth.ManageUsers, do: (*call).createGroupKey},
-		{method: http.MethodPatch, path: "/groups/{}/apiKeys/{}", scope: inGroup, perm: auth.ManageUsers, do: (*call).assignKey},
-		{method: http.MethodDelete, path: "/groups/{}/apiKeys/{}", scope: inGroup, perm: auth.ManageUsers, do: (*call).unassignKey},
-		{method: http.MethodGet, path: "/admin/apiKeys", scope: onSite, perm: auth.AdminView, do: (*call).globalKeys},
-		{method: http.MethodPost, path: "/admin/apiKeys", scope: onSite, perm: auth.AdminUsers, do: (*call).createGlobalKey},
-		{method: http.MethodGet, path: "/admin/apiKeys/roles", scope: onSite, perm: auth.AdminView, do: (*call).globalRoles},
-		{method: http.MethodGet, path: "/admin/apiKeys/{}", scope: onSite, perm: auth.AdminView, do: (*call).oneKey},
-		{method: http.MethodPatch, path: "/admin/apiKeys/{}", scope: onSite, perm: auth.AdminUsers, do: (*call).patchKey},
-		{method: http.MethodDelete, path: "/admin/apiKeys/{}", scope: onSite, perm: auth.AdminUsers, do: (*call).deleteKey},
+func keyRoutes(h handler) []rest.Route {
+	return []rest.Route{
+		{Method: http.MethodGet, Path: "/orgs/{}/apiKeys", Scope: rest.InOrg, Perm: auth.ViewOrg, Do: h((*call).orgKeys)},
+		{Method: http.MethodPost, Path: "/orgs/{}/apiKeys", Scope: rest.InOrg, Perm: auth.ManageOrg, Do: h((*call).createOrgKey)},
+		{Method: http.MethodGet, Path: "/orgs/{}/apiKeys/{}", Scope: rest.InOrg, Perm: auth.ViewOrg, Do: h((*call).oneKey)},
+		{Method: http.MethodPatch, Path: "/orgs/{}/apiKeys/{}", Scope: rest.InOrg, Perm: auth.ManageOrg, Do: h((*call).patchKey)},
+		{Method: http.MethodDelete, Path: "/orgs/{}/apiKeys/{}", Scope: rest.InOrg, Perm: auth.ManageOrg, Do: h((*call).deleteKey)},
+		{Method: http.MethodGet, Path: "/groups/{}/apiKeys", Scope: rest.InGroup, Perm: auth.ManageUsers, Do: h((*call).groupKeys)},
+		{Method: http.MethodPost, Path: "/groups/{}/apiKeys", Scope: rest.InGroup, Perm: auth.ManageUsers, Do: h((*call).createGroupKey)},
+		{Method: http.MethodPatch, Path: "/groups/{}/apiKeys/{}", Scope: rest.InGroup, Perm: auth.ManageUsers, Do: h((*call).assignKey)},
+		{Method: http.MethodDelete, Path: "/groups/{}/apiKeys/{}", Scope: rest.InGroup, Perm: auth.ManageUsers, Do: h((*call).unassignKey)},
+		{Method: http.MethodGet, Path: "/admin/apiKeys", Scope: rest.OnSite, Perm: auth.AdminView, Do: h((*call).globalKeys)},
+		{Method: http.MethodPost, Path: "/admin/apiKeys", Scope: rest.OnSite, Perm: auth.AdminUsers, Do: h((*call).createGlobalKey)},
+		{Method: http.MethodGet, Path: "/admin/apiKeys/roles", Scope: rest.OnSite, Perm: auth.AdminView, Do: h((*call).globalRoles)},
+		{Method: http.MethodGet, Path: "/admin/apiKeys/{}", Scope: rest.OnSite, Perm: auth.AdminView, Do: h((*call).oneKey)},
+		{Method: http.MethodPatch, Path: "/admin/apiKeys/{}", Scope: rest.OnSite, Perm: auth.AdminUsers, Do: h((*call).patchKey)},
+		{Method: http.MethodDelete, Path: "/admin/apiKeys/{}", Scope: rest.OnSite, Perm: auth.AdminUsers, Do: h((*call).deleteKey)},
 	}
 }
 
@@ -46,15 +47,15 @@ var roleLevel = map[model.Role]string{
 }
 
 // apiKey renders a key; private is its secret where this is the answer that shows it, else "".
-func (c *call) apiKey(k model.APIKey, private string) object {
+func (c *call) apiKey(k model.APIKey, private string) rest.Object {
 	if private == "" {
 		private = "********-****-****-" + k.MaskedTail
 	}
-	href := c.href("admin", "apiKeys", string(k.ID))
+	href := c.Href("admin", "apiKeys", string(k.ID))
 	if k.OrgID != "" {
-		href = c.href("orgs", string(k.OrgID), "apiKeys", string(k.ID))
+		href = c.Href("orgs", string(k.OrgID), "apiKeys", string(k.ID))
 	}
-	return object{"id": k.ID, "desc": k.Desc, "publicKey": k.PublicKey, "privateKey": private, "roles": roles(k.Grants), "links": c.self(href)}
+	return rest.Object{"id": k.ID, "desc": k.Desc, "publicKey": k.PublicKey, "privateKey": private, "roles": roles(k.Grants), "links": c.Self(href)}
 }
 
 // makeKey makes and keeps a key; the private key is returned this once.
@@ -74,14 +75,14 @@ func (c *call) makeKey(ctx context.Context, org model.ID, desc string, grants []
 		err = c.Access.CreateAPIKey(ctx, k)
 	}
 	if err == nil {
-		c.event(model.Event{Type: model.EventAPIKeyCreated, Text: "API key " + public + " was created: " + desc + "."})
+		c.Event(model.Event{Type: model.EventAPIKeyCreated, Text: "API key " + public + " was created: " + desc + "."})
 	}
 	return k, private, err
 }
 
 // keyBody is the body of POST and PATCH: roles come in as names and go out as objects.
 type keyBody struct {
-	ignored
+	rest.Ignored
 	ID         string   `json:"id"`
 	Desc       string   `json:"desc"`
 	PublicKey  string   `json:"publicKey"`
@@ -92,12 +93,12 @@ type keyBody struct {
 func (in *keyBody) check(create bool) error {
 	in.Desc = strings.TrimSpace(in.Desc)
 	if create {
-		if err := require("desc", in.Desc, "roles", len(in.Roles)); err != nil {
+		if err := rest.Require("desc", in.Desc, "roles", len(in.Roles)); err != nil {
 			return err
 		}
 	}
 	if len(in.Desc) > maxAPIKeyDesc {
-		return fail(http.StatusBadRequest, "INVALID_ATTRIBUTE", "Invalid attribute %s specified: at most 250 characters.", "desc")
+		return rest.Fail(http.StatusBadRequest, "INVALID_ATTRIBUTE", "Invalid attribute %s specified: at most 250 characters.", "desc")
 	}
 	return nil
 }
@@ -108,7 +109,7 @@ func (in *keyBody) grants(level string, org, group model.ID) ([]model.Grant, err
 	for _, name := range in.Roles {
 		r := model.Role(name)
 		if roleLevel[r] != level {
-			return nil, fail(http.StatusBadRequest, "INVALID_ENUM_VALUE", "An invalid enumeration value %s was specified: a %s role is needed.", name, level)
+			return nil, rest.Fail(http.StatusBadRequest, "INVALID_ENUM_VALUE", "An invalid enumeration value %s was specified: a %s role is needed.", name, level)
 		}
 		g := model.Grant{Role: r, GroupID: group, OrgID: org}
 		if !slices.Contains(out, g) {
@@ -119,33 +120,33 @@ func (in *keyBody) grants(level string, org, group model.ID) ([]model.Grant, err
 }
 
 func (c *call) orgKeys() (any, error) {
-	all, err := c.Access.APIKeys(c.r.Context(), c.org.ID)
+	all, err := c.Access.APIKeys(c.R.Context(), c.Org.ID)
 	if err != nil {
 		return nil, err
 	}
-	return page(c, all, func(k model.APIKey) object { return c.apiKey(k, "") })
+	return rest.Page(c.Call, all, func(k model.APIKey) rest.Object { return c.apiKey(k, "") })
 }
 
 func (c *call) globalKeys() (any, error) {
-	all, err := c.Access.APIKeys(c.r.Context(), "")
+	all, err := c.Access.APIKeys(c.R.Context(), "")
 	if err != nil {
 		return nil, err
 	}
-	return page(c, all, func(k model.APIKey) object { return c.apiKey(k, "") })
+	return rest.Page(c.Call, all, func(k model.APIKey) rest.Object { return c.apiKey(k, "") })
 }
 
 func (c *call) createOrgKey() (any, error) {
-	return c.createKey("org", c.org.ID, func(in *keyBody) ([]model.Grant, error) { return in.grants("org", c.org.ID, "") })
+	return c.createKey("org", c.Org.ID, func(in *keyBody) ([]model.Grant, error) { return in.grants("org", c.Org.ID, "") })
 }
 
 func (c *call) createGroupKey() (any, error) {
-	return c.createKey("group", c.group.OrgID, func(in *keyBody) ([]model.Grant, error) { return in.grants("group", "", c.group.ID) })
+	return c.createKey("group", c.Group.OrgID, func(in *keyBody) ([]model.Grant, error) { return in.grants("group", "", c.Group.ID) })
 }
 
 func (c *call) createGlobalKey() (any, error) {
 	return c.createKey("global", "", func(in *keyBody) ([]model.Grant, error) {
-		if slices.Contains(in.Roles, string(model.GlobalOwner)) && !c.who.Can(auth.AdminServer, "", "") {
-			return nil, fail(http.StatusForbidden, "CANNOT_ADD_GLOBAL_ROLE", "Only a global owner may grant %s.", model.GlobalOwner)
+		if slices.Contains(in.Roles, string(model.GlobalOwner)) && !c.Who.Can(auth.AdminServer, "", "") {
+			return nil, rest.Fail(http.StatusForbidden, "CANNOT_ADD_GLOBAL_ROLE", "Only a global owner may grant %s.", model.GlobalOwner)
 		}
 		return in.grants("global", "", "")
 	})
@@ -153,7 +154,7 @@ func (c *call) createGlobalKey() (any, error) {
 
 func (c *call) createKey(_ string, org model.ID, grants func(*keyBody) ([]model.Grant, error)) (any, error) {
 	var in keyBody
-	if err := c.decode(&in); err != nil {
+	if err := c.Decode(&in); err != nil {
 		return nil, err
 	}
 	if err := in.check(true); err != nil {
@@ -163,13 +164,13 @@ func (c *call) createKey(_ string, org model.ID, grants func(*keyBody) ([]model.
 	if err != nil {
 		return nil, err
 	}
-	ctx := c.r.Context()
+	ctx := c.R.Context()
 	have, err := c.Access.APIKeys(ctx, org)
 	if err != nil {
 		return nil, err
 	}
 	if len(have) >= maxOrgKeys {
-		return nil, fail(http.StatusForbidden, "MAX_PUBLIC_API_KEY_REACHED", "An organization has at most %d API keys.", maxOrgKeys)
+		return nil, rest.Fail(http.StatusForbidden, "MAX_PUBLIC_API_KEY_REACHED", "An organization has at most %d API keys.", maxOrgKeys)
 	}
 	k, private, err := c.makeKey(ctx, org, in.Desc, granted)
 	if err != nil {
@@ -181,17 +182,17 @@ func (c *call) createKey(_ string, org model.ID, grants func(*keyBody) ([]model.
 // key reads the key that the path's last key variable names, within the organization or site that the path is about.
 func (c *call) key(id string, org model.ID) (model.APIKey, error) {
 	if !model.ID(id).Valid() {
-		return model.APIKey{}, fail(http.StatusNotFound, "INVALID_KEY_ID", "An invalid key ID %s was specified.", id)
+		return model.APIKey{}, rest.Fail(http.StatusNotFound, "INVALID_KEY_ID", "An invalid key ID %s was specified.", id)
 	}
-	k, err := c.Access.APIKey(c.r.Context(), model.ID(id))
-	if isNotFound(err) || err == nil && k.OrgID != org {
-		return k, fail(http.StatusBadRequest, "API_KEY_NOT_FOUND", "No API key with ID %s exists.", id)
+	k, err := c.Access.APIKey(c.R.Context(), model.ID(id))
+	if rest.IsNotFound(err) || err == nil && k.OrgID != org {
+		return k, rest.Fail(http.StatusBadRequest, "API_KEY_NOT_FOUND", "No API key with ID %s exists.", id)
 	}
 	return k, err
 }
 
 // pathKey is the key of a route below an organization or the site.
-func (c *call) pathKey() (model.APIKey, error) { return c.key(c.args[len(c.args)-1], c.org.ID) }
+func (c *call) pathKey() (model.APIKey, error) { return c.key(c.Args[len(c.Args)-1], c.Org.ID) }
 
 func (c *call) oneKey() (any, error) {
 	k, err := c.pathKey()
@@ -207,24 +208,24 @@ func (c *call) patchKey() (any, error) {
 		return nil, err
 	}
 	var in keyBody
-	if err := c.decode(&in); err != nil {
+	if err := c.Decode(&in); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(in.check(false), readOnly("id", in.ID, string(k.ID)), readOnly("publicKey", in.PublicKey, k.PublicKey)); err != nil {
+	if err := errors.Join(in.check(false), rest.ReadOnly("id", in.ID, string(k.ID)), rest.ReadOnly("publicKey", in.PublicKey, k.PublicKey)); err != nil {
 		return nil, err
 	}
 	level := "org"
 	if k.OrgID == "" {
 		level = "global"
-		if slices.Contains(in.Roles, string(model.GlobalOwner)) && !c.who.Can(auth.AdminServer, "", "") {
-			return nil, fail(http.StatusForbidden, "CANNOT_ADD_GLOBAL_ROLE", "Only a global owner may grant %s.", model.GlobalOwner)
+		if slices.Contains(in.Roles, string(model.GlobalOwner)) && !c.Who.Can(auth.AdminServer, "", "") {
+			return nil, rest.Fail(http.StatusForbidden, "CANNOT_ADD_GLOBAL_ROLE", "Only a global owner may grant %s.", model.GlobalOwner)
 		}
 	}
 	granted, err := in.grants(level, k.OrgID, "")
 	if err != nil {
 		return nil, err
 	}
-	err = c.Access.UpdateAPIKey(c.r.Context(), k.ID, func(stored *model.APIKey) error {
+	err = c.Access.UpdateAPIKey(c.R.Context(), k.ID, func(stored *model.APIKey) error {
 		if in.Desc != "" {
 			stored.Desc = in.Desc
 		}
@@ -245,38 +246,38 @@ func (c *call) deleteKey() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Access.DeleteAPIKey(c.r.Context(), k.ID); err != nil && !isNotFound(err) {
+	if err := c.Access.DeleteAPIKey(c.R.Context(), k.ID); err != nil && !rest.IsNotFound(err) {
 		return nil, err
 	}
-	c.event(model.Event{Type: model.EventAPIKeyDeleted, Text: "API key " + k.PublicKey + " was deleted."})
+	c.Event(model.Event{Type: model.EventAPIKeyDeleted, Text: "API key " + k.PublicKey + " was deleted."})
 	return nil, nil
 }
 
 func (c *call) groupKeys() (any, error) {
-	all, err := c.Access.APIKeys(c.r.Context(), c.group.OrgID)
+	all, err := c.Access.APIKeys(c.R.Context(), c.Group.OrgID)
 	if err != nil {
 		return nil, err
 	}
 	all = slices.DeleteFunc(all, func(k model.APIKey) bool {
-		return !slices.ContainsFunc(k.Grants, func(g model.Grant) bool { return g.GroupID == c.group.ID })
+		return !slices.ContainsFunc(k.Grants, func(g model.Grant) bool { return g.GroupID == c.Group.ID })
 	})
-	return page(c, all, func(k model.APIKey) object { return c.apiKey(k, "") })
+	return rest.Page(c.Call, all, func(k model.APIKey) rest.Object { return c.apiKey(k, "") })
 }
 
 // assignKey gives a key of the organization its roles in the group.
 func (c *call) assignKey() (any, error) {
-	k, err := c.key(c.args[1], c.group.OrgID)
+	k, err := c.key(c.Args[1], c.Group.OrgID)
 	if err != nil {
 		return nil, err
 	}
 	var in keyBody
-	if err := c.decode(&in); err != nil {
+	if err := c.Decode(&in); err != nil {
 		return nil, err
 	}
-	if err := require("roles", len(in.Roles)); err != nil {
+	if err := rest.Require("roles", len(in.Roles)); err != nil {
 		return nil, err
 	}
-	granted, err := in.grants("group", "", c.group.ID)
+	granted, err := in.grants("group", "", c.Group.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +285,7 @@ func (c *call) assignKey() (any, error) {
 }
 
 func (c *call) unassignKey() (any, error) {
-	k, err := c.key(c.args[1], c.group.OrgID)
+	k, err := c.key(c.Args[1], c.Group.OrgID)
 	if err != nil {
 		return nil, err
 	}
@@ -294,8 +295,8 @@ func (c *call) unassignKey() (any, error) {
 
 // regrant replaces a key's roles in the group.
 func (c *call) regrant(k model.APIKey, granted []model.Grant) (any, error) {
-	err := c.Access.UpdateAPIKey(c.r.Context(), k.ID, func(stored *model.APIKey) error {
-		stored.Grants = append(slices.DeleteFunc(stored.Grants, func(g model.Grant) bool { return g.GroupID == c.group.ID }), granted...)
+	err := c.Access.UpdateAPIKey(c.R.Context(), k.ID, func(stored *model.APIKey) error {
+		stored.Grants = append(slices.DeleteFunc(stored.Grants, func(g model.Grant) bool { return g.GroupID == c.Group.ID }), granted...)
 		k = *stored
 		return nil
 	})
@@ -313,5 +314,5 @@ func (c *call) globalRoles() (any, error) {
 		}
 	}
 	slices.Sort(names)
-	return page(c, names, func(name string) object { return object{"roleName": name} })
+	return rest.Page(c.Call, names, func(name string) rest.Object { return rest.Object{"roleName": name} })
 }

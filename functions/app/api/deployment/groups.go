@@ -1,4 +1,4 @@
-package api
+package deployment
 
 import (
 	"context"
@@ -8,20 +8,22 @@ import (
 	"strings"
 	"time"
 
+	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
 )
 
-func (s *server) groupRoutes() []route {
-	return []route{
-		{method: http.MethodGet, path: "/groups", do: (*call).groups},
-		{method: http.MethodPost, path: "/groups", status: http.StatusCreated, do: (*call).createGroup},
-		{method: http.MethodGet, path: "/groups/byName/{}", do: (*call).groupByName},
-		{method: http.MethodGet, path: "/groups/byAgentApiKey/{}", do: (*call).groupByAgentKey},
-		{method: http.MethodGet, path: "/groups/{}", scope: inGroup, perm: auth.View, do: (*call).oneGroup},
-		{method: http.MethodPatch, path: "/groups/{}", scope: inGroup, perm: auth.EditGroup, do: (*call).patchGroup},
-		{method: http.MethodDelete, path: "/groups/{}", scope: inGroup, perm: auth.DeleteGroup, do: (*call).deleteGroup},
+func groupRoutes(h handler) []rest.Route {
+	return []rest.Route{
+		{Method: http.MethodGet, Path: "/groups", Do: h((*call).groups)},
+		{Method: http.MethodPost, Path: "/groups", Status: http.StatusCreated, Do: h((*call).createGroup)},
+		{Method: http.MethodGet, Path: "/orgs/{}/groups", Scope: rest.InOrg, Perm: auth.ViewOrg, Do: h((*call).orgGroups)},
+		{Method: http.MethodGet, Path: "/groups/byName/{}", Do: h((*call).groupByName)},
+		{Method: http.MethodGet, Path: "/groups/byAgentApiKey/{}", Do: h((*call).groupByAgentKey)},
+		{Method: http.MethodGet, Path: "/groups/{}", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).oneGroup)},
+		{Method: http.MethodPatch, Path: "/groups/{}", Scope: rest.InGroup, Perm: auth.EditGroup, Do: h((*call).patchGroup)},
+		{Method: http.MethodDelete, Path: "/groups/{}", Scope: rest.InGroup, Perm: auth.DeleteGroup, Do: h((*call).deleteGroup)},
 	}
 }
 
@@ -29,7 +31,7 @@ func (s *server) groupRoutes() []route {
 const agentSilence = 7 * time.Minute
 
 // groupEntity renders a group with the counts of its hosts and agents.
-func (c *call) groupEntity(ctx context.Context, g model.Group) (object, error) {
+func (c *call) groupEntity(ctx context.Context, g model.Group) (rest.Object, error) {
 	hosts, err := c.Inventory.Hosts(ctx, g.ID)
 	if err != nil {
 		return nil, err
@@ -61,17 +63,17 @@ func (c *call) groupEntity(ctx context.Context, g model.Group) (object, error) {
 		}
 	}
 	tags := []string{}
-	if c.who.Global() && g.Tags != nil {
+	if c.Who.Global() && g.Tags != nil {
 		tags = g.Tags
 	}
 	id := string(g.ID)
-	o := object{
+	o := rest.Object{
 		"id": g.ID, "orgId": g.OrgID, "name": g.Name, "tags": tags, "activeAgentCount": active, "hostCounts": hostCounts(hosts),
-		"replicaSetCount": sets, "shardCount": shards, "publicApiEnabled": true, "ldapGroupMappings": []object{},
-		"links": c.self(c.href("groups", id), rel("hosts", c.href("groups", id, "hosts")), rel("users", c.href("groups", id, "users")),
-			rel("clusters", c.href("groups", id, "clusters")), rel("agents", c.href("groups", id, "agents"))),
+		"replicaSetCount": sets, "shardCount": shards, "publicApiEnabled": true, "ldapGroupMappings": []rest.Object{},
+		"links": c.Self(c.Href("groups", id), rest.Rel("hosts", c.Href("groups", id, "hosts")), rest.Rel("users", c.Href("groups", id, "users")),
+			rest.Rel("clusters", c.Href("groups", id, "clusters")), rest.Rel("agents", c.Href("groups", id, "agents"))),
 	}
-	putTime(o, "lastActiveAgent", last)
+	rest.PutTime(o, "lastActiveAgent", last)
 	return o, nil
 }
 
@@ -94,8 +96,8 @@ func hostCounts(hosts []model.Host) map[string]int {
 // groupList renders one page of groups; each costs some reads, so only those of the page are looked at.
 func (c *call) groupList(groups []model.Group) (any, error) {
 	var failed error
-	answer, err := page(c, groups, func(g model.Group) object {
-		o, err := c.groupEntity(c.r.Context(), g)
+	answer, err := rest.Page(c.Call, groups, func(g model.Group) rest.Object {
+		o, err := c.groupEntity(c.R.Context(), g)
 		failed = errors.Join(failed, err)
 		return o
 	})
@@ -103,13 +105,13 @@ func (c *call) groupList(groups []model.Group) (any, error) {
 }
 
 func (c *call) groups() (any, error) {
-	all, err := c.Inventory.Groups(c.r.Context())
+	all, err := c.Inventory.Groups(c.R.Context())
 	if err != nil {
 		return nil, err
 	}
-	tags := slices.DeleteFunc(c.r.URL.Query()["tag"], func(s string) bool { return s == "" })
+	tags := slices.DeleteFunc(c.R.URL.Query()["tag"], func(s string) bool { return s == "" })
 	all = slices.DeleteFunc(all, func(g model.Group) bool {
-		if !c.who.InGroup(g.ID, g.OrgID) {
+		if !c.Who.InGroup(g.ID, g.OrgID) {
 			return true
 		}
 		return slices.ContainsFunc(tags, func(t string) bool { return !slices.Contains(g.Tags, t) })
@@ -117,52 +119,52 @@ func (c *call) groups() (any, error) {
 	return c.groupList(all)
 }
 
-func (c *call) oneGroup() (any, error) { return c.groupEntity(c.r.Context(), c.group) }
+func (c *call) oneGroup() (any, error) { return c.groupEntity(c.R.Context(), c.Group) }
 
 func (c *call) groupByName() (any, error) {
-	name := c.args[0]
-	all, err := c.Inventory.Groups(c.r.Context())
+	name := c.Args[0]
+	all, err := c.Inventory.Groups(c.R.Context())
 	if err != nil {
 		return nil, err
 	}
-	all = slices.DeleteFunc(all, func(g model.Group) bool { return g.Name != name || !c.who.InGroup(g.ID, g.OrgID) })
+	all = slices.DeleteFunc(all, func(g model.Group) bool { return g.Name != name || !c.Who.InGroup(g.ID, g.OrgID) })
 	switch len(all) {
 	case 0:
-		return nil, fail(http.StatusNotFound, "GROUP_NAME_NOT_FOUND", "No group with name %s exists.", name)
+		return nil, rest.Fail(http.StatusNotFound, "GROUP_NAME_NOT_FOUND", "No group with name %s exists.", name)
 	case 1:
-		return c.groupEntity(c.r.Context(), all[0])
+		return c.groupEntity(c.R.Context(), all[0])
 	}
-	return nil, fail(http.StatusConflict, "MULTIPLE_GROUPS", "Multiple groups exist with the name %s.", name)
+	return nil, rest.Fail(http.StatusConflict, "MULTIPLE_GROUPS", "Multiple groups exist with the name %s.", name)
 }
 
 func (c *call) groupByAgentKey() (any, error) {
-	missing := &apiError{status: http.StatusNotFound, code: "GROUP_API_KEY_NOT_FOUND", detail: "No group with the specified agent API key exists."}
-	id, err := c.Access.GroupByAgentKey(c.r.Context(), c.args[0])
-	if isNotFound(err) || err == nil && id == "" {
+	missing := &rest.Error{Status: http.StatusNotFound, Code: "GROUP_API_KEY_NOT_FOUND", Detail: "No group with the specified agent API key exists."}
+	id, err := c.Access.GroupByAgentKey(c.R.Context(), c.Args[0])
+	if rest.IsNotFound(err) || err == nil && id == "" {
 		return nil, missing
 	}
 	if err != nil {
 		return nil, err
 	}
-	g, err := c.Inventory.Group(c.r.Context(), id)
-	if isNotFound(err) || err == nil && !c.who.InGroup(g.ID, g.OrgID) {
+	g, err := c.Inventory.Group(c.R.Context(), id)
+	if rest.IsNotFound(err) || err == nil && !c.Who.InGroup(g.ID, g.OrgID) {
 		return nil, missing
 	}
 	if err != nil {
 		return nil, err
 	}
-	return c.groupEntity(c.r.Context(), g)
+	return c.groupEntity(c.R.Context(), g)
 }
 
 // groupBody is the body of POST and PATCH.
 type groupBody struct {
-	ignored
+	rest.Ignored
 	ID                        string         `json:"id"`
 	OrgID                     string         `json:"orgId"`
 	Name                      string         `json:"name"`
 	Tags                      *[]string      `json:"tags"`
 	WithDefaultAlertsSettings *bool          `json:"withDefaultAlertsSettings"`
-	LdapGroupMappings         []object       `json:"ldapGroupMappings"`
+	LdapGroupMappings         []rest.Object  `json:"ldapGroupMappings"`
 	ActiveAgentCount          int            `json:"activeAgentCount"`
 	AgentAPIKey               string         `json:"agentApiKey"`
 	HostCounts                map[string]int `json:"hostCounts"`
@@ -181,14 +183,14 @@ const (
 
 func checkGroup(name string, tags []string) error {
 	if len(name) > maxGroupName || strings.ContainsAny(name, "\r\n\t/") {
-		return fail(http.StatusBadRequest, "INVALID_GROUP_NAME", "The group name %s is not valid: at most 64 characters, no slash.", name)
+		return rest.Fail(http.StatusBadRequest, "INVALID_GROUP_NAME", "The group name %s is not valid: at most 64 characters, no slash.", name)
 	}
 	if len(tags) > maxTags {
-		return fail(http.StatusBadRequest, "TOO_MANY_GROUP_TOKENS", "A group has at most %d tags.", maxTags)
+		return rest.Fail(http.StatusBadRequest, "TOO_MANY_GROUP_TOKENS", "A group has at most %d tags.", maxTags)
 	}
 	for _, t := range tags {
 		if t == "" || len(t) > maxTag || strings.Trim(t, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") != "" {
-			return fail(http.StatusBadRequest, "INVALID_GROUP_TOKEN", "The tag %s is not valid: letters, digits, dot, dash, underscore.", t)
+			return rest.Fail(http.StatusBadRequest, "INVALID_GROUP_TOKEN", "The tag %s is not valid: letters, digits, dot, dash, underscore.", t)
 		}
 	}
 	return nil
@@ -196,11 +198,11 @@ func checkGroup(name string, tags []string) error {
 
 func (c *call) createGroup() (any, error) {
 	var in groupBody
-	if err := c.decode(&in); err != nil {
+	if err := c.Decode(&in); err != nil {
 		return nil, err
 	}
 	in.Name = strings.TrimSpace(in.Name)
-	if err := require("name", in.Name); err != nil {
+	if err := rest.Require("name", in.Name); err != nil {
 		return nil, err
 	}
 	var tags []string
@@ -210,7 +212,7 @@ func (c *call) createGroup() (any, error) {
 	if err := checkGroup(in.Name, tags); err != nil {
 		return nil, err
 	}
-	ctx := c.r.Context()
+	ctx := c.R.Context()
 	org, err := c.orgForGroup(ctx, in)
 	if err != nil {
 		return nil, err
@@ -220,12 +222,12 @@ func (c *call) createGroup() (any, error) {
 		return nil, err
 	}
 	if slices.ContainsFunc(siblings, func(g model.Group) bool { return g.Name == in.Name }) {
-		return nil, fail(http.StatusConflict, "GROUP_ALREADY_EXISTS", "A group with name %s already exists.", in.Name)
+		return nil, rest.Fail(http.StatusConflict, "GROUP_ALREADY_EXISTS", "A group with name %s already exists.", in.Name)
 	}
 	g := model.Group{ID: model.NewID(), OrgID: org, Name: in.Name, Created: c.Now().UTC(), Tags: tags, Settings: model.DefaultGroupSettings()}
 	err = c.Inventory.CreateGroup(ctx, g)
 	if errors.Is(err, store.ErrExists) {
-		return nil, fail(http.StatusConflict, "GROUP_ALREADY_EXISTS", "A group with name %s already exists.", in.Name)
+		return nil, rest.Fail(http.StatusConflict, "GROUP_ALREADY_EXISTS", "A group with name %s already exists.", in.Name)
 	}
 	if err != nil {
 		return nil, err
@@ -234,7 +236,7 @@ func (c *call) createGroup() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.event(model.Event{Type: model.EventGroupCreated, GroupID: g.ID, Text: "Group " + g.Name + " was created."})
+	c.Event(model.Event{Type: model.EventGroupCreated, GroupID: g.ID, Text: "Group " + g.Name + " was created."})
 	o, err := c.groupEntity(ctx, g)
 	if err == nil {
 		o["agentApiKey"] = key
@@ -246,45 +248,45 @@ func (c *call) createGroup() (any, error) {
 // scripts from before organizations rely on.
 func (c *call) orgForGroup(ctx context.Context, in groupBody) (model.ID, error) {
 	id := model.ID(in.OrgID)
-	if id == "" && c.who.Key != nil {
-		id = c.who.Key.OrgID
+	if id == "" && c.Who.Key != nil {
+		id = c.Who.Key.OrgID
 	}
 	if id == "" {
-		if !c.who.Can(auth.AdminServer, "", "") {
-			return "", fail(http.StatusUnauthorized, "API_KEY_CANNOT_CREATE_GROUP", "This API key may not create groups.")
+		if !c.Who.Can(auth.AdminServer, "", "") {
+			return "", rest.Fail(http.StatusUnauthorized, "API_KEY_CANNOT_CREATE_GROUP", "This API key may not create groups.")
 		}
 		o := model.Org{ID: model.NewID(), Name: in.Name, Created: c.Now().UTC()}
 		return o.ID, c.Inventory.CreateOrg(ctx, o)
 	}
 	if !id.Valid() {
-		return "", fail(http.StatusNotFound, "INVALID_ORG_ID", "An invalid organization ID %s was specified.", id)
+		return "", rest.Fail(http.StatusNotFound, "INVALID_ORG_ID", "An invalid organization ID %s was specified.", id)
 	}
-	if _, err := c.Inventory.Org(ctx, id); isNotFound(err) {
-		return "", fail(http.StatusNotFound, "ORG_NOT_FOUND", "No organization with ID %s exists.", id)
+	if _, err := c.Inventory.Org(ctx, id); rest.IsNotFound(err) {
+		return "", rest.Fail(http.StatusNotFound, "ORG_NOT_FOUND", "No organization with ID %s exists.", id)
 	} else if err != nil {
 		return "", err
 	}
-	if !c.who.Can(auth.CreateGroup, "", id) {
-		return "", fail(http.StatusUnauthorized, "API_KEY_CANNOT_CREATE_GROUP", "This API key may not create groups in organization %s.", id)
+	if !c.Who.Can(auth.CreateGroup, "", id) {
+		return "", rest.Fail(http.StatusUnauthorized, "API_KEY_CANNOT_CREATE_GROUP", "This API key may not create groups in organization %s.", id)
 	}
 	return id, nil
 }
 
 func (c *call) patchGroup() (any, error) {
 	var in groupBody
-	if err := c.decode(&in); err != nil {
+	if err := c.Decode(&in); err != nil {
 		return nil, err
 	}
-	err := errors.Join(readOnly("id", in.ID, string(c.group.ID)), readOnly("orgId", in.OrgID, string(c.group.OrgID)))
+	err := errors.Join(rest.ReadOnly("id", in.ID, string(c.Group.ID)), rest.ReadOnly("orgId", in.OrgID, string(c.Group.OrgID)))
 	if err != nil {
 		return nil, err
 	}
-	if in.Tags != nil && !c.who.Can(auth.AdminServer, "", "") {
-		return nil, errUnauthorized
+	if in.Tags != nil && !c.Who.Can(auth.AdminServer, "", "") {
+		return nil, rest.ErrUnauthorized
 	}
-	name, tags := strings.TrimSpace(in.Name), c.group.Tags
+	name, tags := strings.TrimSpace(in.Name), c.Group.Tags
 	if name == "" {
-		name = c.group.Name
+		name = c.Group.Name
 	}
 	if in.Tags != nil {
 		tags = *in.Tags
@@ -292,26 +294,42 @@ func (c *call) patchGroup() (any, error) {
 	if err := checkGroup(name, tags); err != nil {
 		return nil, err
 	}
-	err = c.Inventory.UpdateGroup(c.r.Context(), c.group.ID, func(g *model.Group) error {
+	err = c.Inventory.UpdateGroup(c.R.Context(), c.Group.ID, func(g *model.Group) error {
 		g.Name, g.Tags = name, tags
-		c.group = *g
+		c.Group = *g
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.event(model.Event{Type: model.EventGroupUpdated, GroupID: c.group.ID, Text: "The group's name or tags were changed."})
+	c.Event(model.Event{Type: model.EventGroupUpdated, GroupID: c.Group.ID, Text: "The group's name or tags were changed."})
 	return c.oneGroup()
 }
 
 func (c *call) deleteGroup() (any, error) {
-	ctx := c.r.Context()
-	if err := c.Inventory.DeleteGroup(ctx, c.group.ID); err != nil && !isNotFound(err) {
+	ctx := c.R.Context()
+	if err := c.Inventory.DeleteGroup(ctx, c.Group.ID); err != nil && !rest.IsNotFound(err) {
 		return nil, err
 	}
-	if err := c.Access.ForgetGroup(ctx, c.group.ID); err != nil {
+	if err := c.Access.ForgetGroup(ctx, c.Group.ID); err != nil {
 		return nil, err
 	}
-	c.event(model.Event{Type: model.EventGroupDeleted, GroupID: c.group.ID, Text: "Group " + c.group.Name + " was deleted."})
+	c.Event(model.Event{Type: model.EventGroupDeleted, GroupID: c.Group.ID, Text: "Group " + c.Group.Name + " was deleted."})
 	return nil, nil
+}
+
+func (c *call) groupsOf(org model.ID) ([]model.Group, error) {
+	all, err := c.Inventory.Groups(c.R.Context())
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(g model.Group) bool { return g.OrgID != org }), nil
+}
+
+func (c *call) orgGroups() (any, error) {
+	all, err := c.groupsOf(c.Org.ID)
+	if err != nil {
+		return nil, err
+	}
+	return c.groupList(rest.NamedLike(all, c.R.URL.Query().Get("name"), func(g model.Group) string { return g.Name }))
 }

@@ -1,4 +1,4 @@
-package api
+package deployment
 
 import (
 	"cmp"
@@ -7,33 +7,34 @@ import (
 	"strings"
 	"time"
 
+	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/model"
 )
 
-func (s *server) clusterRoutes() []route {
-	return []route{
-		{method: http.MethodGet, path: "/clusters", do: (*call).allClusters},
-		{method: http.MethodGet, path: "/groups/{}/clusters", scope: inGroup, perm: auth.View, do: (*call).clusters},
-		{method: http.MethodGet, path: "/groups/{}/clusters/{}", scope: inGroup, perm: auth.View, do: (*call).oneCluster},
-		{method: http.MethodPatch, path: "/groups/{}/clusters/{}", scope: inGroup, perm: auth.EditHosts, do: (*call).renameCluster},
+func clusterRoutes(h handler) []rest.Route {
+	return []rest.Route{
+		{Method: http.MethodGet, Path: "/clusters", Do: h((*call).allClusters)},
+		{Method: http.MethodGet, Path: "/groups/{}/clusters", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).clusters)},
+		{Method: http.MethodGet, Path: "/groups/{}/clusters/{}", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).oneCluster)},
+		{Method: http.MethodPatch, Path: "/groups/{}/clusters/{}", Scope: rest.InGroup, Perm: auth.EditHosts, Do: h((*call).renameCluster)},
 	}
 }
 
-func (c *call) clusterEntity(k model.Cluster, heartbeat time.Time, relations ...link) object {
-	o := object{
+func (c *call) clusterEntity(k model.Cluster, heartbeat time.Time, relations ...rest.Link) rest.Object {
+	o := rest.Object{
 		"id": k.ID, "groupId": k.GroupID, "typeName": k.Type, "clusterName": k.Name,
-		"links": c.self(c.href("groups", string(k.GroupID), "clusters", string(k.ID)), relations...),
+		"links": c.Self(c.Href("groups", string(k.GroupID), "clusters", string(k.ID)), relations...),
 	}
-	put(o, "replicaSetName", k.ReplicaSet)
-	put(o, "shardName", k.ShardName)
-	putTime(o, "lastHeartbeat", heartbeat)
+	rest.Put(o, "replicaSetName", k.ReplicaSet)
+	rest.Put(o, "shardName", k.ShardName)
+	rest.PutTime(o, "lastHeartbeat", heartbeat)
 	return o
 }
 
 // heartbeats are the newest pings of each cluster's members; a sharded cluster's is that of its parts.
 func (c *call) heartbeats(clusters []model.Cluster) (map[model.ID]time.Time, error) {
-	statuses, err := c.Inventory.Statuses(c.r.Context(), c.group.ID)
+	statuses, err := c.Inventory.Statuses(c.R.Context(), c.Group.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func (c *call) heartbeats(clusters []model.Cluster) (map[model.ID]time.Time, err
 }
 
 func (c *call) clusters() (any, error) {
-	all, err := c.Inventory.Clusters(c.r.Context(), c.group.ID)
+	all, err := c.Inventory.Clusters(c.R.Context(), c.Group.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -66,9 +67,9 @@ func (c *call) clusters() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if parent := model.ID(c.r.URL.Query().Get("parentClusterId")); parent != "" {
+	if parent := model.ID(c.R.URL.Query().Get("parentClusterId")); parent != "" {
 		if !parent.Valid() {
-			return nil, fail(http.StatusNotFound, "INVALID_CLUSTER_ID", "An invalid cluster ID %s was specified.", parent)
+			return nil, rest.Fail(http.StatusNotFound, "INVALID_CLUSTER_ID", "An invalid cluster ID %s was specified.", parent)
 		}
 		if !slices.ContainsFunc(all, func(k model.Cluster) bool { return k.ID == parent }) {
 			return nil, clusterMissing(c, parent)
@@ -76,28 +77,28 @@ func (c *call) clusters() (any, error) {
 		all = slices.DeleteFunc(all, func(k model.Cluster) bool { return k.ParentID != parent })
 	}
 	slices.SortFunc(all, func(a, b model.Cluster) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
-	return page(c, all, func(k model.Cluster) object { return c.clusterEntity(k, beats[k.ID]) })
+	return rest.Page(c.Call, all, func(k model.Cluster) rest.Object { return c.clusterEntity(k, beats[k.ID]) })
 }
 
 func clusterMissing(c *call, id model.ID) error {
-	return fail(http.StatusNotFound, "CLUSTER_NOT_FOUND", "No cluster with ID %s exists in group %s.", id, c.group.ID)
+	return rest.Fail(http.StatusNotFound, "CLUSTER_NOT_FOUND", "No cluster with ID %s exists in group %s.", id, c.Group.ID)
 }
 
 // cluster reads the cluster that is the path's second variable.
 func (c *call) cluster() (model.Cluster, error) {
-	id := model.ID(c.args[1])
+	id := model.ID(c.Args[1])
 	if !id.Valid() {
-		return model.Cluster{}, fail(http.StatusNotFound, "INVALID_CLUSTER_ID", "An invalid cluster ID %s was specified.", id)
+		return model.Cluster{}, rest.Fail(http.StatusNotFound, "INVALID_CLUSTER_ID", "An invalid cluster ID %s was specified.", id)
 	}
-	k, err := c.Inventory.Cluster(c.r.Context(), c.group.ID, id)
-	if isNotFound(err) {
+	k, err := c.Inventory.Cluster(c.R.Context(), c.Group.ID, id)
+	if rest.IsNotFound(err) {
 		return k, clusterMissing(c, id)
 	}
 	return k, err
 }
 
 func (c *call) fullCluster(k model.Cluster) (any, error) {
-	all, err := c.Inventory.Clusters(c.r.Context(), c.group.ID)
+	all, err := c.Inventory.Clusters(c.R.Context(), c.Group.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func (c *call) fullCluster(k model.Cluster) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.clusterEntity(k, beats[k.ID], rel("group", c.href("groups", string(c.group.ID)))), nil
+	return c.clusterEntity(k, beats[k.ID], rest.Rel("group", c.Href("groups", string(c.Group.ID)))), nil
 }
 
 func (c *call) oneCluster() (any, error) {
@@ -122,7 +123,7 @@ func (c *call) renameCluster() (any, error) {
 		return nil, err
 	}
 	var in struct {
-		ignored
+		rest.Ignored
 		ID             string `json:"id"`
 		GroupID        string `json:"groupId"`
 		TypeName       string `json:"typeName"`
@@ -131,18 +132,18 @@ func (c *call) renameCluster() (any, error) {
 		ShardName      string `json:"shardName"`
 		LastHeartbeat  string `json:"lastHeartbeat"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.Decode(&in); err != nil {
 		return nil, err
 	}
 	name := strings.TrimSpace(in.ClusterName)
-	if err := require("clusterName", name); err != nil {
+	if err := rest.Require("clusterName", name); err != nil {
 		return nil, err
 	}
 	if k.Type != model.ClusterSharded && k.Type != model.ClusterShardedStandales {
-		return nil, fail(http.StatusBadRequest, "NOT_SHARDED", "Cluster %s is not a sharded cluster.", k.ID)
+		return nil, rest.Fail(http.StatusBadRequest, "NOT_SHARDED", "Cluster %s is not a sharded cluster.", k.ID)
 	}
 	old := k.Name
-	err = c.Inventory.UpsertCluster(c.r.Context(), c.group.ID, k.ID, func(stored *model.Cluster) error {
+	err = c.Inventory.UpsertCluster(c.R.Context(), c.Group.ID, k.ID, func(stored *model.Cluster) error {
 		stored.Name = name
 		k = *stored
 		return nil
@@ -150,17 +151,17 @@ func (c *call) renameCluster() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.event(model.Event{Type: model.EventClusterRenamed, GroupID: c.group.ID, ClusterID: k.ID, Text: "Cluster " + old + " was renamed to " + name + "."})
+	c.Event(model.Event{Type: model.EventClusterRenamed, GroupID: c.Group.ID, ClusterID: k.ID, Text: "Cluster " + old + " was renamed to " + name + "."})
 	return c.fullCluster(k)
 }
 
 // allClusters lists the caller's groups with their deployments in short.
 func (c *call) allClusters() (any, error) {
-	groups, err := c.Inventory.Groups(c.r.Context())
+	groups, err := c.Inventory.Groups(c.R.Context())
 	if err != nil {
 		return nil, err
 	}
-	orgs, err := c.Inventory.Orgs(c.r.Context())
+	orgs, err := c.Inventory.Orgs(c.R.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -168,19 +169,19 @@ func (c *call) allClusters() (any, error) {
 	for _, o := range orgs {
 		orgName[o.ID] = o.Name
 	}
-	groups = slices.DeleteFunc(groups, func(g model.Group) bool { return !c.who.InGroup(g.ID, g.OrgID) })
-	summaries := map[model.ID][]object{}
+	groups = slices.DeleteFunc(groups, func(g model.Group) bool { return !c.Who.InGroup(g.ID, g.OrgID) })
+	summaries := map[model.ID][]rest.Object{}
 	for _, g := range groups {
 		if summaries[g.ID], err = c.deployments(g.ID); err != nil {
 			return nil, err
 		}
 	}
-	return page(c, groups, func(g model.Group) object {
+	return rest.Page(c.Call, groups, func(g model.Group) rest.Object {
 		tags := []string{}
-		if c.who.Global() && g.Tags != nil {
+		if c.Who.Global() && g.Tags != nil {
 			tags = g.Tags
 		}
-		return object{
+		return rest.Object{
 			"groupId": g.ID, "groupName": g.Name, "orgId": g.OrgID, "orgName": orgName[g.OrgID], "planType": "Ops Manager", "tags": tags,
 			"clusters": summaries[g.ID],
 		}
@@ -188,8 +189,8 @@ func (c *call) allClusters() (any, error) {
 }
 
 // deployments sums a group's top-level clusters and standalone hosts up.
-func (c *call) deployments(group model.ID) ([]object, error) {
-	ctx := c.r.Context()
+func (c *call) deployments(group model.ID) ([]rest.Object, error) {
+	ctx := c.R.Context()
 	clusters, err := c.Inventory.Clusters(ctx, group)
 	if err != nil {
 		return nil, err
@@ -212,7 +213,7 @@ func (c *call) deployments(group model.ID) ([]object, error) {
 		top[k.ID] = cmp.Or(k.ParentID, k.ID)
 	}
 	members := map[model.ID][]*model.Host{}
-	out := []object{}
+	out := []rest.Object{}
 	for i := range hosts {
 		h := &hosts[i]
 		switch {
@@ -236,7 +237,7 @@ func (c *call) deployments(group model.ID) ([]object, error) {
 	return out, nil
 }
 
-func deployment(id, name, kind string, hosts []*model.Host, up map[model.HostID]bool) object {
+func deployment(id, name, kind string, hosts []*model.Host, up map[model.HostID]bool) rest.Object {
 	versions := []string{}
 	alive, primaries := 0, 0
 	var size float64
@@ -264,7 +265,7 @@ func deployment(id, name, kind string, hosts []*model.Host, up map[model.HostID]
 	case alive < len(hosts):
 		availability = "warning"
 	}
-	return object{
+	return rest.Object{
 		"clusterId": id, "name": name, "type": kind, "availability": availability, "versions": versions, "backupEnabled": false,
 		"authEnabled": authOn, "sslEnabled": tls, "alertCount": 0, "dataSizeBytes": int64(size), "nodeCount": len(hosts),
 	}

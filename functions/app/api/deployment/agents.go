@@ -1,4 +1,4 @@
-package api
+package deployment
 
 import (
 	"cmp"
@@ -7,30 +7,31 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store/access"
 )
 
-func (s *server) agentRoutes() []route {
-	return []route{
-		{method: http.MethodGet, path: "/groups/{}/agentapikeys", scope: inGroup, perm: auth.SeeAgentKeys, do: (*call).agentKeys},
-		{method: http.MethodPost, path: "/groups/{}/agentapikeys", scope: inGroup, perm: auth.ManageAgentKeys, do: (*call).createAgentKey},
-		{method: http.MethodDelete, path: "/groups/{}/agentapikeys/{}", scope: inGroup, perm: auth.ManageAgentKeys, do: (*call).deleteAgentKey},
-		{method: http.MethodGet, path: "/groups/{}/agents", scope: inGroup, perm: auth.View, do: (*call).agentKinds},
-		{method: http.MethodGet, path: "/groups/{}/agents/versions", scope: inGroup, perm: auth.View, do: (*call).agentVersions},
-		{method: http.MethodGet, path: "/groups/{}/agents/{}", scope: inGroup, perm: auth.View, do: (*call).agents},
+func agentRoutes(h handler) []rest.Route {
+	return []rest.Route{
+		{Method: http.MethodGet, Path: "/groups/{}/agentapikeys", Scope: rest.InGroup, Perm: auth.SeeAgentKeys, Do: h((*call).agentKeys)},
+		{Method: http.MethodPost, Path: "/groups/{}/agentapikeys", Scope: rest.InGroup, Perm: auth.ManageAgentKeys, Do: h((*call).createAgentKey)},
+		{Method: http.MethodDelete, Path: "/groups/{}/agentapikeys/{}", Scope: rest.InGroup, Perm: auth.ManageAgentKeys, Do: h((*call).deleteAgentKey)},
+		{Method: http.MethodGet, Path: "/groups/{}/agents", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).agentKinds)},
+		{Method: http.MethodGet, Path: "/groups/{}/agents/versions", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).agentVersions)},
+		{Method: http.MethodGet, Path: "/groups/{}/agents/{}", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).agents)},
 	}
 }
 
 const maxKeyDesc = 1000
 
 func (c *call) agentKeys() (any, error) {
-	keys, err := c.Access.AgentKeys(c.r.Context(), c.group.ID)
+	keys, err := c.Access.AgentKeys(c.R.Context(), c.Group.ID)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]object, 0, len(keys))
+	out := make([]rest.Object, 0, len(keys))
 	for _, k := range keys {
 		out = append(out, agentKeyEntity(k, strings.Repeat("*", 28)+k.Last4))
 	}
@@ -38,8 +39,8 @@ func (c *call) agentKeys() (any, error) {
 }
 
 // agentKeyEntity renders an agent key; its id is "_id", as nowhere else.
-func agentKeyEntity(k model.AgentKey, key string) object {
-	o := object{
+func agentKeyEntity(k model.AgentKey, key string) rest.Object {
+	o := rest.Object{
 		"_id": k.ID, "desc": k.Desc, "key": key, "createdBy": k.CreatedBy, "createdTime": k.Created.UnixMilli(),
 		"createdIpAddr": nil, "createdUserId": nil,
 	}
@@ -54,20 +55,20 @@ func agentKeyEntity(k model.AgentKey, key string) object {
 
 func (c *call) createAgentKey() (any, error) {
 	var in struct {
-		ignored
+		rest.Ignored
 		ID   string `json:"_id"`
 		Desc string `json:"desc"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.Decode(&in); err != nil {
 		return nil, err
 	}
-	if err := require("desc", strings.TrimSpace(in.Desc)); err != nil {
+	if err := rest.Require("desc", strings.TrimSpace(in.Desc)); err != nil {
 		return nil, err
 	}
 	if len(in.Desc) > maxKeyDesc {
-		return nil, fail(http.StatusBadRequest, "INVALID_ATTRIBUTE", "Invalid attribute %s specified: at most 1000 characters.", "desc")
+		return nil, rest.Fail(http.StatusBadRequest, "INVALID_ATTRIBUTE", "Invalid attribute %s specified: at most 1000 characters.", "desc")
 	}
-	k, key, err := c.makeAgentKey(c.r.Context(), c.group.ID, strings.TrimSpace(in.Desc), "PUBLIC_API")
+	k, key, err := c.makeAgentKey(c.R.Context(), c.Group.ID, strings.TrimSpace(in.Desc), "PUBLIC_API")
 	if err != nil {
 		return nil, err
 	}
@@ -79,64 +80,64 @@ func (c *call) makeAgentKey(ctx context.Context, group model.ID, desc, by string
 	key := auth.NewAgentKey()
 	k := model.AgentKey{
 		ID: model.NewID(), GroupID: group, Desc: desc, Digest: access.KeyDigest(key), Last4: access.Last4(key),
-		Created: c.Now().UTC(), CreatedBy: by, CreatedIP: c.actorIP(),
+		Created: c.Now().UTC(), CreatedBy: by, CreatedIP: c.CallerIP(),
 	}
 	if err := c.Access.CreateAgentKey(ctx, k); err != nil {
 		return k, "", err
 	}
-	c.event(model.Event{Type: model.EventAgentKeyCreated, GroupID: group, Text: "Agent API key ending in " + k.Last4 + " was created: " + desc + "."})
+	c.Event(model.Event{Type: model.EventAgentKeyCreated, GroupID: group, Text: "Agent API key ending in " + k.Last4 + " was created: " + desc + "."})
 	return k, key, nil
 }
 
 func (c *call) deleteAgentKey() (any, error) {
-	id := model.ID(c.args[1])
+	id := model.ID(c.Args[1])
 	if !id.Valid() {
-		return nil, fail(http.StatusNotFound, "INVALID_KEY_ID", "An invalid key ID %s was specified.", id)
+		return nil, rest.Fail(http.StatusNotFound, "INVALID_KEY_ID", "An invalid key ID %s was specified.", id)
 	}
-	err := c.Access.DeleteAgentKey(c.r.Context(), c.group.ID, id)
-	if isNotFound(err) {
-		return nil, fail(http.StatusNotFound, "GROUP_API_KEY_NOT_FOUND", "No agent API key with ID %s exists in group %s.", id, c.group.ID)
+	err := c.Access.DeleteAgentKey(c.R.Context(), c.Group.ID, id)
+	if rest.IsNotFound(err) {
+		return nil, rest.Fail(http.StatusNotFound, "GROUP_API_KEY_NOT_FOUND", "No agent API key with ID %s exists in group %s.", id, c.Group.ID)
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.event(model.Event{Type: model.EventAgentKeyDeleted, GroupID: c.group.ID, Text: "Agent API key " + string(id) + " was deleted."})
+	c.Event(model.Event{Type: model.EventAgentKeyDeleted, GroupID: c.Group.ID, Text: "Agent API key " + string(id) + " was deleted."})
 	return nil, nil
 }
 
 // agentKinds is the index of the kinds of agent: links and nothing else.
 func (c *call) agentKinds() (any, error) {
-	g := string(c.group.ID)
-	at := func(kind string) string { return c.href("groups", g, "agents", kind) }
-	return list(object{
-		"results": []object{}, "totalCount": 0,
-		"links": c.self(c.href("groups", g, "agents"), rel("group", c.href("groups", g)), rel("monitoringAgents", at("MONITORING")),
-			rel("backupAgents", at("BACKUP")), rel("automationAgents", at("AUTOMATION"))),
+	g := string(c.Group.ID)
+	at := func(kind string) string { return c.Href("groups", g, "agents", kind) }
+	return rest.List(rest.Object{
+		"results": []rest.Object{}, "totalCount": 0,
+		"links": c.Self(c.Href("groups", g, "agents"), rest.Rel("group", c.Href("groups", g)), rest.Rel("monitoringAgents", at("MONITORING")),
+			rest.Rel("backupAgents", at("BACKUP")), rest.Rel("automationAgents", at("AUTOMATION"))),
 	}), nil
 }
 
 func (c *call) agents() (any, error) {
-	kind := c.args[1]
+	kind := c.Args[1]
 	if !slices.Contains([]string{"MONITORING", "BACKUP", "AUTOMATION"}, kind) {
-		return nil, fail(http.StatusBadRequest, "INVALID_AGENT_TYPE_NAME", "An invalid agent type name %s was specified.", kind)
+		return nil, rest.Fail(http.StatusBadRequest, "INVALID_AGENT_TYPE_NAME", "An invalid agent type name %s was specified.", kind)
 	}
 	all, err := c.sortedAgents()
 	if err != nil {
 		return nil, err
 	}
 	all = slices.DeleteFunc(all, func(a model.Agent) bool { return string(a.Type) != kind })
-	return page(c, all, func(a model.Agent) object {
-		o := object{
-			"typeName": a.Type, "hostname": a.Hostname, "confCount": a.ConfCount, "lastConf": isoTime(a.LastConf), "stateName": a.State,
-			"pingCount": a.PingCount, "isManaged": false, "tag": nil, "links": []link{},
+	return rest.Page(c.Call, all, func(a model.Agent) rest.Object {
+		o := rest.Object{
+			"typeName": a.Type, "hostname": a.Hostname, "confCount": a.ConfCount, "lastConf": rest.ISOTime(a.LastConf), "stateName": a.State,
+			"pingCount": a.PingCount, "isManaged": false, "tag": nil, "links": []rest.Link{},
 		}
-		putTime(o, "lastPing", a.LastPing)
+		rest.PutTime(o, "lastPing", a.LastPing)
 		return o
 	})
 }
 
 func (c *call) sortedAgents() ([]model.Agent, error) {
-	all, err := c.Inventory.Agents(c.r.Context(), c.group.ID)
+	all, err := c.Inventory.Agents(c.R.Context(), c.Group.ID)
 	slices.SortFunc(all, func(a, b model.Agent) int {
 		return cmp.Or(cmp.Compare(a.Hostname, b.Hostname), cmp.Compare(a.ID, b.ID))
 	})
@@ -150,7 +151,7 @@ func (c *call) agentVersions() (any, error) {
 		return nil, err
 	}
 	now := c.Now()
-	entries := make([]object, 0, len(all))
+	entries := make([]rest.Object, 0, len(all))
 	oldest, anyOld := "", false
 	for _, a := range all {
 		silent := now.Sub(a.LastConf)
@@ -167,7 +168,7 @@ func (c *call) agentVersions() (any, error) {
 			oldest = a.Version
 		}
 		short, _, _ := strings.Cut(a.Hostname, ".")
-		e := object{
+		e := rest.Object{
 			"address": a.Address, "hostname": a.Hostname, "hostnameShort": short, "version": a.Version, "pingCount": a.PingCount,
 			"confCount": a.ConfCount, "tagName": "", "lastConf": a.LastConf.UnixMilli(), "msSinceLastConf": silent.Milliseconds(),
 			"isPrimary": a.State == model.AgentActive, "isManaged": false, "numProcess": a.Hosts, "isVersionOld": old,
@@ -178,9 +179,9 @@ func (c *call) agentVersions() (any, error) {
 		}
 		entries = append(entries, e)
 	}
-	return object{
+	return rest.Object{
 		"count": len(entries), "entries": entries, "isAnyAgentNotManaged": len(entries) > 0, "isAnyAgentVersionDeprecated": false,
 		"isAnyAgentVersionOld": anyOld, "latestVersion": c.Version, "minimumAgentVersionDetected": cmp.Or(oldest, c.Version),
-		"minimumVersion": c.Version, "links": c.self(c.href("groups", string(c.group.ID), "agents", "versions")),
+		"minimumVersion": c.Version, "links": c.Self(c.Href("groups", string(c.Group.ID), "agents", "versions")),
 	}, nil
 }

@@ -1,4 +1,4 @@
-package api
+package rest
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,15 +15,15 @@ import (
 	"github.com/heartwood-db/heartwood/shared/httpx"
 )
 
-// decode reads the body into v, a pointer to a struct or slice with json tags. Keys match without regard to case; an unknown
+// Decode reads the body into v, a pointer to a struct or slice with json tags. Keys match without regard to case; an unknown
 // key, text that is not JSON and a value of the wrong type each have their code.
-func (c *call) decode(v any) error {
-	b, err := httpx.ReadBody(c.w, c.r, maxBody)
+func (c *Call) Decode(v any) error {
+	b, err := httpx.ReadBody(c.W, c.R, maxBody)
 	if err != nil {
 		return err
 	}
 	if len(bytes.TrimSpace(b)) == 0 {
-		return fail(http.StatusBadRequest, "INVALID_JSON", "Received JSON is malformed.")
+		return Fail(http.StatusBadRequest, "INVALID_JSON", "Received JSON is malformed.")
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
@@ -35,39 +36,39 @@ func (c *call) decode(v any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &wrong):
-		return fail(http.StatusBadRequest, "INVALID_JSON_ATTRIBUTE", "Received JSON for the %s attribute has the wrong type.", wrong.Field)
+		return Fail(http.StatusBadRequest, "INVALID_JSON_ATTRIBUTE", "Received JSON for the %s attribute has the wrong type.", wrong.Field)
 	}
 	// The decoder has no type for this error; its text has been the same since the option exists.
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		if plain, unquoteErr := strconv.Unquote(name); unquoteErr == nil {
 			name = plain
 		}
-		return fail(http.StatusBadRequest, "INVALID_ATTRIBUTE", "Invalid attribute %s specified.", name)
+		return Fail(http.StatusBadRequest, "INVALID_ATTRIBUTE", "Invalid attribute %s specified.", name)
 	}
-	return fail(http.StatusBadRequest, "INVALID_JSON", "Received JSON is malformed.")
+	return Fail(http.StatusBadRequest, "INVALID_JSON", "Received JSON is malformed.")
 }
 
-// readOnly refuses a value of a field that cannot be changed, unless it is zero (clients echo it) or what is stored already.
-func readOnly[T comparable](name string, sent, stored T) error {
+// ReadOnly refuses a value of a field that cannot be changed, unless it is zero (clients echo it) or what is stored already.
+func ReadOnly[T comparable](name string, sent, stored T) error {
 	var zero T
 	if sent == zero || sent == stored {
 		return nil
 	}
-	return fail(http.StatusBadRequest, "ATTRIBUTE_READ_ONLY", "Cannot modify read-only attribute %s.", name)
+	return Fail(http.StatusBadRequest, "ATTRIBUTE_READ_ONLY", "Cannot modify read-only attribute %s.", name)
 }
 
-// require refuses missing fields; it takes name, value pairs.
-func require(pairs ...any) error {
+// Require refuses missing fields; it takes name, value pairs.
+func Require(pairs ...any) error {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if reflect.ValueOf(pairs[i+1]).IsZero() {
-			return fail(http.StatusBadRequest, "MISSING_ATTRIBUTE", "The required attribute %s was not specified.", pairs[i])
+			return Fail(http.StatusBadRequest, "MISSING_ATTRIBUTE", "The required attribute %s was not specified.", pairs[i])
 		}
 	}
 	return nil
 }
 
-// ignored takes up fields that clients send and that need no attention: links and the like.
-type ignored struct {
+// Ignored takes up fields that clients send and that need no attention: links and the like.
+type Ignored struct {
 	Links json.RawMessage `json:"links"`
 }
 
@@ -76,8 +77,8 @@ var dateLayouts = []string{
 	"2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02",
 }
 
-// parseDate reads an ISO 8601 date; without a zone it is UTC. A plus sign may have become a space on its way through a query.
-func parseDate(s string) (time.Time, bool) {
+// ParseDate reads an ISO 8601 date; without a zone it is UTC. A plus sign may have become a space on its way through a query.
+func ParseDate(s string) (time.Time, bool) {
 	s = strings.ReplaceAll(s, " ", "+")
 	for _, layout := range dateLayouts {
 		if t, err := time.Parse(layout, s); err == nil {
@@ -92,8 +93,8 @@ var isoPeriod = regexp.MustCompile(`^P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D
 // maxPeriod bounds durations: the longest range there is.
 const maxPeriod = 10 * 366 * 24 * time.Hour
 
-// parsePeriod reads an ISO 8601 duration; a year is 365 days and a month 30.
-func parsePeriod(s string) (time.Duration, bool) {
+// ParsePeriod reads an ISO 8601 duration; a year is 365 days and a month 30.
+func ParsePeriod(s string) (time.Duration, bool) {
 	m := isoPeriod.FindStringSubmatch(strings.ToUpper(s))
 	if m == nil {
 		return 0, false
@@ -112,4 +113,10 @@ func parsePeriod(s string) (time.Duration, bool) {
 		sum += time.Duration(n) * u
 	}
 	return sum, sum > 0 && sum <= maxPeriod
+}
+
+// NamedLike keeps what has a name that begins with prefix, in any case, the way the name parameters work.
+func NamedLike[T any](all []T, prefix string, name func(T) string) []T {
+	prefix = strings.ToLower(prefix)
+	return slices.DeleteFunc(all, func(v T) bool { return !strings.HasPrefix(strings.ToLower(name(v)), prefix) })
 }

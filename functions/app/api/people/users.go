@@ -1,4 +1,4 @@
-package api
+package people
 
 import (
 	"cmp"
@@ -9,26 +9,26 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 	"github.com/heartwood-db/heartwood/shared/auth"
-	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/store/access"
 )
 
-func (s *server) userRoutes() []route {
-	return []route{
-		{method: http.MethodPost, path: "/unauth/users", open: true, status: http.StatusCreated, do: (*call).createFirstUser},
-		{method: http.MethodGet, path: "/groups/{}/users", scope: inGroup, perm: auth.View, do: (*call).groupUsers},
-		{method: http.MethodGet, path: "/orgs/{}/users", scope: inOrg, perm: auth.ViewOrg, do: (*call).orgUsers},
-		{method: http.MethodGet, path: "/users/byName/{}", do: func(c *call) (any, error) { return c.userByName(c.args[0]) }},
-		{method: http.MethodGet, path: "/users/{}", do: func(c *call) (any, error) { return c.userByID(c.args[0]) }},
+func userRoutes(h handler) []rest.Route {
+	return []rest.Route{
+		{Method: http.MethodPost, Path: "/unauth/users", Open: true, Status: http.StatusCreated, Do: h((*call).createFirstUser)},
+		{Method: http.MethodGet, Path: "/groups/{}/users", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).groupUsers)},
+		{Method: http.MethodGet, Path: "/orgs/{}/users", Scope: rest.InOrg, Perm: auth.ViewOrg, Do: h((*call).orgUsers)},
+		{Method: http.MethodGet, Path: "/users/byName/{}", Do: h(func(c *call) (any, error) { return c.userByName(c.Args[0]) })},
+		{Method: http.MethodGet, Path: "/users/{}", Do: h(func(c *call) (any, error) { return c.userByID(c.Args[0]) })},
 	}
 }
 
 // newUser is the body that makes a user.
 type newUser struct {
-	ignored
+	rest.Ignored
 	ID           string   `json:"id"`
 	Username     string   `json:"username"`
 	Password     string   `json:"password"`
@@ -49,10 +49,10 @@ type newUser struct {
 // It needs no credentials and works only while no user exists.
 func (c *call) createFirstUser() (any, error) {
 	var in newUser
-	if err := c.decode(&in); err != nil {
+	if err := c.Decode(&in); err != nil {
 		return nil, err
 	}
-	err := require("username", in.Username, "password", in.Password, "firstName", in.FirstName, "lastName", in.LastName)
+	err := rest.Require("username", in.Username, "password", in.Password, "firstName", in.FirstName, "lastName", in.LastName)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (c *call) createFirstUser() (any, error) {
 	if err := checkUser(u, in.Password); err != nil {
 		return nil, err
 	}
-	ctx := c.r.Context()
+	ctx := c.R.Context()
 	n, err := c.Access.CountUsers(ctx)
 	if err != nil {
 		return nil, err
@@ -93,21 +93,21 @@ func (c *call) createFirstUser() (any, error) {
 			return nil, err
 		}
 	}
-	c.event(model.Event{Type: model.EventUserCreated, UserID: u.ID, Username: u.Username, Text: "The first user registered through the API."})
+	c.Event(model.Event{Type: model.EventUserCreated, UserID: u.ID, Username: u.Username, Text: "The first user registered through the API."})
 	u.Grants = []model.Grant{{Role: model.GlobalOwner}}
-	return object{"programmaticApiKey": c.apiKey(key, private), "apiKey": private, "user": c.user(u)}, nil
+	return rest.Object{"programmaticApiKey": c.apiKey(key, private), "apiKey": private, "user": c.user(u)}, nil
 }
 
-var errUsersExist = fail(http.StatusForbidden, "CANNOT_CREATE_FIRST_USER_USERS_ALREADY_EXIST", "Cannot create the first user: users already exist.")
+var errUsersExist = rest.Fail(http.StatusForbidden, "CANNOT_CREATE_FIRST_USER_USERS_ALREADY_EXIST", "Cannot create the first user: users already exist.")
 
 // firstAccessList reads the addresses that the first user wants the global access list to hold.
 func (c *call) firstAccessList() ([]model.AccessEntry, error) {
-	q := c.r.URL.Query()
+	q := c.R.URL.Query()
 	var entries []model.AccessEntry
 	for _, s := range slices.Concat(q["whitelist"], q["accessList"]) {
 		p, ok := parseNetwork(s)
 		if !ok {
-			return nil, fail(http.StatusBadRequest, "INVALID_QUERY_PARAMETER", "%s is not an IP address or CIDR block.", s)
+			return nil, rest.Fail(http.StatusBadRequest, "INVALID_QUERY_PARAMETER", "%s is not an IP address or CIDR block.", s)
 		}
 		entries = append(entries, model.AccessEntry{CIDR: p.String(), Created: c.Now().UTC()})
 	}
@@ -125,80 +125,80 @@ func parseNetwork(s string) (netip.Prefix, bool) {
 
 func checkUser(u model.User, password string) error {
 	if strings.ContainsAny(u.Username, " \t\r\n/") || len(u.Username) > 254 {
-		return fail(http.StatusBadRequest, "INVALID_USERNAME", "The specified username is not valid: %s.", u.Username)
+		return rest.Fail(http.StatusBadRequest, "INVALID_USERNAME", "The specified username is not valid: %s.", u.Username)
 	}
 	if u.Email != "" {
 		if _, err := mail.ParseAddress(u.Email); err != nil {
-			return fail(http.StatusBadRequest, "INVALID_EMAIL_ADDRESS", "The specified email address is not valid: %s.", u.Email)
+			return rest.Fail(http.StatusBadRequest, "INVALID_EMAIL_ADDRESS", "The specified email address is not valid: %s.", u.Email)
 		}
 	}
 	if err := auth.CheckPolicy(password, u.Username); err != nil {
-		return &apiError{status: http.StatusBadRequest, code: "WEAK_PASSWORD", detail: "The specified password is not strong enough: " + err.Error() + "."}
+		return &rest.Error{Status: http.StatusBadRequest, Code: "WEAK_PASSWORD", Detail: "The specified password is not strong enough: " + err.Error() + "."}
 	}
 	return nil
 }
 
 // user renders a user; the password and its hash never leave the store.
-func (c *call) user(u model.User) object {
-	o := object{
+func (c *call) user(u model.User) rest.Object {
+	o := rest.Object{
 		"id": u.ID, "username": u.Username, "emailAddress": cmp.Or(u.Email, u.Username), "firstName": u.FirstName, "lastName": u.LastName,
-		"roles": roles(u.Grants), "teamIds": []string{}, "links": c.self(c.href("users", string(u.ID))),
+		"roles": roles(u.Grants), "teamIds": []string{}, "links": c.Self(c.Href("users", string(u.ID))),
 	}
 	return o
 }
 
 // roles renders grants as the API's role objects.
-func roles(grants []model.Grant) []object {
-	out := make([]object, 0, len(grants))
+func roles(grants []model.Grant) []rest.Object {
+	out := make([]rest.Object, 0, len(grants))
 	for _, g := range grants {
-		o := object{"roleName": g.Role}
-		put(o, "groupId", g.GroupID)
-		put(o, "orgId", g.OrgID)
+		o := rest.Object{"roleName": g.Role}
+		rest.Put(o, "groupId", g.GroupID)
+		rest.Put(o, "orgId", g.OrgID)
 		out = append(out, o)
 	}
 	return out
 }
 
 func (c *call) groupUsers() (any, error) {
-	return c.usersWhere(func(g model.Grant) bool { return g.GroupID == c.group.ID })
+	return c.usersWhere(func(g model.Grant) bool { return g.GroupID == c.Group.ID })
 }
 
 func (c *call) orgUsers() (any, error) {
-	groups, err := c.Inventory.Groups(c.r.Context())
+	groups, err := c.Inventory.Groups(c.R.Context())
 	if err != nil {
 		return nil, err
 	}
 	mine := map[model.ID]bool{}
 	for _, g := range groups {
-		mine[g.ID] = g.OrgID == c.org.ID
+		mine[g.ID] = g.OrgID == c.Org.ID
 	}
-	return c.usersWhere(func(g model.Grant) bool { return g.OrgID == c.org.ID || mine[g.GroupID] })
+	return c.usersWhere(func(g model.Grant) bool { return g.OrgID == c.Org.ID || mine[g.GroupID] })
 }
 
 func (c *call) usersWhere(has func(model.Grant) bool) (any, error) {
-	all, err := c.Access.Users(c.r.Context())
+	all, err := c.Access.Users(c.R.Context())
 	if err != nil {
 		return nil, err
 	}
 	all = slices.DeleteFunc(all, func(u model.User) bool { return !slices.ContainsFunc(u.Grants, has) })
-	return page(c, all, c.user)
+	return rest.Page(c.Call, all, c.user)
 }
 
 func (c *call) userByID(id string) (any, error) {
 	if !model.ID(id).Valid() {
-		return nil, fail(http.StatusNotFound, "INVALID_USER_ID", "An invalid user ID %s was specified.", id)
+		return nil, rest.Fail(http.StatusNotFound, "INVALID_USER_ID", "An invalid user ID %s was specified.", id)
 	}
-	u, err := c.Access.User(c.r.Context(), model.ID(id))
-	if isNotFound(err) {
-		return nil, fail(http.StatusNotFound, "USER_NOT_FOUND", "No user with ID %s exists.", id)
+	u, err := c.Access.User(c.R.Context(), model.ID(id))
+	if rest.IsNotFound(err) {
+		return nil, rest.Fail(http.StatusNotFound, "USER_NOT_FOUND", "No user with ID %s exists.", id)
 	}
 	return c.visibleUser(u, err)
 }
 
 func (c *call) userByName(name string) (any, error) {
-	u, err := c.Access.UserByName(c.r.Context(), access.Username(name))
-	if isNotFound(err) {
-		return nil, fail(http.StatusNotFound, "USERNAME_NOT_FOUND", "No user with username %s exists.", name)
+	u, err := c.Access.UserByName(c.R.Context(), access.Username(name))
+	if rest.IsNotFound(err) {
+		return nil, rest.Fail(http.StatusNotFound, "USERNAME_NOT_FOUND", "No user with username %s exists.", name)
 	}
 	return c.visibleUser(u, err)
 }
@@ -208,14 +208,11 @@ func (c *call) visibleUser(u model.User, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ok := c.who.Can(auth.AdminUsers, "", "") || slices.ContainsFunc(u.Grants, func(g model.Grant) bool {
-		return g.GroupID != "" && c.who.Can(auth.ManageUsers, g.GroupID, g.OrgID)
+	ok := c.Who.Can(auth.AdminUsers, "", "") || slices.ContainsFunc(u.Grants, func(g model.Grant) bool {
+		return g.GroupID != "" && c.Who.Can(auth.ManageUsers, g.GroupID, g.OrgID)
 	})
 	if !ok {
-		return nil, fail(http.StatusUnauthorized, "NOT_USER_ADMIN", "The current user may not read user %s.", u.Username)
+		return nil, rest.Fail(http.StatusUnauthorized, "NOT_USER_ADMIN", "The current user may not read user %s.", u.Username)
 	}
 	return c.user(u), nil
 }
-
-// actorIP is the caller's address for the records.
-func (c *call) actorIP() string { return ipText(httpx.ClientIP(c.r.Context())) }

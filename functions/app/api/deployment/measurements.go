@@ -1,4 +1,4 @@
-package api
+package deployment
 
 import (
 	"cmp"
@@ -8,20 +8,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/catalog"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store/series"
 )
 
-func (s *server) measurementRoutes() []route {
-	get := func(path string, do func(*call) (any, error)) route {
-		return route{method: http.MethodGet, path: path, scope: inGroup, perm: auth.View, do: do}
+func measurementRoutes(h handler) []rest.Route {
+	get := func(path string, do func(*call) (any, error)) rest.Route {
+		return rest.Route{Method: http.MethodGet, Path: path, Scope: rest.InGroup, Perm: auth.View, Do: h(do)}
 	}
 	of := func(r resource, do func(*call, resource) (any, error)) func(*call) (any, error) {
 		return func(c *call) (any, error) { return do(c, r) }
 	}
-	return []route{
+	return []rest.Route{
 		get("/groups/{}/hosts/{}/measurements", of(process, (*call).measurements)),
 		get("/groups/{}/hosts/{}/disks", of(disk, (*call).dimensions)),
 		get("/groups/{}/hosts/{}/disks/{}", of(disk, (*call).oneDimension)),
@@ -51,17 +52,17 @@ func (c *call) dimensions(res resource) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := c.Series.Dimensions(c.r.Context(), h.ID, res.scope)
+	names, err := c.Series.Dimensions(c.R.Context(), h.ID, res.scope)
 	if err != nil {
 		return nil, err
 	}
 	slices.Sort(names)
-	return page(c, names, func(name string) object { return c.dimension(h, res, name) })
+	return rest.Page(c.Call, names, func(name string) rest.Object { return c.dimension(h, res, name) })
 }
 
-func (c *call) dimension(h model.Host, res resource, name string) object {
-	href := c.href("groups", string(h.GroupID), "hosts", string(h.ID), res.segment, name)
-	return object{res.nameKey: name, "links": c.self(href)}
+func (c *call) dimension(h model.Host, res resource, name string) rest.Object {
+	href := c.Href("groups", string(h.GroupID), "hosts", string(h.ID), res.segment, name)
+	return rest.Object{res.nameKey: name, "links": c.Self(href)}
 }
 
 func (c *call) oneDimension(res resource) (any, error) {
@@ -69,19 +70,19 @@ func (c *call) oneDimension(res resource) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.mustHave(h, res, c.args[2]); err != nil {
+	if err := c.mustHave(h, res, c.Args[2]); err != nil {
 		return nil, err
 	}
-	return c.dimension(h, res, c.args[2]), nil
+	return c.dimension(h, res, c.Args[2]), nil
 }
 
 func (c *call) mustHave(h model.Host, res resource, name string) error {
-	names, err := c.Series.Dimensions(c.r.Context(), h.ID, res.scope)
+	names, err := c.Series.Dimensions(c.R.Context(), h.ID, res.scope)
 	if err != nil {
 		return err
 	}
 	if !slices.Contains(names, name) {
-		return fail(http.StatusNotFound, res.missing, "No %s with name %s exists on host %s.", strings.TrimSuffix(res.segment, "s"), name, h.ID)
+		return rest.Fail(http.StatusNotFound, res.missing, "No %s with name %s exists on host %s.", strings.TrimSuffix(res.segment, "s"), name, h.ID)
 	}
 	return nil
 }
@@ -97,11 +98,11 @@ var grains = []struct {
 // grain is the kept series for an asked granularity: the next coarser one, the coarsest for all above.
 func grain(asked string) (name string, step time.Duration, ok bool) {
 	asked = strings.ToUpper(asked)
-	d, ok := parsePeriod(asked)
+	d, ok := rest.ParsePeriod(asked)
 	if !ok {
 		// "P1T12H" and the like, which clients send: days without their letter.
-		if day, rest, found := strings.Cut(asked, "T"); found && len(day) > 1 && strings.Trim(day[1:], "0123456789") == "" {
-			d, ok = parsePeriod(day + "DT" + rest)
+		if day, clock, found := strings.Cut(asked, "T"); found && len(day) > 1 && strings.Trim(day[1:], "0123456789") == "" {
+			d, ok = rest.ParsePeriod(day + "DT" + clock)
 		}
 	}
 	if !ok {
@@ -118,28 +119,28 @@ func grain(asked string) (name string, step time.Duration, ok bool) {
 
 // timeRange reads the range of the query: period, or start and end.
 func (c *call) timeRange() (from, to time.Time, err error) {
-	q := c.r.URL.Query()
+	q := c.R.URL.Query()
 	period, start, end := q.Get("period"), q.Get("start"), q.Get("end")
 	switch {
 	case period != "" && (start != "" || end != ""):
-		return from, to, fail(http.StatusBadRequest, "MUTUALLY_EXCLUSIVE_QUERY_PARAMETERS", "Query parameters %s and %s are mutually exclusive.", "period", "start/end")
+		return from, to, rest.Fail(http.StatusBadRequest, "MUTUALLY_EXCLUSIVE_QUERY_PARAMETERS", "Query parameters %s and %s are mutually exclusive.", "period", "start/end")
 	case period != "":
-		d, ok := parsePeriod(period)
+		d, ok := rest.ParsePeriod(period)
 		if !ok {
-			return from, to, fail(http.StatusBadRequest, "INVALID_PERIOD", "An invalid period was specified: %s.", period)
+			return from, to, rest.Fail(http.StatusBadRequest, "INVALID_PERIOD", "An invalid period was specified: %s.", period)
 		}
 		to = c.Now().UTC()
 		return to.Add(-d), to, nil
 	case start == "" || end == "":
-		return from, to, fail(http.StatusBadRequest, "MISSING_QUERY_PARAMETER", "The required query parameter %s was not specified.", "period")
+		return from, to, rest.Fail(http.StatusBadRequest, "MISSING_QUERY_PARAMETER", "The required query parameter %s was not specified.", "period")
 	}
-	from, ok := parseDate(start)
-	to, okEnd := parseDate(end)
+	from, ok := rest.ParseDate(start)
+	to, okEnd := rest.ParseDate(end)
 	if !ok || !okEnd {
-		return from, to, fail(http.StatusBadRequest, "INVALID_QUERY_PARAMETER", "An invalid value for query parameter %s was specified: ISO 8601 dates are needed.", "start or end")
+		return from, to, rest.Fail(http.StatusBadRequest, "INVALID_QUERY_PARAMETER", "An invalid value for query parameter %s was specified: ISO 8601 dates are needed.", "start or end")
 	}
 	if to.Before(from) {
-		return from, to, fail(http.StatusBadRequest, "START_DATE_AFTER_END_DATE", "The start date must not be after the end date.")
+		return from, to, rest.Fail(http.StatusBadRequest, "START_DATE_AFTER_END_DATE", "The start date must not be after the end date.")
 	}
 	return from, to, nil
 }
@@ -154,18 +155,18 @@ func (c *call) measurements(res resource) (any, error) {
 	}
 	dimension := ""
 	if res.segment != "" {
-		dimension = c.args[2]
+		dimension = c.Args[2]
 		if err := c.mustHave(h, res, dimension); err != nil {
 			return nil, err
 		}
 	}
-	asked := c.r.URL.Query().Get("granularity")
+	asked := c.R.URL.Query().Get("granularity")
 	if asked == "" {
-		return nil, fail(http.StatusBadRequest, "MISSING_QUERY_PARAMETER", "The required query parameter %s was not specified.", "granularity")
+		return nil, rest.Fail(http.StatusBadRequest, "MISSING_QUERY_PARAMETER", "The required query parameter %s was not specified.", "granularity")
 	}
 	granularity, step, ok := grain(asked)
 	if !ok {
-		return nil, fail(http.StatusBadRequest, "INVALID_GRANULARITY", "An invalid granularity was specified: %s.", asked)
+		return nil, rest.Fail(http.StatusBadRequest, "INVALID_GRANULARITY", "An invalid granularity was specified: %s.", asked)
 	}
 	from, to, err := c.timeRange()
 	if err != nil {
@@ -177,9 +178,9 @@ func (c *call) measurements(res resource) (any, error) {
 		return nil, err
 	}
 	if int64(to.Sub(from)/step)*int64(max(1, len(names))) > maxPoints {
-		return nil, fail(http.StatusBadRequest, "INVALID_PERIOD", "The period holds too many points: choose a coarser granularity than %s or fewer measurements.", granularity)
+		return nil, rest.Fail(http.StatusBadRequest, "INVALID_PERIOD", "The period holds too many points: choose a coarser granularity than %s or fewer measurements.", granularity)
 	}
-	got, err := c.Series.Read(c.r.Context(), series.Query{Host: h.ID, Measurements: names, Dimension: dimension, From: from, To: to, Step: step})
+	got, err := c.Series.Read(c.R.Context(), series.Query{Host: h.ID, Measurements: names, Dimension: dimension, From: from, To: to, Step: step})
 	if err != nil {
 		return nil, err
 	}
@@ -189,13 +190,13 @@ func (c *call) measurements(res resource) (any, error) {
 // measurementNames are the asked ones, or all of the resource; spelled gives each as the client wrote it.
 func (c *call) measurementNames(h model.Host, res resource) (names []string, spelled map[string]string, err error) {
 	spelled = map[string]string{}
-	for _, m := range c.r.URL.Query()["m"] {
+	for _, m := range c.R.URL.Query()["m"] {
 		if m == "" {
 			continue
 		}
 		found, ok := catalog.Find(m)
 		if !ok || found.Scope != res.scope {
-			return nil, nil, fail(http.StatusNotFound, "INVALID_METRIC_NAME", "An invalid metric name was specified: %s.", m)
+			return nil, nil, rest.Fail(http.StatusNotFound, "INVALID_METRIC_NAME", "An invalid metric name was specified: %s.", m)
 		}
 		if _, twice := spelled[found.Name]; !twice {
 			names = append(names, found.Name)
@@ -221,13 +222,13 @@ type dataPoint struct {
 func (c *call) measurementsEntity(h model.Host, res resource, dimension, granularity string, from, to time.Time, names []string, spelled map[string]string, got series.Result) any {
 	stamps := make([]string, len(got.Times))
 	for i, t := range got.Times {
-		stamps[i] = isoTime(t)
+		stamps[i] = rest.ISOTime(t)
 	}
 	lines := make(map[string]series.Line, len(got.Lines))
 	for _, l := range got.Lines {
 		lines[l.Name] = l
 	}
-	out := make([]object, 0, len(names))
+	out := make([]rest.Object, 0, len(names))
 	for _, name := range names {
 		m, _ := catalog.Find(name)
 		points := []dataPoint{}
@@ -237,16 +238,16 @@ func (c *call) measurementsEntity(h model.Host, res resource, dimension, granula
 				points[i] = dataPoint{Timestamp: stamps[i], Value: finite(v)}
 			}
 		}
-		out = append(out, object{"name": cmp.Or(spelled[name], name), "units": m.Unit, "dataPoints": points})
+		out = append(out, rest.Object{"name": cmp.Or(spelled[name], name), "units": m.Unit, "dataPoints": points})
 	}
 	g, id := string(h.GroupID), string(h.ID)
-	href := c.baseURL() + strings.TrimPrefix(c.r.URL.EscapedPath(), Prefix)
-	if c.r.URL.RawQuery != "" {
-		href += "?" + c.r.URL.RawQuery
+	href := c.BaseURL() + strings.TrimPrefix(c.R.URL.EscapedPath(), rest.Prefix)
+	if c.R.URL.RawQuery != "" {
+		href += "?" + c.R.URL.RawQuery
 	}
-	o := object{
-		"groupId": h.GroupID, "hostId": h.ID, "processId": h.Address(), "granularity": granularity, "start": isoTime(from), "end": isoTime(to),
-		"measurements": out, "links": c.self(href, rel("hostID", c.href("groups", g, "hosts", id))),
+	o := rest.Object{
+		"groupId": h.GroupID, "hostId": h.ID, "processId": h.Address(), "granularity": granularity, "start": rest.ISOTime(from), "end": rest.ISOTime(to),
+		"measurements": out, "links": c.Self(href, rest.Rel("hostID", c.Href("groups", g, "hosts", id))),
 	}
 	if res.nameKey != "" {
 		o[res.nameKey] = dimension

@@ -1,4 +1,4 @@
-package api
+package deployment
 
 import (
 	"cmp"
@@ -13,49 +13,50 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
-func (s *server) hostRoutes() []route {
-	return []route{
-		{method: http.MethodGet, path: "/groups/{}/hosts", scope: inGroup, perm: auth.View, do: (*call).hosts},
-		{method: http.MethodPost, path: "/groups/{}/hosts", scope: inGroup, perm: auth.EditHosts, status: http.StatusCreated, do: (*call).createHost},
-		{method: http.MethodGet, path: "/groups/{}/hosts/byName/{}", scope: inGroup, perm: auth.View, do: (*call).hostByName},
-		{method: http.MethodGet, path: "/groups/{}/hosts/{}", scope: inGroup, perm: auth.View, do: (*call).oneHost},
-		{method: http.MethodPatch, path: "/groups/{}/hosts/{}", scope: inGroup, perm: auth.EditHosts, do: (*call).patchHost},
-		{method: http.MethodDelete, path: "/groups/{}/hosts/{}", scope: inGroup, perm: auth.EditHosts, do: (*call).deleteHost},
-		{method: http.MethodGet, path: "/groups/{}/hosts/{}/lastPing", scope: inGroup, perm: auth.View, do: (*call).lastPing},
+func hostRoutes(h handler) []rest.Route {
+	return []rest.Route{
+		{Method: http.MethodGet, Path: "/groups/{}/hosts", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).hosts)},
+		{Method: http.MethodPost, Path: "/groups/{}/hosts", Scope: rest.InGroup, Perm: auth.EditHosts, Status: http.StatusCreated, Do: h((*call).createHost)},
+		{Method: http.MethodGet, Path: "/groups/{}/hosts/byName/{}", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).hostByName)},
+		{Method: http.MethodGet, Path: "/groups/{}/hosts/{}", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).oneHost)},
+		{Method: http.MethodPatch, Path: "/groups/{}/hosts/{}", Scope: rest.InGroup, Perm: auth.EditHosts, Do: h((*call).patchHost)},
+		{Method: http.MethodDelete, Path: "/groups/{}/hosts/{}", Scope: rest.InGroup, Perm: auth.EditHosts, Do: h((*call).deleteHost)},
+		{Method: http.MethodGet, Path: "/groups/{}/hosts/{}/lastPing", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).lastPing)},
 	}
 }
 
 // hostEntity renders a host with its newest status; st is nil before the first ping.
-func (c *call) hostEntity(h model.Host, st *model.HostStatus, relations ...link) object {
-	o := object{
-		"id": h.ID, "groupId": h.GroupID, "hostname": h.Hostname, "port": h.Port, "typeName": h.Type, "created": isoTime(h.Created),
+func (c *call) hostEntity(h model.Host, st *model.HostStatus, relations ...rest.Link) rest.Object {
+	o := rest.Object{
+		"id": h.ID, "groupId": h.GroupID, "hostname": h.Hostname, "port": h.Port, "typeName": h.Type, "created": rest.ISOTime(h.Created),
 		"alertsEnabled": h.AlertsEnabled, "deactivated": h.Deactivated, "hidden": h.Hidden, "hiddenSecondary": h.HiddenSecondary,
 		"hostEnabled": h.Enabled, "hasStartupWarnings": len(h.StartupWarnings) > 0, "journalingEnabled": h.Journaling,
 		"logsEnabled": h.LogsEnabled, "profilerEnabled": h.ProfilerEnabled, "sslEnabled": h.TLS, "lowUlimit": h.LowUlimit,
 		"muninEnabled": false, "aliases": orNone(h.Aliases), "authMechanismName": cmp.Or(h.AuthMechanism, "NONE"),
 		"lastDataSizeBytes": h.LastDataBytes, "lastIndexSizeBytes": h.LastIndexBytes, "uptimeMsec": int64(0),
 		"secondaryDelaySecs": h.DelaySecs, "slaveDelaySec": h.DelaySecs,
-		"links": c.self(c.href("groups", string(h.GroupID), "hosts", string(h.ID)), relations...),
+		"links": c.Self(c.Href("groups", string(h.GroupID), "hosts", string(h.ID)), relations...),
 	}
-	put(o, "ipAddress", h.IP)
-	put(o, "version", h.Version)
-	put(o, "replicaSetName", h.ReplicaSet)
-	put(o, "shardName", h.ShardName)
-	put(o, "clusterId", h.ClusterID)
-	put(o, "username", h.Credentials.Username)
-	putTime(o, "lastRestart", h.LastRestart)
+	rest.Put(o, "ipAddress", h.IP)
+	rest.Put(o, "version", h.Version)
+	rest.Put(o, "replicaSetName", h.ReplicaSet)
+	rest.Put(o, "shardName", h.ShardName)
+	rest.Put(o, "clusterId", h.ClusterID)
+	rest.Put(o, "username", h.Credentials.Username)
+	rest.PutTime(o, "lastRestart", h.LastRestart)
 	if h.NumCores > 0 || h.MemSizeMB > 0 {
-		o["systemInfo"] = object{"memSizeMB": h.MemSizeMB, "numCores": h.NumCores}
+		o["systemInfo"] = rest.Object{"memSizeMB": h.MemSizeMB, "numCores": h.NumCores}
 	}
 	if st != nil {
 		o["uptimeMsec"] = st.UptimeMS
-		putTime(o, "lastPing", st.LastPing)
+		rest.PutTime(o, "lastPing", st.LastPing)
 		if h.ReplicaSet != "" && st.Reach == model.ReachDown {
 			o["replicaStateName"] = model.StateDown.String()
 		} else if h.ReplicaSet != "" {
@@ -73,8 +74,8 @@ func orNone(s []string) []string {
 }
 
 func (c *call) hosts() (any, error) {
-	ctx := c.r.Context()
-	all, err := c.Inventory.Hosts(ctx, c.group.ID)
+	ctx := c.R.Context()
+	all, err := c.Inventory.Hosts(ctx, c.Group.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (c *call) hosts() (any, error) {
 	slices.SortFunc(all, func(a, b model.Host) int {
 		return cmp.Or(cmp.Compare(a.Hostname, b.Hostname), cmp.Compare(a.Port, b.Port))
 	})
-	statuses, err := c.Inventory.Statuses(ctx, c.group.ID)
+	statuses, err := c.Inventory.Statuses(ctx, c.Group.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -94,19 +95,19 @@ func (c *call) hosts() (any, error) {
 	for i := range statuses {
 		byHost[statuses[i].HostID] = &statuses[i]
 	}
-	return page(c, all, func(h model.Host) object { return c.hostEntity(h, byHost[h.ID]) })
+	return rest.Page(c.Call, all, func(h model.Host) rest.Object { return c.hostEntity(h, byHost[h.ID]) })
 }
 
 // clusterFilter tells which clusters' hosts the query asks for: a sharded cluster stands for its parts too.
 func (c *call) clusterFilter() (func(model.ID) bool, error) {
-	id := model.ID(c.r.URL.Query().Get("clusterId"))
+	id := model.ID(c.R.URL.Query().Get("clusterId"))
 	if id == "" {
 		return func(model.ID) bool { return true }, nil
 	}
 	if !id.Valid() {
-		return nil, fail(http.StatusNotFound, "INVALID_CLUSTER_ID", "An invalid cluster ID %s was specified.", id)
+		return nil, rest.Fail(http.StatusNotFound, "INVALID_CLUSTER_ID", "An invalid cluster ID %s was specified.", id)
 	}
-	clusters, err := c.Inventory.Clusters(c.r.Context(), c.group.ID)
+	clusters, err := c.Inventory.Clusters(c.R.Context(), c.Group.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -117,20 +118,20 @@ func (c *call) clusterFilter() (func(model.ID) bool, error) {
 		}
 	}
 	if !within[id] {
-		return nil, fail(http.StatusNotFound, "CLUSTER_NOT_FOUND", "No cluster with ID %s exists in group %s.", id, c.group.ID)
+		return nil, rest.Fail(http.StatusNotFound, "CLUSTER_NOT_FOUND", "No cluster with ID %s exists in group %s.", id, c.Group.ID)
 	}
 	return func(k model.ID) bool { return within[k] }, nil
 }
 
 // host reads the host that is the path's second variable.
 func (c *call) host() (model.Host, error) {
-	id := model.HostID(c.args[1])
-	missing := fail(http.StatusNotFound, "HOST_NOT_FOUND", "No host with ID %s exists in group %s.", id, c.group.ID)
+	id := model.HostID(c.Args[1])
+	missing := rest.Fail(http.StatusNotFound, "HOST_NOT_FOUND", "No host with ID %s exists in group %s.", id, c.Group.ID)
 	if !id.Valid() {
 		return model.Host{}, missing
 	}
-	h, err := c.Inventory.Host(c.r.Context(), c.group.ID, id)
-	if isNotFound(err) || err == nil && h.Deleted {
+	h, err := c.Inventory.Host(c.R.Context(), c.Group.ID, id)
+	if rest.IsNotFound(err) || err == nil && h.Deleted {
 		return h, missing
 	}
 	return h, err
@@ -146,41 +147,41 @@ func (c *call) oneHost() (any, error) {
 
 // fullHost renders a host as the answer itself: with its status, its credentials' user name and its relations.
 func (c *call) fullHost(h model.Host) (any, error) {
-	ctx := c.r.Context()
-	st, err := c.Inventory.Status(ctx, c.group.ID, h.ID)
+	ctx := c.R.Context()
+	st, err := c.Inventory.Status(ctx, c.Group.ID, h.ID)
 	status := &st
-	if isNotFound(err) {
+	if rest.IsNotFound(err) {
 		status = nil
 	} else if err != nil {
 		return nil, err
 	}
 	if h.HasCredentials {
-		if h.Credentials, err = c.Inventory.HostCredentials(ctx, c.group.ID, h.ID); err != nil && !isNotFound(err) {
+		if h.Credentials, err = c.Inventory.HostCredentials(ctx, c.Group.ID, h.ID); err != nil && !rest.IsNotFound(err) {
 			return nil, err
 		}
 	}
-	g, id := string(c.group.ID), string(h.ID)
-	relations := []link{
-		rel("group", c.href("groups", g)), rel("disks", c.href("groups", g, "hosts", id, "disks")),
-		rel("databases", c.href("groups", g, "hosts", id, "databases")), rel("measurements", c.href("groups", g, "hosts", id, "measurements")),
+	g, id := string(c.Group.ID), string(h.ID)
+	relations := []rest.Link{
+		rest.Rel("group", c.Href("groups", g)), rest.Rel("disks", c.Href("groups", g, "hosts", id, "disks")),
+		rest.Rel("databases", c.Href("groups", g, "hosts", id, "databases")), rest.Rel("measurements", c.Href("groups", g, "hosts", id, "measurements")),
 	}
 	if h.ClusterID != "" {
-		relations = append(relations, rel("cluster", c.href("groups", g, "clusters", string(h.ClusterID))))
+		relations = append(relations, rest.Rel("cluster", c.Href("groups", g, "clusters", string(h.ClusterID))))
 	}
 	return c.hostEntity(h, status, relations...), nil
 }
 
 func (c *call) hostByName() (any, error) {
-	missing := fail(http.StatusNotFound, "HOSTNAME_AND_PORT_NOT_FOUND", "No host with hostname and port %s exists in group %s.", c.args[1], c.group.ID)
-	if !strings.Contains(c.args[1], ":") {
+	missing := rest.Fail(http.StatusNotFound, "HOSTNAME_AND_PORT_NOT_FOUND", "No host with hostname and port %s exists in group %s.", c.Args[1], c.Group.ID)
+	if !strings.Contains(c.Args[1], ":") {
 		return nil, missing
 	}
-	hostname, port, err := model.SplitAddress(c.args[1])
+	hostname, port, err := model.SplitAddress(c.Args[1])
 	if err != nil {
 		return nil, missing
 	}
-	h, err := c.Inventory.FindHost(c.r.Context(), c.group.ID, model.Address(hostname, port))
-	if isNotFound(err) || err == nil && h.Deleted {
+	h, err := c.Inventory.FindHost(c.R.Context(), c.Group.ID, model.Address(hostname, port))
+	if rest.IsNotFound(err) || err == nil && h.Deleted {
 		return nil, missing
 	}
 	if err != nil {
@@ -191,7 +192,7 @@ func (c *call) hostByName() (any, error) {
 
 // hostBody is the body of POST and PATCH; what the answer has besides is accepted when it is echoed.
 type hostBody struct {
-	ignored
+	rest.Ignored
 	ID                string `json:"id"`
 	GroupID           string `json:"groupId"`
 	Hostname          string `json:"hostname"`
@@ -224,7 +225,7 @@ func (in *hostBody) credentials(h model.Host) (creds model.Credentials, change b
 	}
 	known, ok := mechanisms[mech]
 	if !ok {
-		return creds, false, fail(http.StatusBadRequest, "INVALID_AUTH_MECHANISM", "An invalid auth mechanism was specified: %s.", mech)
+		return creds, false, rest.Fail(http.StatusBadRequest, "INVALID_AUTH_MECHANISM", "An invalid auth mechanism was specified: %s.", mech)
 	}
 	tls := h.TLS
 	if in.SSLEnabled != nil {
@@ -234,21 +235,21 @@ func (in *hostBody) credentials(h model.Host) (creds model.Credentials, change b
 	switch known {
 	case "NONE":
 		if in.Username != "" || in.Password != "" {
-			return creds, false, fail(http.StatusBadRequest, "CANNOT_SET_CREDENTIALS_FOR_AUTH_MECHANISM", "Credentials cannot be set for auth mechanism %s.", known)
+			return creds, false, rest.Fail(http.StatusBadRequest, "CANNOT_SET_CREDENTIALS_FOR_AUTH_MECHANISM", "Credentials cannot be set for auth mechanism %s.", known)
 		}
 	case "MONGODB_X509", "GSSAPI":
 		if in.Password != "" {
-			return creds, false, fail(http.StatusBadRequest, "CANNOT_SET_PASSWORD_FOR_AUTH_MECHANISM", "A password cannot be set for auth mechanism %s.", known)
+			return creds, false, rest.Fail(http.StatusBadRequest, "CANNOT_SET_PASSWORD_FOR_AUTH_MECHANISM", "A password cannot be set for auth mechanism %s.", known)
 		}
 		if known == "MONGODB_X509" && !tls {
-			return creds, false, fail(http.StatusBadRequest, "AUTH_MECHANISM_REQUIRES_SSL", "Auth mechanism %s requires SSL.", known)
+			return creds, false, rest.Fail(http.StatusBadRequest, "AUTH_MECHANISM_REQUIRES_SSL", "Auth mechanism %s requires SSL.", known)
 		}
 	default:
 		if in.Username == "" {
-			return creds, false, fail(http.StatusBadRequest, "MISSING_CREDENTIALS_FOR_AUTH_MECHANISM", "Username and password are required for auth mechanism %s.", known)
+			return creds, false, rest.Fail(http.StatusBadRequest, "MISSING_CREDENTIALS_FOR_AUTH_MECHANISM", "Username and password are required for auth mechanism %s.", known)
 		}
 		if in.Password == "" {
-			return creds, false, fail(http.StatusBadRequest, "MISSING_PASSWORD", "A username was specified without a password.")
+			return creds, false, rest.Fail(http.StatusBadRequest, "MISSING_PASSWORD", "A username was specified without a password.")
 		}
 	}
 	return creds, true, nil
@@ -277,17 +278,17 @@ func checkHostname(s string) error {
 		bad = bad || err != nil || !a.Is6()
 	}
 	if bad {
-		return fail(http.StatusBadRequest, "INVALID_HOSTNAME", "An invalid hostname was specified: %s.", s)
+		return rest.Fail(http.StatusBadRequest, "INVALID_HOSTNAME", "An invalid hostname was specified: %s.", s)
 	}
 	return nil
 }
 
 func (c *call) createHost() (any, error) {
 	var in hostBody
-	if err := c.decode(&in); err != nil {
+	if err := c.Decode(&in); err != nil {
 		return nil, err
 	}
-	if err := require("hostname", strings.TrimSpace(in.Hostname), "port", in.Port); err != nil {
+	if err := rest.Require("hostname", strings.TrimSpace(in.Hostname), "port", in.Port); err != nil {
 		return nil, err
 	}
 	in.Hostname = strings.ToLower(strings.TrimSpace(in.Hostname))
@@ -295,11 +296,11 @@ func (c *call) createHost() (any, error) {
 		return nil, err
 	}
 	if in.Port < 1 || in.Port > 65535 {
-		return nil, fail(http.StatusBadRequest, "INVALID_HOST_PORT", "An invalid port was specified: %s.", strconv.Itoa(in.Port))
+		return nil, rest.Fail(http.StatusBadRequest, "INVALID_HOST_PORT", "An invalid port was specified: %s.", strconv.Itoa(in.Port))
 	}
 	in.Hostname = strings.Trim(in.Hostname, "[]")
 	h := model.Host{
-		ID: model.NewHostID(c.group.ID, in.Hostname, in.Port), GroupID: c.group.ID, Hostname: in.Hostname, Port: in.Port, Created: c.Now().UTC(),
+		ID: model.NewHostID(c.Group.ID, in.Hostname, in.Port), GroupID: c.Group.ID, Hostname: in.Hostname, Port: in.Port, Created: c.Now().UTC(),
 		Type: model.TypeNoData, MemberID: -1, Enabled: true, AlertsEnabled: true, Seed: true,
 	}
 	creds, haveCreds, err := in.credentials(h)
@@ -311,31 +312,31 @@ func (c *call) createHost() (any, error) {
 		return nil, err
 	}
 	if haveCreds && creds.Mechanism != "NONE" {
-		if err := c.Inventory.SetHostCredentials(c.r.Context(), c.group.ID, h.ID, creds); err != nil {
+		if err := c.Inventory.SetHostCredentials(c.R.Context(), c.Group.ID, h.ID, creds); err != nil {
 			return nil, err
 		}
 		h.HasCredentials = true
 	}
-	c.event(model.Event{Type: model.EventHostAdded, GroupID: c.group.ID, HostID: h.ID, HostName: h.Address(), Text: "Host " + h.Address() + " was added."})
+	c.Event(model.Event{Type: model.EventHostAdded, GroupID: c.Group.ID, HostID: h.ID, HostName: h.Address(), Text: "Host " + h.Address() + " was added."})
 	return c.fullHost(h)
 }
 
 // addHost creates a host, or brings back one that was removed: asking for it by hand is how a removal is undone. One that is
 // monitored already keeps its history and takes the new settings.
 func (c *call) addHost(h model.Host) (model.Host, error) {
-	ctx := c.r.Context()
-	have, err := c.Inventory.FindHost(ctx, c.group.ID, h.Address())
-	if isNotFound(err) {
+	ctx := c.R.Context()
+	have, err := c.Inventory.FindHost(ctx, c.Group.ID, h.Address())
+	if rest.IsNotFound(err) {
 		err = c.Inventory.CreateHost(ctx, h)
 		if !errors.Is(err, store.ErrExists) {
 			return h, err
 		}
-		have, err = c.Inventory.Host(ctx, c.group.ID, h.ID)
+		have, err = c.Inventory.Host(ctx, c.Group.ID, h.ID)
 	}
 	if err != nil {
 		return h, err
 	}
-	err = c.Inventory.UpdateHost(ctx, c.group.ID, have.ID, func(old *model.Host) error {
+	err = c.Inventory.UpdateHost(ctx, c.Group.ID, have.ID, func(old *model.Host) error {
 		old.Deleted, old.Hidden, old.Deactivated, old.Enabled, old.Seed, old.DuplicateOf = false, false, false, true, true, ""
 		old.TLS, old.LogsEnabled, old.ProfilerEnabled, old.AlertsEnabled = h.TLS, h.LogsEnabled, h.ProfilerEnabled, h.AlertsEnabled
 		old.AuthMechanism = cmp.Or(h.AuthMechanism, old.AuthMechanism)
@@ -351,11 +352,11 @@ func (c *call) patchHost() (any, error) {
 		return nil, err
 	}
 	var in hostBody
-	if err := c.decode(&in); err != nil {
+	if err := c.Decode(&in); err != nil {
 		return nil, err
 	}
-	err = errors.Join(readOnly("hostname", strings.ToLower(in.Hostname), h.Hostname), readOnly("port", in.Port, h.Port),
-		readOnly("id", in.ID, string(h.ID)), readOnly("groupId", in.GroupID, string(h.GroupID)))
+	err = errors.Join(rest.ReadOnly("hostname", strings.ToLower(in.Hostname), h.Hostname), rest.ReadOnly("port", in.Port, h.Port),
+		rest.ReadOnly("id", in.ID, string(h.ID)), rest.ReadOnly("groupId", in.GroupID, string(h.GroupID)))
 	if err != nil {
 		return nil, err
 	}
@@ -363,8 +364,8 @@ func (c *call) patchHost() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx := c.r.Context()
-	err = c.Inventory.UpdateHost(ctx, c.group.ID, h.ID, func(old *model.Host) error {
+	ctx := c.R.Context()
+	err = c.Inventory.UpdateHost(ctx, c.Group.ID, h.ID, func(old *model.Host) error {
 		in.apply(old)
 		h = *old
 		return nil
@@ -376,12 +377,12 @@ func (c *call) patchHost() (any, error) {
 		if creds.Mechanism == "NONE" {
 			creds = model.Credentials{}
 		}
-		if err := c.Inventory.SetHostCredentials(ctx, c.group.ID, h.ID, creds); err != nil {
+		if err := c.Inventory.SetHostCredentials(ctx, c.Group.ID, h.ID, creds); err != nil {
 			return nil, err
 		}
 		h.HasCredentials = creds != model.Credentials{}
 	}
-	c.event(model.Event{Type: model.EventHostUpdated, GroupID: c.group.ID, HostID: h.ID, HostName: h.Address(), Text: "The settings of " + h.Address() + " were changed."})
+	c.Event(model.Event{Type: model.EventHostUpdated, GroupID: c.Group.ID, HostID: h.ID, HostName: h.Address(), Text: "The settings of " + h.Address() + " were changed."})
 	return c.fullHost(h)
 }
 
@@ -391,14 +392,14 @@ func (c *call) deleteHost() (any, error) {
 		return nil, err
 	}
 	// Kept and marked, so that discovery does not bring it back.
-	err = c.Inventory.UpdateHost(c.r.Context(), c.group.ID, h.ID, func(old *model.Host) error {
+	err = c.Inventory.UpdateHost(c.R.Context(), c.Group.ID, h.ID, func(old *model.Host) error {
 		old.Deleted, old.Enabled = true, false
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.event(model.Event{Type: model.EventHostDeleted, GroupID: c.group.ID, HostID: h.ID, HostName: h.Address(), Text: "Host " + h.Address() + " was removed."})
+	c.Event(model.Event{Type: model.EventHostDeleted, GroupID: c.Group.ID, HostID: h.ID, HostName: h.Address(), Text: "Host " + h.Address() + " was removed."})
 	return nil, nil
 }
 
@@ -408,9 +409,9 @@ func (c *call) lastPing() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.Inventory.LastPing(c.r.Context(), c.group.ID, h.ID)
-	if isNotFound(err) {
-		return nil, fail(http.StatusNotFound, "HOST_LAST_PING_NOT_FOUND", "No last ping of host %s exists.", h.ID)
+	p, err := c.Inventory.LastPing(c.R.Context(), c.Group.ID, h.ID)
+	if rest.IsNotFound(err) {
+		return nil, rest.Fail(http.StatusNotFound, "HOST_LAST_PING_NOT_FOUND", "No last ping of host %s exists.", h.ID)
 	}
 	if err != nil {
 		return nil, err
@@ -423,8 +424,8 @@ func (c *call) lastPing() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return object{
+	return rest.Object{
 		"hostId": h.ID, "groupId": h.GroupID, "lastPing": p.At.UTC().Format(time.RFC3339Nano), "ping": json.RawMessage(text),
-		"links": c.self(c.href("groups", string(c.group.ID), "hosts", string(h.ID), "lastPing")),
+		"links": c.Self(c.Href("groups", string(c.Group.ID), "hosts", string(h.ID), "lastPing")),
 	}, nil
 }

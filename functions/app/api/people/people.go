@@ -1,0 +1,61 @@
+// Package people is the Public API's resources of people and keys: users, organizations, API keys and access lists.
+package people
+
+import (
+	"context"
+
+	"github.com/heartwood-db/heartwood/functions/app/api/rest"
+	"github.com/heartwood-db/heartwood/shared/model"
+)
+
+// Inventory is what these resources read and change of organizations and groups.
+type Inventory interface {
+	Orgs(ctx context.Context) ([]model.Org, error)
+	CreateOrg(ctx context.Context, o model.Org) error
+	UpdateOrg(ctx context.Context, id model.ID, change func(*model.Org) error) error
+	DeleteOrg(ctx context.Context, id model.ID) error
+	Groups(ctx context.Context) ([]model.Group, error)
+}
+
+// Access is what these resources read and change of users and keys.
+type Access interface {
+	Users(ctx context.Context) ([]model.User, error)
+	User(ctx context.Context, id model.ID) (model.User, error)
+	UserByName(ctx context.Context, name string) (model.User, error)
+	CountUsers(ctx context.Context) (int, error)
+	CreateFirstUser(ctx context.Context, u model.User, grants ...model.Grant) error
+	APIKeys(ctx context.Context, org model.ID) ([]model.APIKey, error)
+	APIKey(ctx context.Context, id model.ID) (model.APIKey, error)
+	CreateAPIKey(ctx context.Context, k model.APIKey) error
+	UpdateAPIKey(ctx context.Context, id model.ID, change func(*model.APIKey) error) error
+	DeleteAPIKey(ctx context.Context, id model.ID) error
+	GlobalAccessList(ctx context.Context) ([]model.AccessEntry, error)
+	SetGlobalAccessList(ctx context.Context, entries []model.AccessEntry) error
+}
+
+// Options are what these resources need from outside.
+type Options struct {
+	Inventory Inventory
+	Access    Access
+}
+
+// call is one request with what its handler may use.
+type call struct {
+	*rest.Call
+	Options
+}
+
+// handler turns one of our handlers into a route's.
+type handler func(func(*call) (any, error)) func(*rest.Call) (any, error)
+
+// Routes are the routes of these resources.
+func Routes(o Options) []rest.Route {
+	h := func(do func(*call) (any, error)) func(*rest.Call) (any, error) {
+		return func(c *rest.Call) (any, error) { return do(&call{Call: c, Options: o}) }
+	}
+	var all []rest.Route
+	for _, routes := range []func(handler) []rest.Route{userRoutes, orgRoutes, keyRoutes, accessListRoutes} {
+		all = append(all, routes(h)...)
+	}
+	return all
+}
