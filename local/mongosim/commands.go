@@ -313,11 +313,19 @@ func (m *Member) aggregate(_ context.Context, _ *engine.Session, db string, cmd 
 		return nil
 	}
 	name, _ := cmd.Index(0).Value().StringValueOK()
-	switch first := stage.Index(0); first.Key() {
+	first, err := stage.IndexErr(0)
+	if err != nil {
+		return nil
+	}
+	switch first.Key() {
 	case "$collStats":
-		storage, ok := first.Value().Document().Lookup("storageStats").DocumentOK()
+		spec, isDoc := first.Value().DocumentOK()
 		v := m.view()
-		if !ok || !m.readable(v) {
+		if !isDoc || !m.readable(v) {
+			return nil
+		}
+		storage, ok := spec.Lookup("storageStats").DocumentOK()
+		if !ok {
 			return nil
 		}
 		doc, err := m.d.kit.StorageStats(v, m.collection(db, name), scaleOf(storage))

@@ -29,6 +29,7 @@ type Member struct {
 
 	mu        sync.Mutex
 	eng       *engine.Engine // nil while it is down
+	disk      *engine.Engine // the last engine of a member kept in memory: what a disk would have kept
 	srv       *wire.Server
 	stop      context.CancelFunc
 	served    chan struct{}
@@ -149,6 +150,15 @@ func (m *Member) start(run context.Context, ln net.Listener) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("simulated member %s: %w", m.Address(), err), ln.Close())
 	}
+	m.mu.Lock()
+	disk := m.disk
+	m.disk = nil
+	m.mu.Unlock()
+	if disk != nil {
+		if err := eng.CopyFrom(disk); err != nil {
+			return errors.Join(fmt.Errorf("simulated member %s: %w", m.Address(), err), ln.Close())
+		}
+	}
 	srv := wire.New(wire.Options{
 		Handler: handler{eng}, TLS: d.o.TLS, Users: d.users, Log: d.o.Log, ConnectionIDs: &d.connIDs, Delay: m.delay,
 	})
@@ -191,6 +201,9 @@ func (m *Member) end(clean bool) error {
 	m.mu.Lock()
 	eng, srv, stop, served := m.eng, m.srv, m.stop, m.served
 	m.eng, m.srv = nil, nil
+	if m.d.o.DBPath == "" {
+		m.disk = eng
+	}
 	m.mu.Unlock()
 	if eng == nil {
 		return nil
@@ -221,11 +234,29 @@ func (m *Member) restart() error {
 	if up {
 		return fmt.Errorf("simulated member %s runs", m.Address())
 	}
-	ln, err := (&net.ListenConfig{}).Listen(run, "tcp", m.Address())
+	ln, err := m.relisten(run)
 	if err != nil {
 		return fmt.Errorf("simulated member %s: %w", m.Address(), err)
 	}
 	return m.start(run, ln)
+}
+
+// relisten takes the member's port again. A client that dials the set just then may hold it for a moment, as the port of
+// its own end.
+func (m *Member) relisten(ctx context.Context) (net.Listener, error) {
+	retry := time.NewTicker(20 * time.Millisecond)
+	defer retry.Stop()
+	for tries := 0; ; tries++ {
+		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", m.Address())
+		if err == nil || tries == 100 {
+			return ln, err
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // handler passes commands of connections to the engine, which asks the member first.
