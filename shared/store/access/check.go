@@ -22,7 +22,7 @@ func Checks() store.Checks {
 		}),
 		collSessions: store.CheckAs(func(_ *store.Checking, doc docstore.Doc, v *model.Session) error { return store.CheckID(doc, v.Key) }),
 		collAPIKeys: store.CheckAs(func(c *store.Checking, doc docstore.Doc, v *apiKeyDoc) error {
-			if _, err := c.Box.Open(v.Sealed, ha1Context(v.ID)); err != nil {
+			if err := c.Opens(v.Sealed, ha1Context(v.ID)); err != nil {
 				return fmt.Errorf("its secret does not open: %w", err)
 			}
 			return store.CheckID(doc, string(v.ID))

@@ -26,7 +26,7 @@ func Checks() store.Checks {
 				c.Refer(collAddresses, addressPrefix(v.GroupID, a)+string(v.ID))
 			}
 			if v.Sealed != nil {
-				if _, err := c.Box.Open(v.Sealed, credentialContext(v.ID)); err != nil {
+				if err := c.Opens(v.Sealed, credentialContext(v.ID)); err != nil {
 					return fmt.Errorf("its credentials do not open: %w", err)
 				}
 			}

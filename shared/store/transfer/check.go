@@ -17,7 +17,7 @@ import (
 // CheckOptions are what Check works with.
 type CheckOptions struct {
 	Engine      docstore.Engine
-	Box         *seal.Box // the site's
+	Box         *seal.Box // the site's; nil leaves sealed values unopened
 	Collections []docstore.Collection
 	Checks      store.Checks
 	Progress    func(Progress) // may be nil
