@@ -1,6 +1,7 @@
 package docstore
 
 import (
+	"encoding/binary"
 	"fmt"
 	"regexp"
 	"slices"
@@ -200,8 +201,8 @@ func BodyKeys(body bson.Raw, fields []Field) ([]Key, error) {
 	if len(body) > MaxDocument {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(body))
 	}
-	if len(body) == 0 {
-		return nil, fmt.Errorf("%w: there is no body", ErrInvalid)
+	if len(body) < 5 || int(binary.LittleEndian.Uint32(body)) != len(body) || body[len(body)-1] != 0 {
+		return nil, fmt.Errorf("%w: the body is not BSON: %d bytes", ErrInvalid, len(body))
 	}
 	elements, err := body.Elements()
 	if err != nil {

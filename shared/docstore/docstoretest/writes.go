@@ -183,16 +183,29 @@ func (s *suite) revisions(t *testing.T) {
 func (s *suite) bodies(t *testing.T) {
 	e := s.fresh(t)
 	oid, _ := bson.ObjectIDFromHex("0123456789abcdef01234567")
-	dec, _ := bson.ParseDecimal128("1.5")
-	for i, v := range []any{
+	s.roundTrip(t, e,
 		bson.D{},
 		bson.D{{Key: "z", Value: int32(1)}, {Key: "a", Value: int64(2)}, {Key: "m", Value: 1.5}, {Key: "A", Value: "x"}},
-		bson.D{{Key: "n", Value: nil}, {Key: "t", Value: true}, {Key: "o", Value: oid}, {Key: "d", Value: dec},
+		bson.D{{Key: "n", Value: nil}, {Key: "t", Value: true}, {Key: "o", Value: oid},
 			{Key: "at", Value: time.UnixMilli(-12345).UTC()}, {Key: "bin", Value: bson.Binary{Subtype: 0x80, Data: []byte{0, 1, 255}}},
 			{Key: "ts", Value: bson.Timestamp{T: 7, I: 8}}, {Key: "re", Value: bson.Regex{Pattern: "^a", Options: "i"}}},
 		bson.D{{Key: "deep", Value: bson.D{{Key: "list", Value: bson.A{int32(1), "two", bson.D{{Key: "x", Value: bson.A{}}}}}, {Key: "e", Value: bson.D{}}}}},
 		bson.D{{Key: "text", Value: "tab\tnew\nline ünïcode 🌲"}, {Key: "with space", Value: 1.0}, {Key: "ümlaut", Value: 0.0}},
-	} {
+	)
+}
+
+func (s *suite) decimals(t *testing.T) {
+	dec, err := bson.ParseDecimal128("1.50")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.roundTrip(t, s.fresh(t), bson.D{{Key: "d", Value: dec}})
+}
+
+// roundTrip writes bodies and reads them back in every way.
+func (s *suite) roundTrip(t *testing.T, e docstore.Engine, values ...any) {
+	t.Helper()
+	for i, v := range values {
 		id, body := fmt.Sprint("doc ", i), raw(t, v)
 		mustWrite(t, e, docstore.Op{Kind: docstore.Insert, Collection: plain, ID: id, Body: body})
 		d, ok := one(t, e, plain, id)
@@ -293,6 +306,25 @@ func (s *suite) unique(t *testing.T) {
 	revs := mustWrite(t, e, op(docstore.Insert, "1", "ada"), op(docstore.Insert, "2", "bob"))
 	wantErr(t, "insert of a taken name", write(t, e, op(docstore.Insert, "3", "ada")).Err, docstore.ErrExists)
 	wantErr(t, "put of a taken name", write(t, e, op(docstore.Put, "3", "ada")).Err, docstore.ErrExists)
+	if d, ok := one(t, e, "named", "3"); ok {
+		t.Errorf("a refused document is there: %v", d)
+	}
+	if d, _ := one(t, e, "named", "1"); d.Rev != revs[0] {
+		t.Errorf("the document in the way changed: %v", d)
+	}
+	// A name is free again with its document.
+	mustWrite(t, e, docstore.Op{Kind: docstore.Delete, Collection: "named", ID: "1"})
+	mustWrite(t, e, op(docstore.Insert, "3", "ada"))
+	wantIDs(t, e, docstore.Query{Collection: "named", Index: "name"}, []string{"3", "2"})
+}
+
+// uniqueChange: a change must not take a name either, and gives its old one up.
+func (s *suite) uniqueChange(t *testing.T) {
+	e := s.fresh(t)
+	op := func(k docstore.OpKind, id, name string) docstore.Op {
+		return docstore.Op{Kind: k, Collection: "named", ID: id, Body: named(t, name)}
+	}
+	revs := mustWrite(t, e, op(docstore.Insert, "1", "ada"), op(docstore.Insert, "2", "bob"))
 	wantErr(t, "put over another with a taken name", write(t, e, op(docstore.Put, "2", "ada")).Err, docstore.ErrExists)
 	r := op(docstore.Replace, "2", "ada")
 	r.Rev = revs[1]
