@@ -3,6 +3,7 @@
 package mongotest
 
 import (
+	"crypto/tls"
 	"embed"
 	"encoding/binary"
 	"fmt"
@@ -37,15 +38,20 @@ type Process struct {
 	hang    map[string]chan struct{}
 	user    string
 	client  *scram.Server
+	tls     *tls.Config
 	ln      net.Listener
 	down    bool
 }
 
 // Start serves the recorded replies of a kind of process: primary, secondary, arbiter, standalone or mongos. What was not
 // recorded for it is taken from the primary, if a real one would answer it.
-func Start(t testing.TB, kind string) *Process {
+func Start(t testing.TB, kind string) *Process { return StartTLS(t, kind, nil) }
+
+// StartTLS is Start with TLS; a client certificate that the configuration accepts is a user of its own.
+func StartTLS(t testing.TB, kind string, cfg *tls.Config) *Process {
 	t.Helper()
 	p := &Process{
+		tls:     cfg,
 		replies: map[string]bson.Raw{}, custom: map[string]func(bson.Raw) bson.Raw{}, calls: map[string]int{},
 		apps: map[string]bool{}, conns: map[net.Conn]bool{}, hang: map[string]chan struct{}{},
 	}
@@ -212,7 +218,11 @@ func (p *Process) accept(ln net.Listener) {
 		p.most = max(p.most, len(p.conns))
 		p.mu.Unlock()
 		go func() {
-			(&conn{p: p, c: c}).serve()
+			served := c
+			if p.tls != nil {
+				served = tls.Server(c, p.tls)
+			}
+			(&conn{p: p, c: served}).serve()
 			_ = c.Close()
 			p.mu.Lock()
 			delete(p.conns, c)
@@ -273,7 +283,7 @@ func (c *conn) serve() {
 }
 
 // withoutAuth are the commands that answer anybody.
-var withoutAuth = []string{"hello", "isMaster", "ismaster", "ping", "buildInfo", "_isSelf", "whatsmyuri", "connectionStatus", "saslStart", "saslContinue"}
+var withoutAuth = []string{"hello", "isMaster", "ismaster", "ping", "buildInfo", "_isSelf", "whatsmyuri", "connectionStatus", "saslStart", "saslContinue", "authenticate"}
 
 func (c *conn) answer(cmd bson.Raw) bson.Raw {
 	first := cmd.Index(0)
@@ -324,6 +334,13 @@ func (c *conn) builtin(name, key string, cmd bson.Raw) bson.Raw {
 		return Doc(bson.D{{Key: "ok", Value: 1.0}})
 	case "saslStart", "saslContinue":
 		return c.sign(name, cmd)
+	case "authenticate": // X.509: the certificate was checked when TLS began
+		t, ok := c.c.(*tls.Conn)
+		if !ok || len(t.ConnectionState().PeerCertificates) == 0 {
+			return Failure(18, "AuthenticationFailed", "No verified subject name available from client")
+		}
+		c.user = true
+		return Doc(bson.D{{Key: "user", Value: t.ConnectionState().PeerCertificates[0].Subject.String()}, {Key: "ok", Value: 1.0}})
 	case "_isSelf":
 		return Doc(bson.D{{Key: "id", Value: bson.NewObjectID()}, {Key: "ok", Value: 1.0}})
 	case "collStats":
