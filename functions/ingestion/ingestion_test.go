@@ -2,14 +2,13 @@ package ingestion
 
 import (
 	"bytes"
-	"context"
-	"encoding/binary"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +20,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/shared/auth"
-	"github.com/heartwood-db/heartwood/shared/catalog"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
@@ -30,38 +28,23 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store/areas"
 	"github.com/heartwood-db/heartwood/shared/store/facts"
 	"github.com/heartwood-db/heartwood/shared/store/inventory"
+	"github.com/heartwood-db/heartwood/shared/store/series"
 	"github.com/heartwood-db/heartwood/shared/store/storetest"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
 var t0 = time.Date(2026, 11, 21, 4, 0, 0, 0, time.UTC)
 
-// rows is a series area that only keeps rows: what deriving and posting need of it.
-type rows struct{}
-
-const rowCollection = "testrows"
-
-func (rows) RowOp(host model.HostID, row catalog.Row) (docstore.Op, error) {
-	cells := bson.D{}
-	for _, c := range row.Cells {
-		if c.Dim == "" {
-			cells = append(cells, bson.E{Key: strings.ReplaceAll(c.Column, ".", "/"), Value: c.Value.Int64()})
-		}
+// collections are all that a site writes.
+func collections() []docstore.Collection {
+	all := areas.Collections()
+	if !slices.ContainsFunc(all, func(c docstore.Collection) bool { return c.Name == rowCollection }) {
+		all = append(all, series.Collections()...)
 	}
-	id := make([]byte, 8)
-	binary.BigEndian.PutUint64(id, uint64(row.At.UnixMilli()))
-	return store.PutOp(rowCollection, string(host)+"/"+row.At.Format(time.RFC3339Nano), bson.D{{Key: "cells", Value: cells}})
+	return all
 }
 
-func (rows) Compact(context.Context, time.Time) (store.PassReport, error) {
-	return store.PassReport{}, nil
-}
-func (rows) Rollup(context.Context, time.Time) (store.PassReport, error) {
-	return store.PassReport{}, nil
-}
-func (rows) Expire(context.Context, time.Time) (store.PassReport, error) {
-	return store.PassReport{}, nil
-}
+const rowCollection = "series.rows"
 
 // site is a server with one group.
 type site struct {
@@ -83,7 +66,7 @@ type site struct {
 
 func newSite(t testing.TB, e docstore.Engine, change ...func(*Options)) *site {
 	t.Helper()
-	s := storetest.OpenOn(t, e, append(areas.Collections(), docstore.Collection{Name: rowCollection})...)
+	s := storetest.OpenOn(t, e, collections()...)
 	x := &site{t: t, s: s, inv: inventory.New(s), acc: access.New(s), events: alerting.New(s), facts: facts.New(s), reg: prometheus.NewRegistry(), now: t0}
 	x.group = model.Group{ID: "5f0000000000000000000001", OrgID: "5f00000000000000000000aa", Name: "prod", Created: t0, Settings: model.DefaultGroupSettings()}
 	if err := x.inv.CreateGroup(t.Context(), x.group); err != nil {
@@ -100,14 +83,15 @@ func newSite(t testing.TB, e docstore.Engine, change ...func(*Options)) *site {
 
 func (x *site) serve(change ...func(*Options)) {
 	x.t.Helper()
-	o := Options{
-		Inventory: x.inv, Access: x.acc, Events: x.events, Series: rows{}, Facts: x.facts, Store: x.s, Reg: x.reg,
-		Now: func() time.Time { x.mu.Lock(); defer x.mu.Unlock(); return x.now },
+	now := func() time.Time { x.mu.Lock(); defer x.mu.Unlock(); return x.now }
+	rows, err := series.New(series.Options{Engine: x.s.Engine(), Now: now})
+	if err != nil {
+		x.t.Fatal(err)
 	}
+	o := Options{Inventory: x.inv, Access: x.acc, Events: x.events, Series: rows, Facts: x.facts, Store: x.s, Reg: x.reg, Now: now}
 	for _, c := range change {
 		c(&o)
 	}
-	var err error
 	if x.server, err = New(o); err != nil {
 		x.t.Fatal(err)
 	}
@@ -315,7 +299,7 @@ func TestAPingsWay(t *testing.T) {
 func dump(t testing.TB, e docstore.Engine) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, c := range append(areas.Collections(), docstore.Collection{Name: rowCollection}) {
+	for _, c := range collections() {
 		q := docstore.Query{Collection: c.Name}
 		for {
 			page, err := e.Scan(t.Context(), q)
@@ -675,34 +659,63 @@ func TestOverload(t *testing.T) {
 	<-x.server.turns
 }
 
-func BenchmarkPost(b *testing.B) {
-	x := newSite(b, storetest.Engine(b))
-	var hosts []model.Host
-	for i := range 100 {
-		hosts = append(hosts, x.host(model.Address("db.example.net", 20000+i)))
+// fullSize builds the replies of a recorded primary as they were, where the recordings are at hand.
+func fullSize(b *testing.B) bson.D {
+	b.Helper()
+	dir := os.Getenv("HEARTWOOD_TEST_FIXTURES")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "fixtures")
 	}
-	replies := recorded(b, "standalone", "hello", "serverStatus")
-	n := 0
-	b.ReportAllocs()
-	for b.Loop() {
-		b.StopTimer()
-		var pings []wire.Ping
-		n++
-		for _, h := range hosts {
-			pings = append(pings, answered(b, h, t0.Add(time.Duration(n)*time.Millisecond), replies))
-		}
-		body, err := wire.EncodePost(x.message(pings...))
+	replies := bson.D{}
+	for _, name := range often {
+		text, err := os.ReadFile(filepath.Join(dir, "recorded", "primary", name+".json"))
 		if err != nil {
+			b.Skip("the recorded fixtures are not here: set HEARTWOOD_TEST_FIXTURES")
+		}
+		var d bson.D
+		if err := bson.UnmarshalExtJSON(text, true, &d); err != nil {
 			b.Fatal(err)
 		}
-		r := httptest.NewRequest(http.MethodPost, wire.PathPings, bytes.NewReader(body))
-		r.SetBasicAuth(string(x.group.ID), x.key)
-		w := httptest.NewRecorder()
-		b.StartTimer()
-		x.server.ServeHTTP(w, r)
-		if w.Code != http.StatusOK {
-			b.Fatal(w.Code)
-		}
+		replies = append(replies, bson.E{Key: name, Value: d})
 	}
-	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*len(hosts)), "us/ping")
+	return replies
+}
+
+// BenchmarkPost measures what a ping costs from the request's first byte to its answer, the store's work included, in
+// posts of as many pings as an agent of that many hosts sends.
+func BenchmarkPost(b *testing.B) {
+	for _, n := range []int{1, 10, 100} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			x := newSite(b, storetest.Engine(b))
+			var hosts []model.Host
+			for i := range n {
+				hosts = append(hosts, x.host(model.Address("db.example.net", 20000+i)))
+			}
+			z, round := pack(b, fullSize(b)), 0
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				var pings []wire.Ping
+				round++
+				for _, h := range hosts {
+					pings = append(pings, wire.Ping{
+						HostID: string(h.ID), At: t0.Add(time.Duration(round) * time.Millisecond), Address: h.Address(), IP: "192.0.2.1", RTT: 500, Replies: z,
+					})
+				}
+				body, err := wire.EncodePost(x.message(pings...))
+				if err != nil {
+					b.Fatal(err)
+				}
+				r := httptest.NewRequest(http.MethodPost, wire.PathPings, bytes.NewReader(body))
+				r.SetBasicAuth(string(x.group.ID), x.key)
+				w := httptest.NewRecorder()
+				b.StartTimer()
+				x.server.ServeHTTP(w, r)
+				if w.Code != http.StatusOK {
+					b.Fatal(w.Code)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*n), "us/ping")
+		})
+	}
 }

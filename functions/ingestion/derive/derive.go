@@ -20,6 +20,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store/facts"
+	"github.com/heartwood-db/heartwood/shared/store/series"
 	"github.com/heartwood-db/heartwood/shared/topology"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
@@ -265,24 +266,35 @@ func (w *work) ping(p *wire.Ping, buf *[]byte) error {
 		}
 		*buf = replies
 	}
-	newer := p.At.After(h.status.At)
-	if newer {
+	op, err := w.row(h, p, replies)
+	switch {
+	case errors.Is(err, series.ErrTooOld):
+		w.reject(p, ReasonTooOld, err.Error())
+		return nil
+	case errors.Is(err, series.ErrFuture):
+		w.reject(p, ReasonFuture, err.Error())
+		return nil
+	case err != nil:
+		w.reject(p, ReasonMalformed, err.Error())
+		return nil
+	}
+	if p.At.After(h.status.At) {
 		if err := w.observe(h, p, replies); err != nil {
 			return err
 		}
 	}
-	if err := w.row(h, p, replies); err != nil {
-		w.reject(p, ReasonMalformed, err.Error())
-		return nil
+	if op.Collection != "" {
+		w.rows = append(w.rows, op)
 	}
 	w.res.Accepted++
 	return nil
 }
 
-// row keeps the raw values. A late ping, too, makes one: its hour is merged again.
-func (w *work) row(h *hostState, p *wire.Ping, replies bson.Raw) error {
+// row makes the write of the raw values; none when nothing was measured. A late ping, too, makes one: its hour is merged again.
+func (w *work) row(h *hostState, p *wire.Ping, replies bson.Raw) (docstore.Op, error) {
+	var none docstore.Op
 	if len(replies) == 0 {
-		return nil
+		return none, nil
 	}
 	var extra []catalog.Cell
 	if c := w.clusters[h.host.ClusterID]; c != nil && c.c.PrimaryID != "" && c.c.PrimaryID != h.host.ID {
@@ -291,18 +303,10 @@ func (w *work) row(h *hostState, p *wire.Ping, replies bson.Raw) error {
 		}
 	}
 	row, err := catalog.Extract(replies, p.At, extra...)
-	if err != nil {
-		return err
+	if err != nil || len(row.Cells) == 0 {
+		return none, err
 	}
-	if len(row.Cells) == 0 {
-		return nil
-	}
-	op, err := w.d.o.Series.RowOp(h.host.ID, row)
-	if err != nil {
-		return err
-	}
-	w.rows = append(w.rows, op)
-	return nil
+	return w.d.o.Series.RowOp(h.host.ID, row)
 }
 
 // observe moves the host's status forward.
