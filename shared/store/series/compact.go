@@ -39,6 +39,10 @@ func (s *Series) Compact(ctx context.Context, now time.Time) (store.PassReport, 
 	open := hourOf(now.Add(-grace))
 	for i := range len(buckets) {
 		b := buckets[i : i+1]
+		if report.Done >= int64(s.bound) {
+			report.More = true
+			return report, nil
+		}
 		done, more, err := s.compactBucket(ctx, b+"/", b+"/"+open.Format(hourLayout), s.bound-int(report.Done))
 		report.Done += int64(done)
 		if err != nil {
@@ -282,17 +286,11 @@ func (s *Series) compactHour(g *group, chunks, days map[string]stored) ([]docsto
 	blocks := map[time.Time]*pack.Block{} // by day
 	hour, before, frame := g.hour, s.chunkFrame(chunks, g.host, g.hour.Add(-stepHour)), f
 	for frame != nil {
-		five := fiveMinutes(hour, frame, before, s.derived)
-		m5 := packedDoc{At: hour, Samples: frame.Len(), Packed: s.codec.EncodeBlock(five)}
-		if op, err = m5.op(docstore.Put, collM5, chunkID(g.host, hour), 0); err != nil {
-			return nil, err
-		}
-		ops = append(ops, op)
 		day := dayOf(hour)
 		if blocks[day] == nil {
 			blocks[day] = s.dayBlock(days, g.host, day)
 		}
-		fold(five, blocks[day], int(hour.Sub(day)/stepHour))
+		fold(rollHour(hour, frame, before, s.derived), blocks[day], int(hour.Sub(day)/stepHour))
 		if !hour.Equal(g.hour) {
 			break
 		}

@@ -138,18 +138,17 @@ func (s *Series) rollDays(ctx context.Context, docs []docstore.Doc) (int, error)
 func (s *Series) Expire(ctx context.Context, now time.Time) (store.PassReport, error) {
 	var report store.PassReport
 	for _, tier := range []struct {
-		collection string
-		keep       time.Duration
+		collection   string
+		keep, length time.Duration // length: of what one document covers, and a little more
 	}{
-		{collChunks, s.keep.Minute + margin}, {collM5, s.keep.FiveMinutes + margin},
-		{collH1, s.keep.Hour + stepDay}, {collD1, s.keep.Day + 31*stepDay},
+		{collChunks, s.keep.raw(), stepHour + margin}, {collH1, s.keep.Hour, stepDay + margin}, {collD1, s.keep.Day, 31*stepDay + margin},
 	} {
-		if tier.keep <= 31*stepDay && tier.collection == collD1 || tier.keep == margin || tier.keep == stepDay {
-			continue // kept for ever
+		if tier.keep == 0 {
+			continue // for ever
 		}
 		for {
 			page, err := s.engine.Scan(ctx, docstore.Query{
-				Collection: tier.collection, Index: "t", High: now.Add(-tier.keep), Limit: 1000, IDsOnly: true,
+				Collection: tier.collection, Index: "t", High: now.Add(-tier.keep - tier.length), Limit: 1000, IDsOnly: true,
 			})
 			if err != nil {
 				return report, fmt.Errorf("series: find what is to expire: %w", err)
@@ -177,7 +176,7 @@ func (s *Series) Expire(ctx context.Context, now time.Time) (store.PassReport, e
 // DeleteHost drops everything of a host but rows that are not compacted yet, at most limit documents a collection; it is
 // to be called until it reports that nothing is left.
 func (s *Series) DeleteHost(ctx context.Context, host model.HostID, limit int) (more bool, err error) {
-	for _, collection := range []string{collChunks, collM5, collH1, collD1} {
+	for _, collection := range []string{collChunks, collH1, collD1} {
 		prefix := string(host) + "/"
 		n, err := s.engine.DeleteRange(ctx, collection, prefix, after(prefix), limit)
 		if err != nil {

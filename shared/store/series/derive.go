@@ -29,35 +29,26 @@ func derived() []catalog.Measurement {
 	return out
 }
 
-// fiveMinutes rolls an hour up into its twelve buckets. before holds samples of the hour before, or is nil.
-func fiveMinutes(hour time.Time, f, before *rollup.Frame, measurements []catalog.Measurement) *pack.Block {
-	block := pack.NewBlock(int(stepHour / stepFive))
+// rollHour rolls an hour up into one bucket. before holds samples of the hour before, or is nil.
+func rollHour(hour time.Time, f, before *rollup.Frame, measurements []catalog.Measurement) *pack.Block {
+	block := pack.NewBlock(1)
 	joined := rollup.Concat(rollup.LeadIn(before, hour), f)
 	first := 0
-	bucket := make([]int, joined.Len())
-	for i := range joined.Samples {
-		at := joined.Samples[i].At
-		if at.Before(hour) {
-			first = i + 1
-			continue
-		}
-		bucket[i] = int(at.Sub(hour) / stepFive)
-		block.Samples[bucket[i]]++
+	for first < joined.Len() && joined.Samples[first].At.Before(hour) {
+		first++
 	}
+	block.Samples[0] = int64(joined.Len() - first)
 	dims := dimensionsOf(joined)
 	e := rollup.NewEvaluator(joined)
 	for k := range measurements {
 		m := &measurements[k]
 		for _, dim := range dims[m.Scope] {
-			var line []rollup.Agg
-			for i, p := range e.Points(m, dim) {
-				if i < first || !p.OK {
-					continue
-				}
-				if line == nil {
-					line = block.Line(pack.Line{Measurement: m.ID, Dim: dim})
-				}
-				line[bucket[i]].Add(p)
+			var sum rollup.Agg
+			for _, p := range e.Points(m, dim)[first:] {
+				sum.Add(p)
+			}
+			if sum.Count > 0 {
+				block.Line(pack.Line{Measurement: m.ID, Dim: dim})[0] = sum
 			}
 		}
 	}

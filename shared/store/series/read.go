@@ -49,14 +49,15 @@ const maxPoints = 50_000
 // of up to three hours are shown at 10 s where hosts are sampled that often.
 func (s *Series) AutoStep(from, to time.Time) time.Duration {
 	const slack = 10 * time.Minute // a page that asks for the last 48 h comes a moment later
+	raw := s.keep.raw()
 	length, age := to.Sub(from)-slack, s.now().Sub(from)-slack
 	kept := func(keep time.Duration) bool { return keep == 0 || age <= keep }
 	switch {
-	case length <= 3*time.Hour && kept(s.keep.Minute):
+	case length <= 3*time.Hour && kept(raw):
 		return stepRaw
-	case length <= 48*time.Hour && kept(s.keep.Minute):
+	case length <= 48*time.Hour && kept(raw):
 		return stepMin
-	case length <= 7*stepDay && kept(s.keep.FiveMinutes):
+	case length <= 7*stepDay && kept(raw):
 		return stepFive
 	case length <= 63*stepDay && kept(s.keep.Hour):
 		return stepHour
@@ -87,7 +88,7 @@ func (s *Series) Read(ctx context.Context, q Query) (Result, error) {
 		r.begin = r.from.Add(-stepHour)
 	}
 	var err error
-	if step <= stepMin {
+	if step <= stepFive {
 		err = r.raw(ctx, q.Step == 0 && step == stepRaw)
 	} else {
 		err = r.tier(ctx)
@@ -326,36 +327,27 @@ func (r *reading) tier(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	switch r.step {
-	case stepFive:
-		err = r.stored(ctx, collM5, chunkID(r.host, hourOf(r.begin)), chunkID(r.host, hourOf(r.end().Add(stepHour-1))))
-	case stepHour:
-		err = r.stored(ctx, collH1, dayID(r.host, dayOf(r.begin)), dayID(r.host, dayOf(r.end().Add(stepDay-1))))
-	default:
+	if r.step == stepDay {
 		err = r.days(ctx, rows)
+	} else {
+		err = r.hours(ctx, rows)
 	}
 	if err != nil {
 		return err
 	}
-	if r.step < stepDay {
-		err = r.fresh(ctx, rows, func(hour time.Time, five *pack.Block) {
-			if r.step == stepHour {
-				if k := r.bucket(hour); k >= 0 {
-					fold(five, r.block, k)
-				}
-				return
-			}
-			for i := range five.Samples {
-				if k := r.bucket(hour.Add(time.Duration(i) * stepFive)); k >= 0 {
-					r.take(five, i, k)
-				}
-			}
-		})
-		if err != nil {
-			return err
-		}
-	}
 	return r.lookBack(ctx)
+}
+
+// hours takes hours from the days, and those that have rows from these.
+func (r *reading) hours(ctx context.Context, rows []catalog.Row) error {
+	if err := r.stored(ctx, collH1, dayID(r.host, dayOf(r.begin)), dayID(r.host, dayOf(r.end().Add(stepDay-1)))); err != nil {
+		return err
+	}
+	return r.fresh(ctx, rows, func(hour time.Time, b *pack.Block) {
+		if k := r.bucket(hour); k >= 0 {
+			fold(b, r.block, k)
+		}
+	})
 }
 
 // end is where the last bucket ends.
@@ -422,6 +414,10 @@ func (r *reading) days(ctx context.Context, rows []catalog.Row) error {
 	}
 	// The hours of the days that are to be computed: days without a line, days marked, days with rows.
 	hours := map[time.Time]*pack.Block{}
+	touched := map[time.Time]bool{}
+	for _, h := range r.freshHours(rows) {
+		touched[dayOf(h)] = true
+	}
 	first := dayOf(r.begin)
 	if r.s.keep.Hour > 0 {
 		first = latest(first, dayOf(r.s.now().Add(-r.s.keep.Hour-stepDay)))
@@ -433,7 +429,7 @@ func (r *reading) days(ctx context.Context, rows []catalog.Row) error {
 		}
 		day := doc.At.UTC()
 		k := r.bucket(day)
-		if k < 0 || !doc.Dirty && r.block.Samples[k] > 0 && !slices.ContainsFunc(rows, func(row catalog.Row) bool { return dayOf(row.At).Equal(day) }) {
+		if k < 0 || !doc.Dirty && r.block.Samples[k] > 0 && !touched[day] {
 			return nil
 		}
 		if _, hours[day], err = r.decode(d); err != nil {
@@ -444,12 +440,12 @@ func (r *reading) days(ctx context.Context, rows []catalog.Row) error {
 	if err != nil {
 		return err
 	}
-	err = r.fresh(ctx, rows, func(hour time.Time, five *pack.Block) {
+	err = r.fresh(ctx, rows, func(hour time.Time, b *pack.Block) {
 		day := dayOf(hour)
 		if hours[day] == nil {
 			hours[day] = pack.NewBlock(int(stepDay / stepHour))
 		}
-		fold(five, hours[day], int(hour.Sub(day)/stepHour))
+		fold(b, hours[day], int(hour.Sub(day)/stepHour))
 	})
 	for day, b := range hours {
 		if k := r.bucket(day); k >= 0 {
@@ -466,15 +462,30 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// fresh rolls up the hours that have rows, together with what their chunks hold.
-func (r *reading) fresh(ctx context.Context, rows []catalog.Row, use func(hour time.Time, five *pack.Block)) error {
+// freshHours lists the hours that must be computed because of rows: those they lie in and those that follow, whose first
+// rates are measured from them.
+func (r *reading) freshHours(rows []catalog.Row) []time.Time {
 	var hours []time.Time
-	for i := range rows {
-		if h := hourOf(rows[i].At); len(hours) == 0 || !hours[len(hours)-1].Equal(h) {
+	add := func(h time.Time) {
+		if h.Before(r.end()) && (len(hours) == 0 || hours[len(hours)-1].Before(h)) {
 			hours = append(hours, h)
 		}
 	}
-	for _, hour := range hours {
+	for i := range rows {
+		h := hourOf(rows[i].At)
+		if n := len(hours); n > 0 && hours[n-1].Before(h) || n == 0 {
+			add(h)
+		}
+		if i+1 == len(rows) || hourOf(rows[i+1].At).After(h) {
+			add(h.Add(stepHour))
+		}
+	}
+	return hours
+}
+
+// fresh rolls up the hours that have rows, together with what their chunks hold.
+func (r *reading) fresh(ctx context.Context, rows []catalog.Row, use func(hour time.Time, b *pack.Block)) error {
+	for _, hour := range r.freshHours(rows) {
 		var own []catalog.Row
 		for i := range rows {
 			if hourOf(rows[i].At).Equal(hour) {
@@ -493,9 +504,10 @@ func (r *reading) fresh(ctx context.Context, rows []catalog.Row, use func(hour t
 		if err != nil {
 			return err
 		}
-		five := pack.NewBlock(int(stepHour / stepFive))
-		r.accumulate(f, hour, five, stepFive, false)
-		use(hour, five)
+		b := pack.NewBlock(1)
+		if r.accumulate(f, hour, b, stepHour, false); b.Samples[0] > 0 {
+			use(hour, b)
+		}
 	}
 	return nil
 }

@@ -28,7 +28,6 @@ import (
 const (
 	collRows   = "series.rows"
 	collChunks = "series.chunks"
-	collM5     = "series.m5"
 	collH1     = "series.h1"
 	collD1     = "series.d1"
 )
@@ -39,7 +38,6 @@ func Collections() []docstore.Collection {
 	return []docstore.Collection{
 		{Name: collRows},
 		{Name: collChunks, Indexes: []docstore.Index{byTime}},
-		{Name: collM5, Indexes: []docstore.Index{byTime}},
 		{Name: collH1, Indexes: []docstore.Index{byTime, {Name: "dirty", Fields: []docstore.Field{{Name: "dirty", Kind: docstore.Bool}, {Name: "t", Kind: docstore.Time}}}}},
 		{Name: collD1, Indexes: []docstore.Index{byTime}},
 	}
@@ -57,9 +55,11 @@ var (
 	ErrRange = errors.New("series: bad range or step")
 )
 
-// Retention says how long each tier is kept. Zero is for ever.
+// Retention says how long each tier is kept. Zero is for ever. Buckets of 10 s, 1 min and 5 min are all computed from the
+// rows as they were sampled: packed, those take less room than roll-ups of five minutes would. Rows are therefore kept for
+// the longer of the first two.
 type Retention struct {
-	Minute      time.Duration // rows as they were sampled, every 10 or 60 seconds
+	Minute      time.Duration // also how late a row may come
 	FiveMinutes time.Duration
 	Hour        time.Duration
 	Day         time.Duration
@@ -114,6 +114,14 @@ func New(o Options) (*Series, error) {
 		s.bound = 2000
 	}
 	return s, nil
+}
+
+// raw is how long rows are kept; 0 is for ever.
+func (r Retention) raw() time.Duration {
+	if r.Minute == 0 || r.FiveMinutes == 0 {
+		return 0
+	}
+	return max(r.Minute, r.FiveMinutes)
 }
 
 // Times a row may differ from our clock by.
