@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/heartwood-db/heartwood/local/mongosim"
+	"github.com/heartwood-db/heartwood/local/mongosim/light"
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
 )
 
@@ -143,7 +144,7 @@ func (f *mongosimFlags) run(ctx context.Context, out, errOut io.Writer) error {
 }
 
 func (f *mongosimFlags) runLight(ctx context.Context, out, errOut io.Writer, model load.Model, log *slog.Logger) error {
-	l, err := mongosim.StartLight(ctx, mongosim.LightOptions{Hosts: f.light, Port: f.port, Version: f.version, Load: model, Log: log})
+	l, err := light.Start(ctx, light.Options{Hosts: f.light, Port: f.port, Version: f.version, Load: model, Log: log})
 	if err != nil {
 		return err
 	}

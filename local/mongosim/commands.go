@@ -216,7 +216,7 @@ func (m *Member) getLog(_ context.Context, _ *engine.Session, _ string, cmd bson
 		return status.GetLog(v, lines, int64(len(lines)))
 	case "global":
 		m.mu.Lock()
-		lines, n := slices.Clone(m.log.lines), m.log.written
+		lines, n := slices.Clone(m.log.Lines), m.log.Written
 		m.mu.Unlock()
 		return status.GetLog(v, lines, n)
 	default:

@@ -14,6 +14,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine"
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
 	"github.com/heartwood-db/heartwood/local/mongosim/status"
+	"github.com/heartwood-db/heartwood/local/mongosim/status/logline"
 	"github.com/heartwood-db/heartwood/local/mongosim/wire"
 	"github.com/heartwood-db/heartwood/shared/model"
 )
@@ -39,7 +40,7 @@ type Member struct {
 	processID bson.ObjectID // of a standalone; members of a set have theirs in the set
 	booted    time.Time
 	slow      time.Duration
-	log       logRing
+	log       logline.Ring
 
 	// What the load amounts to: spans in one role are closed when the role changes, the open one is added on reading.
 	role     load.Role
@@ -171,8 +172,8 @@ func (m *Member) start(run context.Context, ln net.Listener) error {
 	m.started, m.processID = now, bson.NewObjectID()
 	m.span(now, load.Idle)
 	m.counts, m.activity = load.Counts{}, 0
-	m.log = logRing{}
-	m.log.add(status.LogLine{At: now, Severity: "I", Component: "CONTROL", ID: 4615611, Context: "initandlisten", Msg: "MongoDB starting",
+	m.log = logline.Ring{}
+	m.log.Add(logline.Line{At: now, Severity: "I", Component: "CONTROL", ID: 4615611, Context: "initandlisten", Msg: "MongoDB starting",
 		Attr: map[string]any{"pid": m.pid(), "port": m.port, "host": m.hostname(), "simulated": true}})
 	if d.set == nil {
 		m.span(now, load.Standalone)
@@ -296,7 +297,7 @@ func (m *Member) stateIs(at time.Time, st model.MemberState) {
 	defer m.mu.Unlock()
 	m.span(at, role)
 	if st != model.StateDown {
-		m.log.add(status.LogLine{At: at, Severity: "I", Component: "REPL", ID: 21358, Context: "ReplCoord-0", Msg: "Replica set state transition",
+		m.log.Add(logline.Line{At: at, Severity: "I", Component: "REPL", ID: 21358, Context: "ReplCoord-0", Msg: "Replica set state transition",
 			Attr: map[string]any{"newState": st.String()}})
 	}
 }
@@ -306,21 +307,9 @@ func (m *Member) span(at time.Time, role load.Role) {
 	m.d.rates.Add(&m.counts, m.model, m.role, m.roleAt, at)
 	m.d.rates.Add(&m.machine, m.model, m.role, m.roleAt, at)
 	if m.model.Scale > 0 {
-		m.activity += activityShare(m.role) * m.model.Integral(m.roleAt, at)
+		m.activity += m.role.Share() * m.model.Integral(m.roleAt, at)
 	}
 	m.role, m.roleAt = role, at
-}
-
-// activityShare is how much of the load's generic counters a role sees.
-func activityShare(r load.Role) float64 {
-	switch r {
-	case load.Primary, load.Standalone:
-		return 1
-	case load.Secondary:
-		return 0.7
-	default:
-		return 0.03
-	}
 }
 
 func (m *Member) pid() int64 { return int64(4000 + 100*m.index + int(m.starts)) }
@@ -355,7 +344,7 @@ func (m *Member) view() *status.View {
 	m.d.rates.Add(&v.Counts, m.model, role, at, now)
 	m.d.rates.Add(&v.Machine, m.model, role, at, now)
 	if m.model.Scale > 0 {
-		v.Activity += activityShare(role) * m.model.Integral(at, now)
+		v.Activity += role.Share() * m.model.Integral(at, now)
 		v.Gauges = m.model.At(role, now, v.Started, v.Counts[load.OplogBytes])
 	}
 	if eng != nil {

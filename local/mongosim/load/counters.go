@@ -158,6 +158,18 @@ func role(r Role) rates {
 	}
 }
 
+// Share is how much of the load's generic counters a role sees.
+func (r Role) Share() float64 {
+	switch r {
+	case Primary, Standalone:
+		return 1
+	case Secondary:
+		return 0.7
+	default:
+		return 0.03
+	}
+}
+
 // Table holds the rates of all roles, so that they are built once for a deployment and not for a reply.
 type Table [numRoles]rates
 

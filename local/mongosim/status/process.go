@@ -1,7 +1,6 @@
 package status
 
 import (
-	"encoding/json"
 	"fmt"
 	"path"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
+	"github.com/heartwood-db/heartwood/local/mongosim/status/logline"
 	"github.com/heartwood-db/heartwood/local/mongosim/status/template"
 )
 
@@ -132,46 +132,11 @@ func (k *Kit) Parameters(v *View, req bson.Raw) (reply bson.D, found bool) {
 	return ok(out), len(out) > 0
 }
 
-// LogLine is one line of a server's log.
-type LogLine struct {
-	At        time.Time
-	Severity  string
-	Component string
-	ID        int
-	Context   string
-	Msg       string
-	Attr      map[string]any
-	Tags      []string
-}
-
-// format is the line in a server's JSON form; before 4.4 it is text.
-func (l LogLine) format(v Version) string {
-	if !v.AtLeast(4, 4) {
-		return fmt.Sprintf("%s %s  %-8s [%s] %s", l.At.UTC().Format("2006-01-02T15:04:05.000-0700"), l.Severity, l.Component, l.Context, l.Msg)
-	}
-	quote := func(x any) string {
-		b, err := json.Marshal(x)
-		if err != nil {
-			return `""`
-		}
-		return string(b)
-	}
-	s := fmt.Sprintf(`{"t":{"$date":"%s"},"s":%q,  "c":%q, "id":%d, "ctx":%q,"msg":%s`,
-		l.At.UTC().Format("2006-01-02T15:04:05.000-07:00"), l.Severity, l.Component, l.ID, l.Context, quote(l.Msg))
-	if len(l.Attr) > 0 {
-		s += `,"attr":` + quote(l.Attr)
-	}
-	if len(l.Tags) > 0 {
-		s += `,"tags":` + quote(l.Tags)
-	}
-	return s + "}"
-}
-
 // GetLog answers getLog for lines, of which written were ever written; names answers getLog: "*".
-func GetLog(v *View, lines []LogLine, written int64) bson.D {
+func GetLog(v *View, lines []logline.Line, written int64) bson.D {
 	out := make(bson.A, 0, len(lines))
 	for _, l := range lines {
-		out = append(out, l.format(v.Version))
+		out = append(out, l.Format(v.Version.AtLeast(4, 4)))
 	}
 	return ok(bson.D{{Key: "totalLinesWritten", Value: int32(written)}, {Key: "log", Value: out}})
 }
@@ -182,15 +147,15 @@ func LogNames() bson.D {
 }
 
 // StartupWarnings are the lines a process logged when it started.
-func StartupWarnings(v *View) []LogLine {
+func StartupWarnings(v *View) []logline.Line {
 	at := v.Started.Add(165 * time.Millisecond)
 	tags := []string{"startupWarnings"}
-	var out []LogLine
+	var out []logline.Line
 	if !v.Auth {
-		out = append(out, LogLine{At: at, Severity: "W", Component: "CONTROL", ID: 22120, Context: "initandlisten", Tags: tags,
+		out = append(out, logline.Line{At: at, Severity: "W", Component: "CONTROL", ID: 22120, Context: "initandlisten", Tags: tags,
 			Msg: "Access control is not enabled for the database. Read and write access to data and configuration is unrestricted"})
 	}
-	return append(out, LogLine{At: at, Severity: "W", Component: "CONTROL", ID: 22184, Context: "initandlisten", Tags: tags,
+	return append(out, logline.Line{At: at, Severity: "W", Component: "CONTROL", ID: 22184, Context: "initandlisten", Tags: tags,
 		Msg: "Soft rlimits for open file descriptors too low", Attr: map[string]any{"currentValue": 20000, "recommendedMinimum": 64000}})
 }
 
