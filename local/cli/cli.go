@@ -86,6 +86,6 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef(cmd.CommandPath()+" --help", "%w", err)
 	})
-	root.AddCommand(newMonitoringAgentCmd(), newStoreCmd())
+	root.AddCommand(newServeCmd(), newDemoCmd(), newMonitoringAgentCmd(), newStatusCmd(), newStopCmd(), newConfigCmd(), newStoreCmd(), newMongosimCmd())
 	return root
 }

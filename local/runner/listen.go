@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/opererr"
@@ -29,7 +28,6 @@ const (
 	maxHeader     = 64 << 10
 	drainBudget   = 20 * time.Second
 )
-
 
 // listen opens a TCP listener; a port in use is named with its remedy.
 func listen(ctx context.Context, what, address string) (net.Listener, error) {
@@ -101,6 +99,29 @@ func serverTLS(c *config.Server, agents bool) (*tls.Config, error) {
 			return nil, fmt.Errorf("mms.https.CAFile %s holds no certificate", c.HTTPSCAFile)
 		}
 		conf.ClientCAs, conf.ClientAuth = pool, tls.RequireAndVerifyClientCert
+	}
+	return conf, nil
+}
+
+// clientTLS builds the settings of connections to the application database.
+func clientTLS(caFile, pemKeyFile string) (*tls.Config, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caFile != "" {
+		b, err := os.ReadFile(caFile) //nolint:gosec // the operator names the file
+		if err != nil {
+			return nil, fmt.Errorf("read mongodb.ssl.CAFile: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(b) {
+			return nil, fmt.Errorf("mongodb.ssl.CAFile %s holds no certificate", caFile)
+		}
+	}
+	if pemKeyFile != "" {
+		cert, err := loadPEMKeyFile(pemKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read mongodb.ssl.PEMKeyFile: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
 	}
 	return conf, nil
 }

@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/heartwood-db/heartwood/local/demo"
+	"github.com/heartwood-db/heartwood/shared/obs"
+)
+
+func newDemoCmd() *cobra.Command {
+	var f serverFlags
+	var asJSON bool
+	var history time.Duration
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Run the server with a simulated replica set and an agent, to look at",
+		Long: `Run the server with a simulated three-member replica set under a changing load and a monitoring agent, all in one process.
+The past is filled in first, through the same agent and the same ingestion as live data. Everything stays in the data folder:
+a second start goes on where the first ended. Ctrl-C stops everything in order.
+
+With --json the first line on standard output, once everything serves, is one JSON object with url, ingestionUrl, user,
+password, publicKey, privateKey, groupId, agentApiKey and members.`,
+		Example: "  heartwood demo --data data/demo\n  heartwood demo --data /tmp/d --port-base 9080 --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.data == "" {
+				f.data = filepath.Join("data", "demo")
+			}
+			loaded, src, err := f.load()
+			if err != nil {
+				return err
+			}
+			level := "WARN" // the demo is for looking at pages; --set heartwood.log.level=INFO shows more
+			if _, set := src.Flags["heartwood.log.level"]; set {
+				level = loaded.Server.LogLevel
+			}
+			log, err := obs.NewLogger(cmd.ErrOrStderr(), level, loaded.Server.LogFormat)
+			if err != nil {
+				return err
+			}
+			return demo.Run(cmd.Context(), demo.Options{
+				Sources: src, DataDir: f.data, History: history, Log: log, Progress: progressLine(cmd.ErrOrStderr()),
+				Started: func(_ context.Context, l *demo.Login) { printLogin(cmd, asJSON, l) },
+			})
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the login as one line of JSON on standard output")
+	cmd.Flags().DurationVar(&history, "history", 24*time.Hour, "how much of the past to fill in on the first start")
+	return cmd
+}
+
+// progressLine prints at most one line every few per cent.
+func progressLine(w io.Writer) func(what string, done, total int) {
+	shown := -1
+	return func(what string, done, total int) {
+		if tenth := done * 10 / max(total, 1); tenth != shown {
+			shown = tenth
+			_, _ = fmt.Fprintf(w, "%s: %d %%\n", what, tenth*10)
+		}
+	}
+}
+
+func printLogin(cmd *cobra.Command, asJSON bool, l *demo.Login) {
+	if asJSON {
+		_ = json.NewEncoder(cmd.OutOrStdout()).Encode(l)
+		return
+	}
+	_, _ = fmt.Fprintf(cmd.OutOrStdout(), `
+Heartwood demo is ready.
+
+  open       %s
+  user       %s
+  password   %s
+  watching   %s (simulated replica set rs0)
+
+Ctrl-C stops it; the same command starts it again with its data.
+`, l.URL, l.User, l.Password, strings.Join(l.Members, ", "))
+}

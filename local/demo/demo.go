@@ -1,0 +1,125 @@
+// Package demo runs Heartwood on something to look at: a server with its embedded database, a simulated replica set under a
+// changing load, and a monitoring agent between them, all in one process. Nothing about it is special to the server: the site
+// is made through the Public API, and the past is filled in by the same agent over the same wire, on the simulator's clock.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/heartwood-db/heartwood/daemon/monitoragent"
+	"github.com/heartwood-db/heartwood/local/mongosim"
+	"github.com/heartwood-db/heartwood/local/mongosim/load"
+	"github.com/heartwood-db/heartwood/local/runner"
+	"github.com/heartwood-db/heartwood/shared/config"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/obs"
+)
+
+// The demo's deployment.
+const (
+	members     = 3
+	setName     = "rs0"
+	livePeriod  = 10 // seconds between live pings, so that charts are seen to move
+	pastStep    = time.Minute
+	stopBudget  = 30 * time.Second
+	flushRounds = 240 // rounds of the past between two posts
+	loadSeed    = 7   // the load is the same every time, so that pictures of the demo can be compared
+
+	electionEvery     = 4 * time.Minute
+	pastElectionEvery = 25 * time.Minute
+)
+
+// Options say how to run the demo.
+type Options struct {
+	Sources  config.Sources // of the server; heartwood.data must be set
+	DataDir  string
+	History  time.Duration                           // how much of the past to have
+	Log      *slog.Logger                            // of all parts
+	Progress func(what string, done, total int)      // told while the past is filled in; may be nil
+	Now      func() time.Time                        // nil means time.Now
+	Started  func(ctx context.Context, login *Login) // called once everything serves; may be nil
+}
+
+// Run runs the demo until ctx ends, then stops everything in order.
+func Run(ctx context.Context, o Options) (err error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Progress == nil {
+		o.Progress = func(string, int, int) {}
+	}
+	srv, err := runner.Start(ctx, runner.Options{Sources: o.Sources, Log: o.Log.With(obs.KeyComponent, "server")})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop(ctx, srv.Stop)) }()
+
+	login, err := provision(ctx, srv, filepath.Join(o.DataDir, loginFile))
+	if err != nil {
+		return fmt.Errorf("set the demo up: %w", err)
+	}
+	if err := login.choosePort(filepath.Join(o.DataDir, loginFile)); err != nil {
+		return err
+	}
+	clock := &clock{now: o.Now}
+	from, err := pastBegins(ctx, o, srv, model.ID(login.GroupID))
+	if err != nil {
+		return err
+	}
+	sim, err := mongosim.Start(ctx, mongosim.Options{
+		SetName: setName, DBPath: filepath.Join(o.DataDir, "mongosim"), BasePort: login.MembersPort, Load: load.New(loadSeed),
+		Workload: true, Lagging: true, StartAt: from, ElectionEvery: electionEvery, HistoryElectionEvery: pastElectionEvery,
+		Log: o.Log.With(obs.KeyComponent, "mongosim"),
+	})
+	if err != nil {
+		return fmt.Errorf("start the simulated deployment: %w", err)
+	}
+	defer func() { err = errors.Join(err, stop(ctx, sim.Stop)) }()
+	login.Members = sim.Addresses()
+
+	agentConf := config.DefaultAgent()
+	agentConf.APIKey, agentConf.GroupID, agentConf.BaseURL = model.Secret(login.AgentAPIKey), login.GroupID, login.IngestionURL
+	agentConf.SeedHosts = login.Members
+	agentConf.StateDir = filepath.Join(o.DataDir, "agent")
+	agent, err := monitoragent.New(monitoragent.Options{
+		Config: agentConf, Log: o.Log.With(obs.KeyComponent, "agent"), Now: clock.Now, Version: obs.Build().Version,
+	})
+	if err != nil {
+		return fmt.Errorf("make the agent: %w", err)
+	}
+	if err := fillPast(ctx, o, srv, sim, agent, clock, login, from); err != nil {
+		return fmt.Errorf("fill in the past: %w", err)
+	}
+	sim.GoLive()
+
+	agentDone := make(chan error, 1)
+	agentCtx, stopAgent := context.WithCancel(ctx)
+	go func() { agentDone <- agent.Run(agentCtx) }()
+	defer func() {
+		stopAgent()
+		if runErr := <-agentDone; runErr != nil && !errors.Is(runErr, context.Canceled) {
+			err = errors.Join(err, fmt.Errorf("agent: %w", runErr))
+		}
+	}()
+	if o.Started != nil {
+		o.Started(ctx, login)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-srv.Failed():
+		return err
+	}
+}
+
+// stop gives a part its own time to end, although ctx has ended already.
+func stop(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBudget)
+	defer cancel()
+	return f(ctx)
+}

@@ -1,0 +1,373 @@
+// Package runner runs all functions of Heartwood in one process on one machine: it opens the store, gives each function its
+// listener, ticks the periodic duties, and stops everything in order.
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/heartwood-db/heartwood/functions/app"
+	"github.com/heartwood-db/heartwood/functions/app/api"
+	"github.com/heartwood-db/heartwood/functions/app/api/rest"
+	"github.com/heartwood-db/heartwood/functions/health"
+	"github.com/heartwood-db/heartwood/functions/ingestion"
+	"github.com/heartwood-db/heartwood/shared/config"
+	"github.com/heartwood-db/heartwood/shared/httpx"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/obs"
+)
+
+// Budgets of the ordered stop.
+const (
+	stopBudget      = time.Minute
+	passesBudget    = 20 * time.Second
+	databaseBudget  = 10 * time.Second
+	heartbeatPeriod = 30 * time.Second
+	passTick        = 5 * time.Second
+	nonceKeyBytes   = 32
+)
+
+// Options say what to run.
+type Options struct {
+	Sources config.Sources
+	Log     *slog.Logger
+	Started func(*Server) // called once everything serves; may be nil
+}
+
+// Server is a running server.
+type Server struct {
+	ctx    context.Context // ends when the server stops: requests and duties work under it
+	cancel context.CancelFunc
+	log    *slog.Logger
+	reg    *prometheus.Registry
+	site   *Site
+	intake *ingestion.Server
+	stack  stack
+	failed chan error
+
+	url, ingestionURL string
+}
+
+// Run serves until ctx ends, then stops in order. It returns nil after an orderly stop.
+func Run(ctx context.Context, o Options) error {
+	s, err := Start(ctx, o)
+	if err != nil {
+		return err
+	}
+	if o.Started != nil {
+		o.Started(s)
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-s.failed:
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBudget)
+	defer cancel()
+	return errors.Join(err, s.Stop(stopCtx))
+}
+
+// Start starts a server; when it returns every listener answers. What was started when a later part fails is stopped again.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	began := time.Now()
+	s := &Server{log: o.Log, reg: obs.NewRegistry(), failed: make(chan error, 8), stack: stack{log: o.Log}}
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := s.start(ctx, o, began); err != nil {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBudget)
+		defer cancel()
+		return nil, errors.Join(err, s.Stop(stopCtx))
+	}
+	s.log.Info("heartwood started", obs.KeyTook, time.Since(began).Round(time.Millisecond), obs.KeyVersion, obs.Build().Version, obs.KeyURL, s.url)
+	return s, nil
+}
+
+// start is the whole wiring, in order: each part registers how it is stopped at once.
+func (s *Server) start(ctx context.Context, o Options, began time.Time) error {
+	boot, err := config.Load(o.Sources)
+	if err != nil {
+		return fmt.Errorf("settings:\n%w", err)
+	}
+	release, err := claimData(boot.Server.DataDir)
+	if err != nil {
+		return err
+	}
+	s.stack.push("pid file", time.Second, func(context.Context) error { return release() })
+
+	// The ports are taken before the database is opened: a second server must not touch anything.
+	ports, err := listenAll(ctx, &boot.Server)
+	if err != nil {
+		return err
+	}
+	s.stack.push("ports", time.Second, func(context.Context) error { return ports.closeUnused() })
+
+	if s.site, err = OpenSite(ctx, o.Sources, o.Log, s.reg); err != nil {
+		return err
+	}
+	s.stack.push("database", databaseBudget, func(context.Context) error { return s.site.Close() })
+	c := &s.site.Config.Server
+	s.addresses(c, ports)
+
+	instance := model.NewID()
+	if err := s.register(ctx, instance, began); err != nil {
+		return err
+	}
+	probe, err := s.health(c, began)
+	if err != nil {
+		return err
+	}
+	chain := chainOptions(c, s.log, s.reg)
+	return s.functions(c, chain, probe, ports)
+}
+
+// listeners are the server's open ports; each is handed to one HTTP server.
+type listeners struct{ app, ingestion, diagnostics net.Listener }
+
+func listenAll(ctx context.Context, c *config.Server) (*listeners, error) {
+	l := &listeners{}
+	for _, p := range []struct {
+		what    string
+		address string
+		to      *net.Listener
+	}{
+		{"pages and API", c.Listen, &l.app},
+		{"agents", besidePort(c.Listen, c.IngestionPort), &l.ingestion},
+		{"diagnostics", net.JoinHostPort("127.0.0.1", strconv.Itoa(c.DiagnosticsPort)), &l.diagnostics},
+	} {
+		ln, err := listen(ctx, p.what, p.address)
+		if err != nil {
+			return nil, errors.Join(err, l.closeUnused())
+		}
+		*p.to = ln
+	}
+	return l, nil
+}
+
+// closeUnused closes what no HTTP server has closed yet.
+func (l *listeners) closeUnused() error {
+	var errs []error
+	for _, ln := range []net.Listener{l.app, l.ingestion, l.diagnostics} {
+		if ln == nil {
+			continue
+		}
+		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// addresses works out the URLs at which people and agents on this machine reach the server.
+func (s *Server) addresses(c *config.Server, l *listeners) {
+	scheme := "http"
+	if c.HTTPSPEMKeyFile != "" {
+		scheme = "https"
+	}
+	local := func(ln net.Listener) string {
+		host, port, _ := net.SplitHostPort(ln.Addr().String())
+		if a, err := netip.ParseAddr(host); err == nil && a.IsUnspecified() {
+			host = "127.0.0.1"
+		}
+		return scheme + "://" + net.JoinHostPort(host, port)
+	}
+	s.url, s.ingestionURL = local(l.app), local(l.ingestion)
+}
+
+// register makes the instance known and keeps its heartbeat.
+func (s *Server) register(ctx context.Context, id model.ID, began time.Time) error {
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = "unknown"
+	}
+	err = s.site.Store.Register(ctx, model.Instance{
+		ID: string(id), Hostname: hostname, Role: "server", Version: obs.Build().Version, Started: began.UTC(), Address: s.url,
+	})
+	if err != nil {
+		return fmt.Errorf("register this server: %w", err)
+	}
+	stop := s.every(heartbeatPeriod, func(ctx context.Context) {
+		if err := s.site.Store.Heartbeat(ctx, string(id)); err != nil && ctx.Err() == nil {
+			s.log.Warn("heartbeat failed", obs.KeyErr, err)
+		}
+	})
+	s.stack.push("heartbeat", databaseBudget, func(ctx context.Context) error {
+		stop()
+		return s.site.Store.Unregister(ctx, string(id))
+	})
+	return nil
+}
+
+// health builds the health function. The backup database is the application database unless a setting names another one.
+func (s *Server) health(c *config.Server, began time.Time) (http.Handler, error) {
+	appDB := func(ctx context.Context) error {
+		_, err := s.site.Store.Now(ctx)
+		return err
+	}
+	backupDB := appDB
+	if uri := c.BackupMongoURI; uri != "" && uri != c.MongoURI {
+		e, err := openMongo(s.ctx, c, uri, s.log)
+		if err != nil {
+			return nil, fmt.Errorf("mongo.backupdb.mongoUri: %w", err)
+		}
+		s.stack.push("backup database", databaseBudget, func(context.Context) error { return e.Close() })
+		backupDB = func(ctx context.Context) error {
+			_, err := e.Now(ctx)
+			return err
+		}
+	}
+	return health.New(health.Options{
+		Checks: map[string]func(context.Context) error{"mms_db": appDB, "backup_db": backupDB},
+		Role:   "server", Version: obs.Build().Version, Started: began, Gatherer: s.reg,
+	})
+}
+
+// chainOptions are what every function puts around its routes.
+func chainOptions(c *config.Server, log *slog.Logger, reg prometheus.Registerer) httpx.ChainOptions {
+	o := httpx.ChainOptions{Log: log, Reg: reg, ClientIPHeader: c.RemoteIPHeader}
+	for _, p := range c.TrustedProxies {
+		if prefix, err := netip.ParsePrefix(p); err == nil { // config has judged them
+			o.TrustedProxies = append(o.TrustedProxies, prefix)
+		}
+	}
+	return o
+}
+
+// functions gives each function its handler and its port.
+func (s *Server) functions(c *config.Server, chain httpx.ChainOptions, probe http.Handler, l *listeners) error {
+	site, build := s.site, obs.Build()
+	var err error
+	s.intake, err = ingestion.New(ingestion.Options{
+		Inventory: site.Inventory, Access: site.Access, Events: site.Events, Series: site.Series, Facts: site.Facts, Store: site.Store,
+		Log: s.log, Reg: s.reg, Health: probe, MaxPost: c.MaxPostBytes, MaxConcurrent: c.MaxConcurrentIntake, MaxAge: c.RetainMinutes,
+		SessionTimeout: time.Duration(c.AgentSessionMillis) * time.Millisecond, StandbyFactor: c.StandbyFactor, Chain: chain,
+	})
+	if err != nil {
+		return err
+	}
+	public, err := api.New(api.Options{
+		Inventory: site.Inventory, Access: site.Access, Series: site.Series,
+		Rest: rest.Options{
+			Events: site.Events, Log: s.log, NonceKey: site.Store.Box().Derive("api nonces", nonceKeyBytes), PublicURL: c.CentralURL,
+			Version: build.Version, Revision: build.Revision,
+		},
+	})
+	if err != nil {
+		return err
+	}
+	hostname, _ := os.Hostname()
+	embedded := ""
+	if c.Embedded() {
+		embedded = dbFile
+	}
+	pages, err := app.New(app.Options{
+		Inventory: site.Inventory, Access: site.Access, Events: site.Events, Series: site.Series, Site: site.Store, API: public, Health: probe,
+		Log: s.log, PublicURL: c.CentralURL, Version: build.Version, Server: hostname, Embedded: embedded,
+		SessionHours: c.SessionMaxHours, LoginAttempts: c.LoginAttempts, LoginLock: time.Duration(c.LoginLockMinutes) * time.Minute, Chain: chain,
+	})
+	if err != nil {
+		return err
+	}
+	main := http.NewServeMux()
+	main.Handle("/agents/", s.intake) // so that one mmsBaseUrl works for everything
+	main.Handle("/", pages)
+
+	tlsApp, err := serverTLS(c, false)
+	if err != nil {
+		return err
+	}
+	tlsAgents, err := serverTLS(c, true)
+	if err != nil {
+		return err
+	}
+	s.tick() // before the ports, so that the ports are drained first when the server stops
+	s.serve("diagnostics", l.diagnostics, probe, nil)
+	s.serve("pages and API", l.app, main, tlsApp)
+	s.serve("agents", l.ingestion, s.intake, tlsAgents)
+	return nil
+}
+
+// tick runs the periodic duties until the server stops. Each has its own goroutine, so that a long one delays no other; the
+// store sees to it that a duty runs when it is due, in one process at a time.
+func (s *Server) tick() {
+	stops := make([]func(), 0, 8)
+	for _, p := range s.intake.Passes() {
+		stops = append(stops, s.every(min(p.Every, passTick), func(ctx context.Context) {
+			if err := p.Run(ctx, time.Now().UTC()); err != nil && ctx.Err() == nil {
+				s.log.Warn("periodic duty failed", obs.KeyPass, p.Name, obs.KeyErr, err)
+			}
+		}))
+	}
+	s.stack.push("periodic duties", passesBudget, func(context.Context) error {
+		s.cancel() // they are resumable: what is cut short goes on at the next start
+		for _, stop := range stops {
+			stop()
+		}
+		return nil
+	})
+}
+
+// every calls f at once and then every period, until the returned function is called, which waits for a call in progress.
+func (s *Server) every(period time.Duration, f func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t := time.NewTicker(period)
+		defer t.Stop()
+		for {
+			f(ctx)
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// RunPasses runs every periodic duty now, as far as it is due.
+func (s *Server) RunPasses(ctx context.Context) error {
+	var errs []error
+	for _, p := range s.intake.Passes() {
+		errs = append(errs, p.Run(ctx, time.Now().UTC()))
+	}
+	return errors.Join(errs...)
+}
+
+// fail reports that a part has failed after the start.
+func (s *Server) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+// Stop stops everything in reverse order.
+func (s *Server) Stop(ctx context.Context) error {
+	defer s.cancel()
+	return s.stack.unwind(ctx)
+}
+
+// Failed delivers the error of a part that failed while the server ran.
+func (s *Server) Failed() <-chan error { return s.failed }
+
+// Site is the opened store.
+func (s *Server) Site() *Site { return s.site }
+
+// URL is where people on this machine reach the server.
+func (s *Server) URL() string { return s.url }
+
+// IngestionURL is where agents on this machine reach it.
+func (s *Server) IngestionURL() string { return s.ingestionURL }

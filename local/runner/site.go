@@ -1,0 +1,201 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/heartwood-db/heartwood/shared/config"
+	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/docstore/metricdoc"
+	"github.com/heartwood-db/heartwood/shared/docstore/mongodoc"
+	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc"
+	"github.com/heartwood-db/heartwood/shared/obs"
+	"github.com/heartwood-db/heartwood/shared/opererr"
+	"github.com/heartwood-db/heartwood/shared/seal"
+	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/access"
+	"github.com/heartwood-db/heartwood/shared/store/alerting"
+	"github.com/heartwood-db/heartwood/shared/store/areas"
+	"github.com/heartwood-db/heartwood/shared/store/facts"
+	"github.com/heartwood-db/heartwood/shared/store/inventory"
+	"github.com/heartwood-db/heartwood/shared/store/series"
+)
+
+// dbFile is the embedded database's file in the data folder.
+const dbFile = "heartwood.db"
+
+// Site is an opened store with its areas and the settings that apply to it, the database's layer included.
+type Site struct {
+	Config    *config.Loaded
+	Store     *store.Store
+	Inventory *inventory.Inventory
+	Access    *access.Access
+	Events    *alerting.Alerting
+	Series    *series.Series
+	Facts     *facts.Facts
+	engine    docstore.Engine
+}
+
+// OpenSite opens the database that the settings name, creating data folder, key file and schema when they are absent. Reg may
+// be nil.
+func OpenSite(ctx context.Context, src config.Sources, log *slog.Logger, reg prometheus.Registerer) (*Site, error) {
+	boot, err := config.Load(src)
+	if err != nil {
+		return nil, fmt.Errorf("settings:\n%w", err)
+	}
+	engine, err := openEngine(ctx, &boot.Server, log)
+	if err != nil {
+		return nil, err
+	}
+	if reg != nil {
+		if engine, err = metricdoc.New(engine, reg); err != nil {
+			return nil, fmt.Errorf("measure the database: %w", err)
+		}
+	}
+	s, err := openStore(ctx, engine, src, &boot.Server, log)
+	if err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	return s, nil
+}
+
+// Close closes the database.
+func (s *Site) Close() error { return s.engine.Close() }
+
+func openEngine(ctx context.Context, c *config.Server, log *slog.Logger) (docstore.Engine, error) {
+	if c.Embedded() {
+		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+			return nil, opererr.New("create the data folder", err, "choose a folder this user may write with --data")
+		}
+		return sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(c.DataDir, dbFile), Log: log})
+	}
+	e, err := openMongo(ctx, c, c.MongoURI, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDeployment(ctx, e, c); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+// openMongo prepares the engine on a replica set without asking it anything yet.
+func openMongo(_ context.Context, c *config.Server, uri string, log *slog.Logger) (*mongodoc.Engine, error) {
+	o := mongodoc.Options{URI: uri, Database: c.MongoDatabase, AppName: "Heartwood v" + obs.Build().Version, Log: log}
+	if c.MongoTLS || c.MongoCAFile != "" || c.MongoPEMKeyFile != "" {
+		conf, err := clientTLS(c.MongoCAFile, c.MongoPEMKeyFile)
+		if err != nil {
+			return nil, err
+		}
+		o.TLS = conf
+	}
+	return mongodoc.Open(o)
+}
+
+func openStore(ctx context.Context, engine docstore.Engine, src config.Sources, boot *config.Server, log *slog.Logger) (*Site, error) {
+	key, err := siteKey(ctx, engine, boot, log)
+	if err != nil {
+		return nil, err
+	}
+	box, err := seal.New(key)
+	if err != nil {
+		return nil, fmt.Errorf("use the key file: %w", err)
+	}
+	st, err := areas.Open(ctx, store.Options{Engine: engine, Box: box, Log: log, Version: obs.Build().Version})
+	if err != nil {
+		return nil, err
+	}
+	if src.Database, err = st.Settings(ctx); err != nil {
+		return nil, fmt.Errorf("read the settings kept in the database: %w", err)
+	}
+	full, err := config.Load(src)
+	if err != nil {
+		return nil, fmt.Errorf("settings:\n%w", err)
+	}
+	c := &full.Server
+	numbers, err := series.New(series.Options{
+		Engine: engine, Log: log,
+		Retention: series.Retention{Minute: c.RetainMinutes, FiveMinutes: c.RetainFives, Hour: c.RetainHours},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Site{
+		Config: full, Store: st, engine: engine, Series: numbers,
+		Inventory: inventory.New(st), Access: access.New(st), Events: alerting.New(st), Facts: facts.New(st),
+	}, nil
+}
+
+// siteKey reads gen.key, or makes it for a database that holds no site yet. A database whose key is missing is refused: what
+// it keeps sealed could never be read again, and a new key would hide that.
+func siteKey(ctx context.Context, engine docstore.Engine, c *config.Server, log *slog.Logger) ([]byte, error) {
+	path := c.KeyPath()
+	key, err := config.ReadKey(path)
+	if !config.IsMissing(err) {
+		return key, err
+	}
+	site, _, siteErr := store.ReadSite(ctx, engine)
+	switch {
+	case siteErr == nil:
+		return nil, opererr.New("open the database", fmt.Errorf("the key file %s is missing; this database was made with the key %s", path, site.Fingerprint),
+			"put the gen.key of this site in place (mode 600): it is on every other server of the site, or in your backup of it")
+	case !errors.Is(siteErr, store.ErrNotFound):
+		return nil, siteErr
+	}
+	log.InfoContext(ctx, "made a new key file: keep a copy of it apart from the database", obs.KeyFile, path)
+	return config.CreateKey(path)
+}
+
+// SiteExists tells whether the settings name a database that exists already. It never makes one.
+func SiteExists(_ context.Context, c *config.Server) (bool, error) {
+	if !c.Embedded() {
+		return true, nil
+	}
+	_, err := os.Stat(filepath.Join(c.DataDir, dbFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// checkTimeout bounds the check of a database that may be away.
+const checkTimeout = 15 * time.Second
+
+// CheckDatabase says what is wrong with the database that the settings name: that it cannot be reached, or that a standalone
+// server would have to keep what must survive the loss of one.
+func CheckDatabase(ctx context.Context, c *config.Server) error {
+	if c.Embedded() {
+		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+			return opererr.New("create the data folder", err, "choose a folder this user may write with --data")
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	e, err := openMongo(ctx, c, c.MongoURI, obs.Discard())
+	if err != nil {
+		return fmt.Errorf("mongo.mongoUri: %w", err)
+	}
+	defer e.Close()
+	return checkDeployment(ctx, e, c)
+}
+
+func checkDeployment(ctx context.Context, e *mongodoc.Engine, c *config.Server) error {
+	d, err := e.Deployment(ctx)
+	if err != nil {
+		return opererr.New("reach mongo.mongoUri", err, "check the addresses, credentials and TLS settings: mongosh with the same connection string must work from here")
+	}
+	if d.SetName == "" && !d.Mongos && !c.AllowStandalone {
+		return opererr.New("use mongo.mongoUri", errors.New("it is a standalone server: a write it acknowledges can be lost with it"),
+			"name a replica set of at least three members, or set heartwood.mongo.allowStandalone=true for a test")
+	}
+	return nil
+}
