@@ -59,12 +59,12 @@ type Options struct {
 	Trailer func(s *Session, db, name string, ok bool) bson.Raw
 	// DiffUpdates writes update entries as $v: 2 diffs (servers from 5.0), else as $v: 1.
 	DiffUpdates bool
-	// IndexBuilds writes index builds over documents as startIndexBuild and commitIndexBuild entries, as 4.4 and later do;
-	// HostPort is the name put into them.
+	// HostPort, when set, writes index builds over documents as startIndexBuild and commitIndexBuild entries, as 4.4 and
+	// later do, with this member's name in them.
 	HostPort string
 	// Stats counts what really happened; nil makes a private one.
 	Stats *Counters
-	// MaxScan is how long a find or getMore may wait by default for a tailable cursor; zero is one second.
+	// AwaitData is how long a getMore waits by default on a tailable cursor; zero is one second.
 	AwaitData time.Duration
 }
 
@@ -125,7 +125,8 @@ type Engine struct {
 	closed  bool
 
 	cur  cursors
-	sess sessions
+	sess sessions        // guarded by mu
+	lock map[string]*txn // documents that open transactions wrote; guarded by mu
 }
 
 // Run answers one command. The reply is always a document; a refusal is {ok: 0, errmsg, code, codeName}.

@@ -27,7 +27,7 @@ func Open(o Options) (*Engine, error) {
 	if o.AwaitData == 0 {
 		o.AwaitData = time.Second
 	}
-	e := &Engine{o: o, stats: o.Stats, st: store.NewState(compileFilter), changed: make(chan struct{})}
+	e := &Engine{o: o, stats: o.Stats, st: store.NewState(compileFilter), changed: make(chan struct{}), lock: map[string]*txn{}}
 	e.cur.init()
 	e.sess.init()
 	if o.DBPath != "" {
@@ -95,7 +95,7 @@ func (e *Engine) Sync() error {
 // but the oplog is kept. Documents are shared, so it is quick.
 func (e *Engine) CopyFrom(src *Engine) error {
 	src.mu.Lock()
-	snap, last := src.st.Clone(), src.last
+	snap, last, sess := src.st.Clone(), src.last, src.sess.clone()
 	src.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -114,7 +114,7 @@ func (e *Engine) CopyFrom(src *Engine) error {
 	}
 	e.last = last
 	e.cur.killAll()
-	e.sess.copyFrom(&src.sess)
+	e.sess = sess
 	e.wake()
 	e.seal()
 	return nil

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -45,7 +46,7 @@ type Index struct {
 	Partial  func(bson.Raw) bool // nil: all documents
 	Coll     *bsonval.Collation
 	Entries  *Map[string, int64]
-	Accesses int64
+	Accesses *atomic.Int64
 }
 
 // IndexField is one field of an index key.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -201,7 +202,7 @@ func (s *State) saveMeta(b *Batch, c *Collection) {
 
 // NewIndex makes an index from its specification, without entries.
 func (s *State) NewIndex(spec bson.Raw) (*Index, error) {
-	x := &Index{Spec: spec}
+	x := &Index{Spec: spec, Accesses: new(atomic.Int64)}
 	for k, v := range bsonval.Each(spec) {
 		switch k {
 		case "name":

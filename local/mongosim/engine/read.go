@@ -1,0 +1,500 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/agg"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/match"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/plan"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
+)
+
+// findSpec is a parsed find.
+type findSpec struct {
+	ns                  string
+	filter              *match.Filter
+	sort                *agg.Sort
+	proj                *agg.Projection
+	skip, limit, batch  int64
+	single, tail, await bool
+	hint                bson.RawValue
+	min, max            []bson.RawValue
+	returnKey           bool
+}
+
+func (c *call) parseFind() (*findSpec, error) {
+	ns, err := c.findNS()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.known("filter", "sort", "projection", "hint", "skip", "limit", "batchSize", "singleBatch", "max", "min", "returnKey",
+		"showRecordId", "tailable", "oplogReplay", "noCursorTimeout", "awaitData", "allowPartialResults", "allowDiskUse", "term",
+		"readOnce", "ntoreturn", "snapshot"); err != nil {
+		return nil, err
+	}
+	f := &findSpec{ns: ns, batch: -1}
+	for k, v := range bsonval.Each(c.cmd) {
+		switch k {
+		case "skip", "limit", "batchSize":
+			n, ok := bsonval.Integer(v)
+			if !ok {
+				return nil, Errf(CodeFailedToParse, "Failed to parse: %s. '%s' field must be numeric.", bsonval.FormatDoc(c.cmd), k)
+			}
+			if n < 0 {
+				name := map[string]string{"skip": "Skip", "limit": "Limit", "batchSize": "BatchSize"}[k]
+				return nil, Errf(CodeBadValue, "%s value must be non-negative, but received: %d", name, n)
+			}
+			switch k {
+			case "skip":
+				f.skip = n
+			case "limit":
+				f.limit = n
+			default:
+				f.batch = n
+			}
+		case "filter", "sort", "projection", "min", "max":
+			if v.Type != bson.TypeEmbeddedDocument {
+				return nil, Errf(CodeFailedToParse, "Failed to parse: %s. '%s' field must be of BSON type object.", bsonval.FormatDoc(c.cmd), k)
+			}
+		case "singleBatch":
+			f.single = bsonval.Truthy(v)
+		case "tailable":
+			f.tail = bsonval.Truthy(v)
+		case "awaitData":
+			f.await = bsonval.Truthy(v)
+		case "hint":
+			f.hint = v
+		case "returnKey":
+			f.returnKey = bsonval.Truthy(v)
+		}
+	}
+	if f.await && !f.tail {
+		return nil, Errf(CodeFailedToParse, "Cannot set 'awaitData' without also setting 'tailable'")
+	}
+	if f.filter, err = c.filter(bsonval.SubDoc(c.arg("filter")), c.st.Get(ns)); err != nil {
+		return nil, err
+	}
+	if f.sort, err = agg.ParseSort(bsonval.SubDoc(c.arg("sort"))); err != nil {
+		return nil, err
+	}
+	if p := bsonval.SubDoc(c.arg("projection")); len(p) > 5 {
+		if f.proj, err = agg.ParseProjection(p, true); err != nil {
+			return nil, err
+		}
+	}
+	f.min, f.max = valuesOf(c.arg("min")), valuesOf(c.arg("max"))
+	return f, nil
+}
+
+func valuesOf(v bson.RawValue) []bson.RawValue {
+	if v.Type == 0 {
+		return nil
+	}
+	return bsonval.Values(bsonval.SubDoc(v))
+}
+
+// findNS reads find's collection: a name, or a UUID.
+func (c *call) findNS() (string, error) {
+	if u, ok := uuidOf(c.arg(c.name)); ok {
+		coll := c.st.ByUUID(u)
+		if coll == nil {
+			return "", Errf(CodeNamespaceNotFound, "Unable to resolve %s", bsonval.FormatUUID(u))
+		}
+		return coll.NS, nil
+	}
+	return c.collName()
+}
+
+func uuidOf(v bson.RawValue) ([16]byte, bool) {
+	sub, data, ok := v.BinaryOK()
+	if !ok || sub != 4 || len(data) != 16 {
+		return [16]byte{}, false
+	}
+	return [16]byte(data), true
+}
+
+// findHint finds the index a hint names; nil is the collection itself.
+func findHint(coll *store.Collection, hint bson.RawValue, ns string) (*store.Index, error) {
+	for _, x := range coll.Indexes {
+		key, _ := bsonval.Lookup(x.Spec, "key")
+		if (hint.Type == bson.TypeString && bsonval.Str(hint) == x.Name) ||
+			(hint.Type == bson.TypeEmbeddedDocument && bsonval.Equal(key, hint)) {
+			return x, nil
+		}
+	}
+	if doc := bsonval.SubDoc(hint); hint.Type == bson.TypeEmbeddedDocument && (bsonval.FirstKey(doc) == "$natural" || len(doc) == 5) {
+		return nil, nil
+	}
+	return nil, Errf(CodeBadValue, "error processing query: ns=%sTree: $and\nSort: {}\nProj: {}\n planner returned error :: caused by :: hint provided does not correspond to an existing index", ns)
+}
+
+func (c *call) tally(found plan.Found) {
+	st := c.e.stats
+	st.ScannedKeys.Add(found.Keys)
+	st.ScannedDocs.Add(found.Scanned)
+	if found.CollectionScan {
+		st.CollectionScans.Add(1)
+	}
+	if found.InMemorySort {
+		st.ScanAndOrder.Add(1)
+	}
+}
+
+// rlock takes the read lock and points the call at its state.
+func (c *call) rlock() func() {
+	c.e.mu.RLock()
+	c.useState()
+	return c.e.mu.RUnlock
+}
+
+func (c *call) find() (*bsonval.Builder, error) {
+	c.e.stats.Query.Add(1)
+	unlock := c.rlock()
+	defer unlock()
+	f, err := c.parseFind()
+	if err != nil {
+		return nil, err
+	}
+	cur := &cursor{ns: f.ns, key: c.key, await: f.await, tail: f.tail, filter: f.filter, now: c.e.now()}
+	if f.proj != nil {
+		cur.project(f.proj, f.filter)
+	}
+	coll := c.st.Get(f.ns)
+	switch {
+	case coll == nil:
+	case coll.View:
+		docs, err := c.viewDocs(coll)
+		if err != nil {
+			return nil, err
+		}
+		cur.docs = slices.DeleteFunc(docs, func(d bson.Raw) bool { return !f.filter.Match(d) })
+		f.sort.Docs(cur.docs, nil)
+		cur.docs = cut(cur.docs, f.skip, f.limit)
+	case f.tail:
+		if !coll.Capped {
+			return nil, Errf(CodeBadValue, "error processing query: ns=%s tailable cursor requested on non capped collection", f.ns)
+		}
+		cur.startTail(coll, f)
+	default:
+		q := plan.Query{Filter: f.filter, Sort: f.sort, Skip: f.skip, Limit: f.limit, Coll: collationOf(coll), Min: f.min, Max: f.max}
+		if f.hint.Type != 0 {
+			if q.Hint, err = findHint(coll, f.hint, f.ns); err != nil {
+				return nil, err
+			}
+		}
+		if f.single && f.limit == 0 && f.batch > 0 {
+			q.Limit = f.batch
+		}
+		found := plan.Run(coll, q)
+		c.tally(found)
+		cur.docs = found.Docs
+		if f.returnKey && q.Hint != nil {
+			cur.shape = keyShape(q.Hint)
+		}
+	}
+	batch := f.batch
+	if batch < 0 {
+		batch = 101
+		if f.limit > 0 {
+			batch = max(batch, f.limit)
+		}
+	}
+	return c.firstBatch(cur, batch, f.single)
+}
+
+func cut(docs []bson.Raw, skip, limit int64) []bson.Raw {
+	docs = docs[min(skip, int64(len(docs))):]
+	if limit > 0 {
+		docs = docs[:min(limit, int64(len(docs)))]
+	}
+	return docs
+}
+
+// keyShape is find's returnKey: only the fields of the index.
+func keyShape(x *store.Index) func(bson.Raw) (bson.Raw, error) {
+	return func(doc bson.Raw) (bson.Raw, error) {
+		var b bsonval.Builder
+		for _, f := range x.Fields {
+			vals, _, _ := store.PathValues(doc, f.Path)
+			b.Value(f.Path, vals[0])
+		}
+		return b.Raw(), nil
+	}
+}
+
+// viewDocs runs a view's pipeline; mu is held.
+func (c *call) viewDocs(view *store.Collection) ([]bson.Raw, error) {
+	on := dbOf(view.NS) + "." + stringValue(view.Options, "viewOn")
+	var docs []bson.Raw
+	if base := c.st.Get(on); base != nil {
+		if base.View {
+			inner, err := c.viewDocs(base)
+			if err != nil {
+				return nil, err
+			}
+			docs = inner
+		} else {
+			for _, d := range base.Records.Ascend(0) {
+				docs = append(docs, d)
+			}
+		}
+	}
+	p, _ := bsonval.Lookup(view.Options, "pipeline")
+	stages, err := agg.Parse(subDocs(p))
+	if err != nil {
+		return nil, err
+	}
+	return agg.Run(stages, docs, c.e.now())
+}
+
+func subDocs(v bson.RawValue) []bson.Raw {
+	var out []bson.Raw
+	for _, x := range bsonval.Each(bsonval.SubDoc(v)) {
+		out = append(out, bsonval.SubDoc(x))
+	}
+	return out
+}
+
+func (c *call) countDocs() (int64, error) {
+	ns, err := c.collName()
+	if err != nil {
+		return 0, err
+	}
+	coll := c.st.Get(ns)
+	if coll == nil {
+		return 0, nil
+	}
+	skip, _ := bsonval.Integer(c.arg("skip"))
+	limit, _ := bsonval.Integer(c.arg("limit"))
+	if limit < 0 {
+		limit = -limit
+	}
+	query := bsonval.SubDoc(c.arg("query"))
+	var n int64
+	switch {
+	case coll.View:
+		docs, err := c.viewDocs(coll)
+		if err != nil {
+			return 0, err
+		}
+		f, err := c.filter(query, nil)
+		if err != nil {
+			return 0, err
+		}
+		n = int64(len(slices.DeleteFunc(docs, func(d bson.Raw) bool { return !f.Match(d) })))
+	case len(query) <= 5:
+		n = int64(coll.Records.Len())
+	default:
+		f, err := c.filter(query, coll)
+		if err != nil {
+			return 0, err
+		}
+		found := plan.Run(coll, plan.Query{Filter: f, Coll: collationOf(coll)})
+		c.tally(found)
+		n = int64(len(found.RIDs))
+	}
+	n = max(n-skip, 0)
+	if limit > 0 {
+		n = min(n, limit)
+	}
+	return n, nil
+}
+
+func (c *call) count() (*bsonval.Builder, error) {
+	unlock := c.rlock()
+	defer unlock()
+	n, err := c.countDocs()
+	if err != nil {
+		return nil, err
+	}
+	return new(bsonval.Builder).Value("n", bsonval.Int(n)), nil
+}
+
+func (c *call) distinct() (*bsonval.Builder, error) {
+	unlock := c.rlock()
+	defer unlock()
+	ns, err := c.collName()
+	if err != nil {
+		return nil, err
+	}
+	key := c.arg("key")
+	if key.Type != bson.TypeString {
+		return nil, Errf(CodeTypeMismatch, "BSON field 'distinct.key' is the wrong type '%s', expected type 'string'", bsonval.TypeName(key.Type))
+	}
+	coll := c.st.Get(ns)
+	var docs []bson.Raw
+	f, err := c.filter(bsonval.SubDoc(c.arg("query")), coll)
+	if err != nil {
+		return nil, err
+	}
+	if coll != nil && coll.View {
+		all, err := c.viewDocs(coll)
+		if err != nil {
+			return nil, err
+		}
+		docs = slices.DeleteFunc(all, func(d bson.Raw) bool { return !f.Match(d) })
+	} else if coll != nil {
+		found := plan.Run(coll, plan.Query{Filter: f, Coll: collationOf(coll)})
+		c.tally(found)
+		docs = found.Docs
+	}
+	seen := map[string]bool{}
+	var vals []bson.RawValue
+	for _, d := range docs {
+		vs, _, exists := store.PathValues(d, bsonval.Str(key))
+		if !exists {
+			continue
+		}
+		for _, v := range vs {
+			if k := bsonval.Key(v); !seen[k] && v.Type != bson.TypeUndefined {
+				seen[k] = true
+				vals = append(vals, v)
+			}
+		}
+	}
+	slices.SortStableFunc(vals, bsonval.Compare)
+	return new(bsonval.Builder).Value("values", bsonval.Array(vals)), nil
+}
+
+func (c *call) aggregate() (*bsonval.Builder, error) {
+	pipeline := c.arg("pipeline")
+	if pipeline.Type != bson.TypeArray {
+		return nil, Errf(CodeTypeMismatch, "'pipeline' option must be specified as an array")
+	}
+	cv := c.arg("cursor")
+	if cv.Type != bson.TypeEmbeddedDocument {
+		return nil, Errf(CodeFailedToParse, "The 'cursor' option is required, except for aggregate with the explain argument")
+	}
+	stages := subDocs(pipeline)
+	unlock := c.rlock()
+	defer unlock()
+	ns, err := c.findNS()
+	if err != nil {
+		return nil, err
+	}
+	docs, stages, err := c.source(ns, stages)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range stages {
+		if k := bsonval.FirstKey(s); !agg.Known(k) {
+			return nil, Errf(40324, "Unrecognized pipeline stage name: '%s'", k)
+		}
+	}
+	parsed, err := agg.Parse(stages)
+	if err != nil {
+		return nil, err
+	}
+	if docs, err = agg.Run(parsed, docs, c.e.now()); err != nil {
+		return nil, err
+	}
+	batch := int64(101)
+	if n, ok := bsonval.Lookup(bson.Raw(cv.Value), "batchSize"); ok {
+		batch, _ = bsonval.Integer(n)
+	}
+	return c.firstBatch(&cursor{ns: ns, key: c.key, docs: docs, now: c.e.now()}, max(batch, 0), false)
+}
+
+// source gives the documents a pipeline starts from and the stages that are left: leading $match, $sort, $skip and $limit are
+// answered by the collection itself. mu is held.
+func (c *call) source(ns string, stages []bson.Raw) ([]bson.Raw, []bson.Raw, error) {
+	coll := c.st.Get(ns)
+	if len(stages) > 0 {
+		docs, ok, err := c.special(ns, coll, stages[0])
+		if err != nil || ok {
+			return docs, stages[1:], err
+		}
+	}
+	if coll == nil {
+		return nil, stages, nil
+	}
+	if coll.View {
+		docs, err := c.viewDocs(coll)
+		return docs, stages, err
+	}
+	q := plan.Query{Coll: collationOf(coll)}
+	f, _ := match.Parse(nil, nil)
+	q.Filter = f
+	var err error
+	if len(stages) > 0 && bsonval.FirstKey(stages[0]) == "$match" {
+		v, _ := bsonval.Lookup(stages[0], "$match")
+		if q.Filter, err = c.filter(bsonval.SubDoc(v), coll); err != nil {
+			return nil, nil, err
+		}
+		stages = stages[1:]
+	}
+	if len(stages) > 0 && bsonval.FirstKey(stages[0]) == "$sort" {
+		v, _ := bsonval.Lookup(stages[0], "$sort")
+		if q.Sort, err = agg.ParseSort(bsonval.SubDoc(v)); err != nil {
+			return nil, nil, err
+		}
+		if !q.Sort.Empty() {
+			stages = stages[1:]
+		}
+	}
+	found := plan.Run(coll, q)
+	c.tally(found)
+	return found.Docs, stages, nil
+}
+
+// special answers stages that tell of the server instead of documents.
+func (c *call) special(ns string, coll *store.Collection, stage bson.Raw) ([]bson.Raw, bool, error) {
+	switch bsonval.FirstKey(stage) {
+	case "$collStats":
+		if coll == nil {
+			return nil, false, Errf(CodeNamespaceNotFound, "Collection [%s] not found.", ns)
+		}
+		var b bsonval.Builder
+		b.String("ns", ns).Value("localTime", bsonval.Date(c.e.now()))
+		v, _ := bsonval.Lookup(stage, "$collStats")
+		if _, ok := bsonval.Lookup(bsonval.SubDoc(v), "storageStats"); ok {
+			b.Doc("storageStats", statsOf(coll).Raw())
+		}
+		if _, ok := bsonval.Lookup(bsonval.SubDoc(v), "count"); ok {
+			b.Value("count", bsonval.Int(sizeOf(coll).Docs))
+		}
+		return []bson.Raw{b.Raw()}, true, nil
+	case "$indexStats":
+		var out []bson.Raw
+		if coll == nil {
+			return nil, true, nil
+		}
+		for _, x := range coll.Indexes {
+			key, _ := bsonval.Lookup(x.Spec, "key")
+			acc := new(bsonval.Builder).Int64("ops", x.Accesses.Load()).Value("since", bsonval.Date(c.s.Since)).Raw()
+			out = append(out, new(bsonval.Builder).String("name", x.Name).Value("key", key).String("host", c.e.o.HostPort).
+				Doc("accesses", acc).Doc("spec", x.Spec).Raw())
+		}
+		return out, true, nil
+	case "$currentOp":
+		if c.db != "admin" || !strings.HasPrefix(ns, "admin.$cmd") {
+			return nil, false, Errf(CodeInvalidNamespace, "$currentOp must be run against the 'admin' database with {aggregate: 1}")
+		}
+		op := new(bsonval.Builder).String("type", "op").String("host", c.e.o.HostPort).Bool("active", true).
+			String("currentOpTime", bsonval.FormatTime(c.e.now())).Int64("connectionId", c.s.ID).String("client", c.s.Remote).
+			String("op", "command").String("ns", "admin.$cmd.aggregate").Doc("command", c.cmd)
+		return []bson.Raw{op.Raw()}, true, nil
+	case "$listLocalSessions", "$listSessions":
+		return nil, true, nil
+	}
+	return nil, false, nil
+}
+
+func (c *call) fsync() (*bsonval.Builder, error) {
+	if err := c.e.Sync(); err != nil {
+		return nil, err
+	}
+	return new(bsonval.Builder).Int32("numFiles", 1), nil
+}
+
+func (c *call) deadline(d time.Duration) time.Duration {
+	if ms, ok := bsonval.Integer(c.arg("maxTimeMS")); ok && ms > 0 {
+		return time.Duration(ms) * time.Millisecond
+	}
+	return d
+}

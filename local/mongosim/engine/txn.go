@@ -1,0 +1,470 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
+)
+
+// txnLifetime is how long a transaction may hold documents others wait for.
+const txnLifetime = 60 * time.Second
+
+// sessionLifetime is how long an unused session is remembered.
+const sessionLifetime = 30 * time.Minute
+
+// session is what a client's logical session did last: the statements of its newest retryable write, or its transaction.
+type session struct {
+	lsid  bson.Raw
+	num   int64
+	stmts map[int]stmtResult
+	tx    *txn
+	state txnState
+	used  time.Time
+}
+
+type txnState int
+
+const (
+	txnNone txnState = iota
+	txnOpen
+	txnCommitted
+	txnAborted
+)
+
+// stmtResult is what a retried statement answers again.
+type stmtResult struct {
+	n, modified   int32
+	upserted      *bson.RawValue
+	before, after bson.Raw
+}
+
+// txn is an open transaction: its own copy of the member's state, and what it changed there.
+type txn struct {
+	sess  *session
+	num   int64
+	st    *store.State
+	ops   []OplogEntry
+	locks []string
+	done  chan struct{}
+	since time.Time
+}
+
+// sessions is the table of sessions; the engine's mu guards it.
+type sessions struct{ m map[string]*session }
+
+func (t *sessions) init() { t.m = map[string]*session{} }
+
+func (t *sessions) clone() sessions {
+	out := sessions{m: map[string]*session{}}
+	for k, s := range t.m {
+		c := *s
+		c.tx, c.stmts = nil, maps.Clone(s.stmts)
+		if c.state == txnOpen {
+			c.state = txnAborted
+		}
+		out.m[k] = &c
+	}
+	return out
+}
+
+func (t *sessions) get(key string, lsid bson.Raw, now time.Time) *session {
+	s := t.m[key]
+	if s == nil {
+		if len(t.m) > 10_000 {
+			maps.DeleteFunc(t.m, func(_ string, s *session) bool { return s.tx == nil && now.Sub(s.used) > sessionLifetime })
+		}
+		s = &session{lsid: lsid, num: -1}
+		t.m[key] = s
+	}
+	s.used = now
+	return s
+}
+
+// remember takes note of a retryable write or a commit another member's entry, or this member's own oplog, tells of.
+func (t *sessions) remember(x OplogEntry, before, after bson.Raw) {
+	if x.LSID == nil {
+		return
+	}
+	s := t.get(sessionKey(x.LSID), x.LSID, x.Wall)
+	if x.TxnNumber < s.num {
+		return
+	}
+	if x.TxnNumber > s.num {
+		s.start(x.TxnNumber)
+	}
+	if x.Op == "c" {
+		s.state = txnCommitted
+		return
+	}
+	if !x.HasStmt {
+		return
+	}
+	r := stmtResult{n: 1, before: before, after: after}
+	switch x.Op {
+	case "u":
+		r.modified = 1
+	case "i":
+		id, _ := bsonval.Lookup(x.O, "_id")
+		r.upserted, r.after = &id, x.O
+	}
+	s.stmts[int(x.StmtID)] = r
+}
+
+func (s *session) start(num int64) {
+	s.num, s.state, s.stmts = num, txnNone, map[int]stmtResult{}
+}
+
+func sessionKey(lsid bson.Raw) string {
+	id, _ := bsonval.Lookup(lsid, "id")
+	return string(id.Value)
+}
+
+// parseSession reads the session fields of a command.
+func (c *call) parseSession() {
+	c.lsid = bsonval.SubDoc(c.arg("lsid"))
+	if c.lsid != nil {
+		c.key = sessionKey(c.lsid)
+	}
+	n := c.arg("txnNumber")
+	c.num, c.hasNum = bsonval.Integer(n)
+	c.hasNum = c.hasNum && c.key != ""
+	c.retry = c.hasNum && c.arg("autocommit").Type == 0
+}
+
+// begin joins or starts the session's transaction, or checks a retryable write's number.
+func (c *call) begin() *Error {
+	c.st = c.e.st
+	if !c.hasNum {
+		return nil
+	}
+	e := c.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.sess.get(c.key, c.lsid, time.Now())
+	if c.num < s.num {
+		return Errf(CodeTransactionTooOld, "Retryable write with txnNumber %d is prohibited on session %s because a newer retryable write with txnNumber %d has already started on this session.",
+			c.num, bsonval.FormatDoc(c.lsid), s.num)
+	}
+	if c.retry {
+		if c.num > s.num {
+			if s.tx != nil {
+				e.abort(s.tx)
+			}
+			s.start(c.num)
+		}
+		return nil
+	}
+	if bsonval.Truthy(c.arg("startTransaction")) {
+		if c.num == s.num && s.state != txnNone {
+			return Errf(117, "Transaction %d has already started", c.num) // ConflictingOperationInProgress
+		}
+		if s.tx != nil {
+			e.abort(s.tx)
+		}
+		s.start(c.num)
+		s.state = txnOpen
+		s.tx = &txn{sess: s, num: c.num, st: e.st.Clone(), done: make(chan struct{}), since: time.Now()}
+		e.stats.TxnStarted.Add(1)
+		e.stats.TxnOpen.Add(1)
+	}
+	if c.name == "commitTransaction" && c.num == s.num && s.state == txnCommitted {
+		return nil
+	}
+	if s.tx == nil || s.num != c.num {
+		if s.num == c.num && s.state == txnAborted {
+			return Errf(CodeNoSuchTransaction, "Transaction %d has been aborted.", c.num)
+		}
+		if s.num == c.num && s.state == txnCommitted {
+			return Errf(CodeTransactionCommitted, "Transaction %d has been committed.", c.num)
+		}
+		return Errf(CodeNoSuchTransaction, "Given transaction number %d does not match any in-progress transactions. The active transaction number is %d", c.num, s.num)
+	}
+	switch c.name {
+	case "insert", "update", "delete", "findAndModify", "findandmodify", "find", "getMore", "aggregate", "distinct", "killCursors",
+		"commitTransaction", "abortTransaction", "create", "createIndexes":
+	default:
+		return Errf(263, "Cannot run '%s' in a multi-document transaction.", c.name)
+	}
+	c.tx = s.tx
+	return nil
+}
+
+// failed finishes a refusal: what a transaction's and a retryable write's driver must know, and the end of the transaction.
+func (c *call) failed(err *Error) {
+	inTxn := c.hasNum && !c.retry
+	if inTxn && (err.Code == CodeWriteConflict || err.Code == CodeNoSuchTransaction) ||
+		inTxn && c.name != "commitTransaction" && RetryableCode(err.Code) {
+		err.Labels = append(err.Labels, "TransientTransactionError")
+	}
+	if RetryableCode(err.Code) && (c.retry || c.name == "commitTransaction" || c.name == "abortTransaction") {
+		err.Labels = append(err.Labels, "RetryableWriteError")
+	}
+	if c.tx != nil && c.name != "commitTransaction" && c.name != "getMore" {
+		c.e.mu.Lock()
+		c.e.abort(c.tx)
+		c.e.mu.Unlock()
+	}
+}
+
+// RetryableCode says that a write refused with this code may be sent again.
+func RetryableCode(code int32) bool {
+	switch code {
+	case 6, 7, 89, CodeShutdownInProgress, CodePrimarySteppedDown, 262, 9001, CodeNotWritablePrimary, CodeInterruptedAtShutdown,
+		CodeInterruptedStateChange, CodeNotPrimaryNoSecondary, CodeNotPrimaryOrSecondary:
+		return true
+	}
+	return false
+}
+
+// done finds the result of a retried statement; mu is held.
+func (c *call) done(stmt int) (stmtResult, bool) {
+	if !c.retry {
+		return stmtResult{}, false
+	}
+	s := c.e.sess.m[c.key]
+	if s == nil || s.num != c.num {
+		return stmtResult{}, false
+	}
+	r, ok := s.stmts[stmt]
+	if ok {
+		c.e.stats.RetriedStatements.Add(1)
+	}
+	return r, ok
+}
+
+// amend replaces what a retry of the statement will answer; mu is held.
+func (c *call) amend(stmt int, r stmtResult) {
+	if !c.retry {
+		return
+	}
+	if s := c.e.sess.m[c.key]; s != nil && s.num == c.num {
+		s.stmts[stmt] = r
+	}
+}
+
+// record notes a change just made: in the transaction, or in the oplog at once; mu is held.
+func (c *call) record(x OplogEntry, stmt int, r stmtResult) {
+	c.wrote = true
+	if c.tx != nil {
+		c.tx.ops = append(c.tx.ops, x)
+		return
+	}
+	if c.retry {
+		x.LSID, x.TxnNumber, x.StmtID, x.HasStmt = c.lsid, c.num, int32(stmt), true
+		c.amend(stmt, r)
+	}
+	c.e.log(x)
+}
+
+// claim makes sure that this call may write the document: in a transaction it takes the document or finds a conflict, outside
+// it waits until no transaction holds it. It gives the collection again, which may have changed meanwhile; nil when it is
+// gone. mu is held, but let go while waiting.
+func (c *call) claim(coll *store.Collection, id bson.RawValue) (*store.Collection, error) {
+	e := c.e
+	if c.tx == nil && len(e.lock) == 0 {
+		return coll, nil
+	}
+	key := string(coll.UUID[:]) + bsonval.Key(id)
+	if c.tx != nil {
+		owner := e.lock[key]
+		if owner == c.tx {
+			return coll, nil
+		}
+		main := e.st.ByUUID(coll.UUID)
+		if owner == nil && main != nil {
+			_, is, _ := main.FindID(id)
+			_, was, _ := coll.FindID(id)
+			if string(is) == string(was) {
+				e.lock[key] = c.tx
+				c.tx.locks = append(c.tx.locks, key)
+				return coll, nil
+			}
+		}
+		e.stats.WriteConflicts.Add(1)
+		return nil, Errf(CodeWriteConflict, "WriteConflict error: this operation conflicted with another operation. Please retry your operation or multi-document transaction.")
+	}
+	for {
+		owner := e.lock[key]
+		if owner == nil {
+			return c.st.Get(coll.NS), nil
+		}
+		e.stats.WriteConflicts.Add(1)
+		if s := e.seal(); s > 0 {
+			c.seq = s
+		}
+		e.wake()
+		e.mu.Unlock()
+		timer := time.NewTimer(time.Until(owner.since.Add(txnLifetime)))
+		var err error
+		select {
+		case <-owner.done:
+		case <-timer.C:
+			e.mu.Lock()
+			e.abort(owner)
+			e.mu.Unlock()
+		case <-c.ctx.Done():
+			err = c.ctx.Err()
+		}
+		timer.Stop()
+		e.mu.Lock()
+		if err == nil && e.closed {
+			err = Errf(CodeInterruptedAtShutdown, "interrupted at shutdown")
+		}
+		if err == nil {
+			if g := c.gate(); g != nil {
+				err = g
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		c.st = e.st
+	}
+}
+
+// abort ends a transaction without a trace; mu is held.
+func (e *Engine) abort(t *txn) {
+	if t.sess.tx != t {
+		return
+	}
+	t.sess.tx, t.sess.state = nil, txnAborted
+	e.release(t)
+	e.stats.TxnAborted.Add(1)
+}
+
+func (e *Engine) release(t *txn) {
+	for _, k := range t.locks {
+		delete(e.lock, k)
+	}
+	t.st = nil
+	close(t.done)
+	e.stats.TxnOpen.Add(-1)
+}
+
+// AbortTransactions ends all open transactions, as a step-down does. Call it within Exclusive.
+func (e *Engine) AbortTransactions() {
+	for _, s := range e.sess.m {
+		if s.tx != nil {
+			e.abort(s.tx)
+		}
+	}
+}
+
+func (c *call) abortTransaction() (*bsonval.Builder, error) {
+	c.e.mu.Lock()
+	defer c.e.mu.Unlock()
+	if c.tx == nil {
+		return nil, Errf(50768, "Transaction isn't in progress")
+	}
+	c.e.abort(c.tx)
+	return &bsonval.Builder{}, nil
+}
+
+func (c *call) commitTransaction() (*bsonval.Builder, error) {
+	if c.tx == nil {
+		if c.hasNum {
+			return &bsonval.Builder{}, nil // committed before: an answer that was lost
+		}
+		return nil, Errf(125, "commitTransaction must be run within a transaction") // CommandFailed
+	}
+	t := c.tx
+	c.kind = KindWrite
+	c.tx = nil // what follows is the member's own state
+	if err := c.lock(); err != nil {
+		c.tx = t
+		return nil, err
+	}
+	defer c.unlock()
+	if t.sess.tx != t {
+		return nil, Errf(CodeNoSuchTransaction, "Transaction %d has been aborted.", t.num)
+	}
+	if err := c.applyTxn(t); err != nil {
+		c.e.abort(t)
+		return nil, err
+	}
+	t.sess.tx, t.sess.state = nil, txnCommitted
+	c.e.release(t)
+	c.e.stats.TxnCommitted.Add(1)
+	return &bsonval.Builder{}, nil
+}
+
+// applyTxn repeats a transaction's changes on the member's state; when one cannot be done they are all undone.
+func (c *call) applyTxn(t *txn) error {
+	if len(t.ops) == 0 {
+		return nil
+	}
+	e := c.e
+	var undo []func()
+	for _, x := range t.ops {
+		coll := e.st.ByUUID(x.UI)
+		var err error
+		if coll == nil {
+			err = Errf(CodeWriteConflict, "collection of the transaction was dropped")
+		} else {
+			id, _ := bsonval.Lookup(x.O, "_id")
+			if x.Op == "u" {
+				id, _ = bsonval.Lookup(x.O2, "_id")
+			}
+			rid, old, had := coll.FindID(id)
+			switch {
+			case x.Op == "i":
+				rid, err = e.st.Insert(e.bt(), coll, x.O)
+				undo = append(undo, func() { e.st.Remove(e.bt(), coll, rid) })
+			case !had:
+				err = Errf(CodeWriteConflict, "document of the transaction is gone")
+			case x.Op == "u":
+				err = e.st.Put(e.bt(), coll, rid, applyUpdate(old, x.O))
+				undo = append(undo, func() { _ = e.st.Put(e.bt(), coll, rid, old) })
+			case x.Op == "d":
+				e.st.Remove(e.bt(), coll, rid)
+				undo = append(undo, func() { _ = e.st.Put(e.bt(), coll, rid, old) })
+			}
+			if err != nil && (x.Op == "i" || x.Op == "u") && len(undo) > 0 {
+				undo = undo[:len(undo)-1] // the failed change itself left nothing
+			}
+		}
+		if err != nil {
+			for _, f := range slices.Backward(undo) {
+				f()
+			}
+			e.stats.WriteConflicts.Add(1)
+			return Errf(CodeWriteConflict, "WriteConflict error: this operation conflicted with another operation. Please retry your operation or multi-document transaction. (%s)", err.Error())
+		}
+	}
+	var inner []bson.Raw
+	for _, x := range t.ops {
+		var b bsonval.Builder
+		b.String("op", x.Op).String("ns", x.NS).Value("ui", bsonval.UUID(x.UI)).Doc("o", x.O)
+		if x.O2 != nil {
+			b.Doc("o2", x.O2)
+		}
+		inner = append(inner, b.Raw())
+	}
+	c.wrote = true
+	o := new(bsonval.Builder).Docs("applyOps", inner).Raw()
+	e.log(OplogEntry{Op: "c", NS: "admin.$cmd", O: o, LSID: t.sess.lsid, TxnNumber: t.num})
+	return nil
+}
+
+func (c *call) sessionCommand() (*bsonval.Builder, error) {
+	if c.name == "startSession" {
+		id := new(bsonval.Builder).Value("id", bsonval.UUID(newUUID())).Raw()
+		return new(bsonval.Builder).Doc("id", id).Int32("timeoutMinutes", 30), nil
+	}
+	if c.name == "endSessions" || c.name == "killSessions" || c.name == "killAllSessions" {
+		c.e.mu.Lock()
+		defer c.e.mu.Unlock()
+		for _, v := range bsonval.Each(bsonval.SubDoc(c.arg(c.name))) {
+			s := c.e.sess.m[sessionKey(bsonval.SubDoc(v))]
+			if s != nil && s.tx != nil {
+				c.e.abort(s.tx)
+			}
+		}
+	}
+	return &bsonval.Builder{}, nil
+}
