@@ -58,9 +58,6 @@ func (e *Engine) readError(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w: %w", docstore.ErrUnavailable, errTooSlow, err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		// The driver gives up a little before the deadline, when no answer could come in time.
-		return err
 	}
 	return fmt.Errorf("%w: %w", docstore.ErrUnavailable, err)
 }

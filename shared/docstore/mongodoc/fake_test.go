@@ -141,8 +141,9 @@ func (f *fake) answer(cmd bson.Raw) bson.D {
 		return drop
 	}
 	name := elements[0].Key()
-	_, handshake := cmd.Lookup("client").DocumentOK()
-	if name == "isMaster" || name == "ismaster" || name == "hello" && (handshake || cmd.Lookup("topologyVersion").Type != 0) || name == "endSessions" {
+	// The driver's own go to admin; those of the engine to its database.
+	db, _ := cmd.Lookup("$db").StringValueOK()
+	if db != "test" || name == "isMaster" {
 		return f.hello()
 	}
 	f.mu.Lock()

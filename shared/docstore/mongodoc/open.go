@@ -39,7 +39,8 @@ type Options struct {
 
 	// SelectionTimeout is how long a call waits for a primary before ErrUnavailable; 10 s when 0, enough for an election.
 	SelectionTimeout time.Duration
-	// Timeout bounds a call whose context has no deadline; 60 s when 0.
+	// Timeout bounds a call whose context has no deadline; 30 s when 0. Within its deadline a call is tried again for as long
+	// as trying again is safe (reads, and writes that the server knows by their number), which rides out an election.
 	Timeout time.Duration
 	// Configure may change the driver's options last, for tests.
 	Configure func(*options.ClientOptions)
@@ -71,7 +72,7 @@ func Open(o Options) (*Engine, error) {
 		o.SelectionTimeout = 10 * time.Second
 	}
 	if o.Timeout == 0 {
-		o.Timeout = time.Minute
+		o.Timeout = 30 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = obs.Discard()
