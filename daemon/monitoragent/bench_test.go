@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	childEnv = "HEARTWOOD_AGENT_BENCH_CHILD"
-	benchEnv = "HEARTWOOD_AGENT_BENCH" // hosts:minutes, e.g. 100:3
+	childEnv    = "HEARTWOOD_TEST_AGENT_CHILD"
+	childDirEnv = "HEARTWOOD_TEST_AGENT_DIR"
+	benchEnv    = "HEARTWOOD_BENCH_AGENT" // hosts:minutes, e.g. 100:3
 )
 
 // TestFootprint measures what one agent costs: it polls hosts that answer with recorded replies, in a process of its own. It
@@ -53,7 +54,7 @@ func TestFootprint(t *testing.T) {
 	srv := httptest.NewServer(s)
 	defer srv.Close()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestFootprint$") //nolint:gosec // this test
-	cmd.Env = append(os.Environ(), childEnv+"="+srv.URL, "HEARTWOOD_AGENT_BENCH_DIR="+t.TempDir())
+	cmd.Env = append(os.Environ(), childEnv+"="+srv.URL, childDirEnv+"="+t.TempDir())
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -72,7 +73,7 @@ func TestFootprint(t *testing.T) {
 }
 
 func runChild(t *testing.T) {
-	cfg := testConfig(os.Getenv("HEARTWOOD_AGENT_BENCH_DIR"))
+	cfg := testConfig(os.Getenv(childDirEnv))
 	cfg.BaseURL = os.Getenv(childEnv)
 	log, _, err := NewLog(&config.Agent{LogLevel: "INFO", LogFormat: "text"}, os.Stderr)
 	if err != nil {

@@ -1,12 +1,14 @@
 package monitoragent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -19,6 +21,10 @@ type state struct {
 	dir  string
 	id   string
 	lock *os.File
+
+	saving sync.Mutex
+	kept   []byte // what confFile holds, but for its time
+	keptAt time.Time
 }
 
 // stateDir is the configured folder, systemd's, or one in the user's home.
@@ -45,6 +51,8 @@ const (
 	confFile = "conf"
 	// confAge is how old a kept configuration may be: after longer, hosts will have come and gone.
 	confAge = 24 * time.Hour
+	// confRenew is how often it is written although nothing changed but its age.
+	confRenew = time.Hour
 )
 
 func openState(dir string) (*state, error) {
@@ -90,6 +98,8 @@ func (s *state) close() error { return s.lock.Close() }
 // saveConf keeps what an active agent needs to go on after a restart while the server is away. Credentials of the server's are
 // not written to disk, so hosts that need them wait for the server.
 func (s *state) saveConf(conf wire.Conf) error {
+	s.saving.Lock()
+	defer s.saving.Unlock()
 	kept := conf
 	kept.Hosts = make([]wire.Host, 0, len(conf.Hosts))
 	for _, h := range conf.Hosts {
@@ -97,11 +107,24 @@ func (s *state) saveConf(conf wire.Conf) error {
 			kept.Hosts = append(kept.Hosts, h)
 		}
 	}
+	kept.Time = time.Time{}
+	same, err := wire.EncodeConf(kept)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(same, s.kept) && conf.Time.Sub(s.keptAt) < confRenew {
+		return nil
+	}
+	kept.Time = conf.Time
 	b, err := wire.EncodeConf(kept)
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(s.dir, confFile), b)
+	if err := replaceFile(filepath.Join(s.dir, confFile), b); err != nil {
+		return err
+	}
+	s.kept, s.keptAt = same, conf.Time
+	return nil
 }
 
 func (s *state) loadConf(now time.Time) (wire.Conf, bool) {

@@ -199,6 +199,14 @@ func (h *Host) connect(now time.Time) error {
 func (h *Host) hello(ctx context.Context, now func() time.Time, p *wire.Ping, r *replies) bool {
 	for attempt := 0; ; attempt++ {
 		if err := h.connect(now()); err != nil {
+			if _, auth := h.connector.HasCredentials(h.conf); auth && !now().Before(h.authAgain) {
+				// Credentials of a kind that this build cannot use. Without them the host still shows what it is.
+				h.authAgain = now().Add(authFor)
+				h.authFailure = wire.Failure{
+					Command: "authenticate", Code: codeMechanismMissing, CodeName: "MechanismUnavailable", Message: trim(err.Error()),
+				}
+				continue
+			}
 			p.Errors = append(p.Errors, wire.Failure{Command: "connect", Message: trim(err.Error())})
 			return false
 		}

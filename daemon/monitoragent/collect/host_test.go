@@ -232,6 +232,24 @@ func TestRefusedCredentialsBackOff(t *testing.T) {
 	}
 }
 
+func TestMechanismThatCannotBeUsed(t *testing.T) {
+	proc := mongotest.Start(t, "primary")
+	cfg := config.DefaultAgent()
+	d, err := collect.NewDialer(&cfg, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := collect.NewHost(wire.Host{ID: "h1", Hostname: "127.0.0.1", Port: proc.Port(), Username: "monitor", Mechanism: "NO_SUCH"}, d, obs.Discard())
+	defer h.Close()
+	p, r := visit(t, h, day)
+	if len(p.Errors) != 1 || p.Errors[0].Command != "authenticate" {
+		t.Errorf("failures %+v", p.Errors)
+	}
+	if _, err := r.LookupErr("hello"); err != nil {
+		t.Error("the host does not show what it is")
+	}
+}
+
 func TestArbiterIsNotSignedInTo(t *testing.T) {
 	proc := mongotest.Start(t, "arbiter")
 	proc.RequireUser(t, "", "")
