@@ -9,6 +9,8 @@ package repl
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -120,13 +122,23 @@ func New(o Options) *Set {
 		o.OplogSize = 64 << 20
 	}
 	s := &Set{
-		o: o, id: bson.NewObjectID(), cfg: o.Members, version: 1, cfgTerm: 1, primary: -1, reason: "electionTimeout",
+		o: o, id: identity(o), cfg: o.Members, version: 1, cfgTerm: 1, primary: -1, reason: "electionTimeout",
 		topology: make(chan struct{}), progress: make(chan struct{}),
 	}
 	for i := range o.Members {
 		s.members = append(s.members, &Member{set: s, index: i, state: model.StateDown, rbid: 1})
 	}
 	return s
+}
+
+// identity is the set's replicaSetId: the same for the same set after a restart.
+func identity(o Options) bson.ObjectID {
+	h := sha256.New()
+	_, _ = fmt.Fprint(h, o.Name) // a hash never fails
+	for _, m := range o.Members {
+		_, _ = fmt.Fprint(h, "|", m.Host)
+	}
+	return bson.ObjectID(h.Sum(nil)[:12])
 }
 
 // Up says that member i runs, with its data (nil for an arbiter). A member that was in the set before and wrote what the

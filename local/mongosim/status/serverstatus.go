@@ -94,6 +94,7 @@ func shape(d bson.D, v Version) (bson.D, error) {
 		d = template.Set(d, "tcmalloc|generic|current_allocated_bytes", int64(1))
 		d = template.Set(d, "tcmalloc|generic|heap_size", int64(1))
 		d = template.Set(d, "indexStats|count", int64(0))
+		d = template.Set(d, "wiredTiger|snapshot-window-settings|min pinned timestamp", bson.Timestamp{})
 	}
 	if v.AtLeast(7, 0) {
 		d = template.Set(d, "connections|rejected", int32(0))
