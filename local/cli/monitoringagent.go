@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -122,6 +123,9 @@ func runMonitoringAgent(cmd *cobra.Command, file string, check, asJSON bool) err
 	}
 	if check {
 		return agent.Check(cmd.Context(), cmd.OutOrStdout(), asJSON)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // an agent is a guest on its machine: memory matters more than its little time
 	}
 	ctx, stop := context.WithCancel(cmd.Context())
 	var rotating sync.WaitGroup

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -67,15 +68,15 @@ func static(d bson.D) func(*Host) bson.D { return func(*Host) bson.D { return d 
 
 func one(name string) func(*Host) bson.D { return static(bson.D{{Key: name, Value: 1}}) }
 
-// matrix gives the commands in the order they are run. hello comes before all of them, and is not in it.
-func matrix() []command {
+// matrix gives the commands in the order they are run. hello comes before all of them, and is not in it. All hosts share it.
+var matrix = sync.OnceValue(func() []command {
 	var all []command
 	for _, group := range [][]command{statusCommands(), oplogCommands(), identityCommands(), diagnosticCommands(), logCommands(),
 		databaseCommands(), shardingCommands()} {
 		all = append(all, group...)
 	}
 	return all
-}
+})
 
 // label is what failures call the command.
 func (c *command) label() string {
