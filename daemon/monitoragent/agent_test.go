@@ -223,7 +223,9 @@ func (c *scriptedConn) Run(ctx context.Context, _ string, cmd bson.D) (bson.Raw,
 	switch cmd[0].Key {
 	case "hello", "ping", "serverStatus":
 		return mongotest.Doc(bson.D{
-			{Key: "ok", Value: 1.0}, {Key: "localTime", Value: time.Now()}, {Key: "uptimeMillis", Value: time.Now().UnixMilli()},
+			{Key: "ok", Value: 1.0},
+			{Key: "localTime", Value: time.Now()},
+			{Key: "uptimeMillis", Value: time.Now().UnixMilli()},
 			{Key: "version", Value: "7.0.14"},
 		}), nil
 	}

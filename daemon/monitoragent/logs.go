@@ -179,10 +179,12 @@ type teeHandler struct {
 	text slog.Handler
 }
 
+// Enabled reports whether either side wants the level.
 func (h *teeHandler) Enabled(ctx context.Context, l slog.Level) bool {
 	return h.next.Enabled(ctx, l) || h.text.Enabled(ctx, l)
 }
 
+// Handle hands the record to the sides that want it.
 func (h *teeHandler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelWarn {
 		problem := r.Message
@@ -206,10 +208,12 @@ func (h *teeHandler) Handle(ctx context.Context, r slog.Record) error {
 	return err
 }
 
+// WithAttrs adds to both.
 func (h *teeHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &teeHandler{tail: h.tail, next: h.next.WithAttrs(attrs), text: h.text.WithAttrs(attrs)}
 }
 
+// WithGroup adds to both.
 func (h *teeHandler) WithGroup(name string) slog.Handler {
 	return &teeHandler{tail: h.tail, next: h.next.WithGroup(name), text: h.text.WithGroup(name)}
 }

@@ -497,6 +497,7 @@ func (osFS) Create(name string) (file, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600) //nolint:gosec // the name is ours
 }
 
+// WriteFile is os.WriteFile.
 func (osFS) WriteFile(name string, b []byte, perm fs.FileMode) error {
 	return os.WriteFile(name, b, perm)
 }

@@ -113,7 +113,7 @@ func runMonitoringAgent(cmd *cobra.Command, file string, check, asJSON bool) err
 		return err
 	}
 	for _, warning := range loaded.Warnings {
-		log.Warn(warning)
+		log.Warn("configuration", obs.KeyReason, warning)
 	}
 	agent, err := monitoragent.New(monitoragent.Options{
 		Config: cfg, Log: log.With(obs.KeyComponent, "monitoring-agent"), Version: obs.Build().Version,

@@ -28,15 +28,25 @@ func TestMonitoringAgentCommand(t *testing.T) {
 		code     int
 		out, err []string
 	}{
-		{"help shows an example and every setting", []string{"--help"}, 0,
-			[]string{"mmsGroupId=5f3a", "seedHosts", "HEARTWOOD_AGENT_STATE_DIR", "Exit codes"}, nil},
+		{
+			"help shows an example and every setting",
+			[]string{"--help"},
+			0,
+			[]string{"mmsGroupId=5f3a", "seedHosts", "HEARTWOOD_AGENT_STATE_DIR", "Exit codes"},
+			nil,
+		},
 		{"nothing configured: all faults at once", nil, 1, nil, []string{"mmsApiKey: required", "mmsBaseUrl: required", "mmsGroupId"}},
 		{"no such file", []string{"--config", "/nowhere/agent.config"}, 1, nil, []string{"no such file"}},
 		{"unknown setting", []string{"--config", agentFile(t, append(good, "mmsApiKye=x")...)}, 1, nil, []string{"did you mean mmsApiKey?"}},
 		{"json without check", []string{"--json"}, 2, nil, []string{"try: heartwood monitoring-agent"}},
 		{"unexpected word", []string{"start"}, 1, nil, []string{"start"}},
-		{"check of a server that is not there", []string{"--config", agentFile(t, append(good, "enableMunin=true")...), "--check"}, 1,
-			[]string{"FAIL server http://127.0.0.1:1", "no hosts: add one"}, []string{"something is missing"}},
+		{
+			"check of a server that is not there",
+			[]string{"--config", agentFile(t, append(good, "enableMunin=true")...), "--check"},
+			1,
+			[]string{"FAIL server http://127.0.0.1:1", "no hosts: add one"},
+			[]string{"something is missing"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -316,9 +316,12 @@ func (a *Agent) Validate() []error {
 		key        string
 		value, min int64
 	}{
-		{"dialTimeoutSeconds", int64(a.DialSeconds), 1}, {"serverSelectionTimeoutSeconds", int64(a.SelectionSeconds), 1},
-		{"spoolMaxBytes", a.SpoolMaxBytes, 1 << 20}, {"maxLogFiles", int64(a.LogMaxFiles), 1},
-		{"maxLogFileSize", a.LogMaxSize, 1 << 10}, {"maxLogFileDurationHrs", int64(a.LogMaxHours), 1},
+		{"dialTimeoutSeconds", int64(a.DialSeconds), 1},
+		{"serverSelectionTimeoutSeconds", int64(a.SelectionSeconds), 1},
+		{"spoolMaxBytes", a.SpoolMaxBytes, 1 << 20},
+		{"maxLogFiles", int64(a.LogMaxFiles), 1},
+		{"maxLogFileSize", a.LogMaxSize, 1 << 10},
+		{"maxLogFileDurationHrs", int64(a.LogMaxHours), 1},
 		{"maxUncompressedLogFiles", int64(a.LogPlainFiles), 0},
 	} {
 		if n.value < n.min {

@@ -58,11 +58,17 @@ func TestAgentLayers(t *testing.T) {
 		{"our variable wins over the file", "", []string{"HEARTWOOD_AGENT_MMS_API_KEY=env"}, "mmsApiKey", "env", config.FromEnvironment},
 		{"classic variable", "", []string{"MMS_API_KEY=env"}, "mmsApiKey", "env", config.FromEnvironment},
 		{"variable that names a file", "", []string{"MMS_API_KEY_FILE=/run/secrets/key"}, "mmsApiKey", "from-a-file", config.FromEnvironment},
-		{"our variable that names a file", "", []string{"HEARTWOOD_AGENT_GLOBAL_AUTH_PASSWORD_FILE=/run/secrets/key", "GLOBAL_AUTH_USERNAME=u"},
-			"globalAuthPassword", "from-a-file", config.FromEnvironment},
+		{
+			"our variable that names a file", "",
+			[]string{"HEARTWOOD_AGENT_GLOBAL_AUTH_PASSWORD_FILE=/run/secrets/key", "GLOBAL_AUTH_USERNAME=u"},
+			"globalAuthPassword", "from-a-file", config.FromEnvironment,
+		},
 		{"newer spelling", "httpsCAFile=/ca.pem\n", nil, "sslTrustedMMSServerCertificate", "/ca.pem", config.FromFile},
-		{"a word with capitals inside", "", []string{"HEARTWOOD_AGENT_SSL_REQUIRE_VALID_MMS_SERVER_CERTIFICATES=false"},
-			"sslRequireValidMMSServerCertificates", "false", config.FromEnvironment},
+		{
+			"a word with capitals inside", "",
+			[]string{"HEARTWOOD_AGENT_SSL_REQUIRE_VALID_MMS_SERVER_CERTIFICATES=false"},
+			"sslRequireValidMMSServerCertificates", "false", config.FromEnvironment,
+		},
 		{"True of the Python agent", "useSslForAllConnections=True\n", nil, "useSslForAllConnections", "True", config.FromFile},
 	}
 	for _, tt := range tests {
@@ -86,11 +92,14 @@ func TestAgentFaults(t *testing.T) {
 	}{
 		{"nothing set", "", nil, []string{"mmsBaseUrl: required", "mmsGroupId", "mmsApiKey: required"}},
 		{"typing errors get a suggestion", goodAgent + "mmsBaseURI=x\nlogfile=y\n", nil, []string{
-			"unknown setting mmsBaseURI: did you mean mmsBaseUrl?", "unknown setting logfile: did you mean logFile?"}},
+			"unknown setting mmsBaseURI: did you mean mmsBaseUrl?", "unknown setting logfile: did you mean logFile?",
+		}},
 		{"unknown variable", goodAgent, []string{"HEARTWOOD_AGENT_MMS_APIKEY=x"}, []string{"did you mean HEARTWOOD_AGENT_MMS_API_KEY?"}},
 		{"wrong values", goodAgent + "maxLogFiles=many\nuseSslForAllConnections=perhaps\n", nil, []string{"maxLogFiles:", "useSslForAllConnections:"}},
-		{"values out of bounds", goodAgent + "spoolMaxBytes=5\nlogLevel=LOUD\nlogFormat=xml\nglobalAuthMechanism=MAGIC\n", nil,
-			[]string{"spoolMaxBytes: 5", "logLevel", "logFormat", "globalAuthMechanism"}},
+		{
+			"values out of bounds", goodAgent + "spoolMaxBytes=5\nlogLevel=LOUD\nlogFormat=xml\nglobalAuthMechanism=MAGIC\n", nil,
+			[]string{"spoolMaxBytes: 5", "logLevel", "logFormat", "globalAuthMechanism"},
+		},
 		{"both the secret and its command", goodAgent + "mmsApiKeyExec=cat key\n", nil, []string{"mmsApiKey: set it or mmsApiKeyExec"}},
 		{"X.509 without certificate", goodAgent + "globalAuthMechanism=MONGODB-X509\n", nil, []string{"needs sslClientCertificate"}},
 		{"password without user", goodAgent + "globalAuthPassword=x\n", nil, []string{"globalAuthUsername"}},
@@ -98,8 +107,10 @@ func TestAgentFaults(t *testing.T) {
 		{"variable and file variable", goodAgent, []string{"MMS_API_KEY=a", "MMS_API_KEY_FILE=b"}, []string{"not both"}},
 		{"file that is not there", goodAgent, []string{"MMS_API_KEY_FILE=/nowhere"}, []string{"MMS_API_KEY_FILE: no such file"}},
 		{"seeds", goodAgent + "seedHosts=db1:27017,db2:port\n", nil, []string{"seedHosts"}},
-		{"URLs", "mmsApiKey=a\nmmsGroupId=5f3a1c0e9d8b7a6f5e4d3c2b\nmmsBaseUrl=heartwood:8081\nhttpProxy=nowhere\nmongoUri=db1\n", nil,
-			[]string{"mmsBaseUrl", "httpProxy", "mongoUri"}},
+		{
+			"URLs", "mmsApiKey=a\nmmsGroupId=5f3a1c0e9d8b7a6f5e4d3c2b\nmmsBaseUrl=heartwood:8081\nhttpProxy=nowhere\nmongoUri=db1\n", nil,
+			[]string{"mmsBaseUrl", "httpProxy", "mongoUri"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -214,11 +214,13 @@ type driverConn struct {
 // untimed hides the deadline of a context, not its end: the driver would turn the deadline into a maxTimeMS of its own.
 type untimed struct{ context.Context }
 
+// Deadline reports none.
 func (untimed) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // The driver sends maxTimeMS two seconds under the time limit, so that a server gives up before the connection is cut.
 const maxTimeMargin = 2 * time.Second
 
+// Run sends one command on one of the two pooled connections.
 func (c *driverConn) Run(ctx context.Context, db string, cmd bson.D) (bson.Raw, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
@@ -240,6 +242,7 @@ func (c *driverConn) Run(ctx context.Context, db string, cmd bson.D) (bson.Raw, 
 	return nil, err // the driver gives the refusal's document too, which is no reply
 }
 
+// Remote is what the last dialled connection led to.
 func (c *driverConn) Remote() (string, bool) {
 	p := c.remote.Load()
 	if p == nil {
@@ -248,6 +251,7 @@ func (c *driverConn) Remote() (string, bool) {
 	return p.ip, p.local
 }
 
+// Close cuts off what is under way.
 func (c *driverConn) Close() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel() // what is still running is cut off, not waited for

@@ -75,33 +75,43 @@ func TestMatrix(t *testing.T) {
 	}{
 		{
 			"primary",
-			[]string{"buildInfo", "connPoolStats", "dbStats", "getCmdLineOpts", "getParameter", "hello", "hostInfo", "isSelf", "listDatabases",
-				"log", "oplogStats", "replSetGetConfig", "replSetGetStatus", "serverStatus", "startupWarnings", "systemMetrics"},
+			[]string{
+				"buildInfo", "connPoolStats", "dbStats", "getCmdLineOpts", "getParameter", "hello", "hostInfo", "isSelf", "listDatabases",
+				"log", "oplogStats", "replSetGetConfig", "replSetGetStatus", "serverStatus", "startupWarnings", "systemMetrics",
+			},
 			[]string{"connPoolStats", "hello", "log", "oplogStats", "replSetGetStatus", "serverStatus", "systemMetrics"},
 		},
 		{
 			"secondary",
-			[]string{"buildInfo", "connPoolStats", "dbStats", "getCmdLineOpts", "getParameter", "hello", "hostInfo", "isSelf", "listDatabases",
-				"log", "oplogStats", "replSetGetConfig", "replSetGetStatus", "serverStatus", "startupWarnings", "systemMetrics"},
+			[]string{
+				"buildInfo", "connPoolStats", "dbStats", "getCmdLineOpts", "getParameter", "hello", "hostInfo", "isSelf", "listDatabases",
+				"log", "oplogStats", "replSetGetConfig", "replSetGetStatus", "serverStatus", "startupWarnings", "systemMetrics",
+			},
 			[]string{"connPoolStats", "hello", "log", "oplogStats", "replSetGetStatus", "serverStatus", "systemMetrics"},
 		},
 		{
 			"standalone",
-			[]string{"buildInfo", "connPoolStats", "dbStats", "getCmdLineOpts", "getParameter", "hello", "hostInfo", "isSelf", "listDatabases",
-				"log", "serverStatus", "startupWarnings", "systemMetrics"},
+			[]string{
+				"buildInfo", "connPoolStats", "dbStats", "getCmdLineOpts", "getParameter", "hello", "hostInfo", "isSelf", "listDatabases",
+				"log", "serverStatus", "startupWarnings", "systemMetrics",
+			},
 			[]string{"connPoolStats", "hello", "log", "serverStatus", "systemMetrics"},
 		},
 		{
 			"arbiter",
-			[]string{"buildInfo", "getCmdLineOpts", "getParameter", "hello", "hostInfo", "isSelf", "replSetGetConfig", "replSetGetStatus",
-				"serverStatus", "startupWarnings", "systemMetrics"},
+			[]string{
+				"buildInfo", "getCmdLineOpts", "getParameter", "hello", "hostInfo", "isSelf", "replSetGetConfig", "replSetGetStatus",
+				"serverStatus", "startupWarnings", "systemMetrics",
+			},
 			[]string{"hello", "replSetGetStatus", "serverStatus", "systemMetrics"},
 		},
 		{
 			"mongos",
-			[]string{"buildInfo", "configMongos", "configSettings", "configShards", "configVersion", "connPoolStats", "dbStats",
+			[]string{
+				"buildInfo", "configMongos", "configSettings", "configShards", "configVersion", "connPoolStats", "dbStats",
 				"getCmdLineOpts", "getParameter", "hello", "hostInfo", "isSelf", "listDatabases", "log", "serverStatus", "startupWarnings",
-				"systemMetrics"},
+				"systemMetrics",
+			},
 			[]string{"connPoolStats", "hello", "log", "serverStatus", "systemMetrics"},
 		},
 	}
@@ -336,7 +346,8 @@ func TestFailures(t *testing.T) {
 		proc.Set("collStats", mongotest.Failure(59, "CommandNotFound", "no such command"))
 		proc.Set("aggregate", mongotest.Doc(bson.D{{Key: "cursor", Value: bson.D{
 			{Key: "firstBatch", Value: bson.A{bson.D{{Key: "storageStats", Value: bson.D{{Key: "maxSize", Value: int64(77)}}}}}},
-			{Key: "id", Value: int64(0)}, {Key: "ns", Value: "local.oplog.rs"},
+			{Key: "id", Value: int64(0)},
+			{Key: "ns", Value: "local.oplog.rs"},
 		}}, {Key: "ok", Value: 1.0}}))
 		p, r := visit(t, start(t, proc, nil), day)
 		if n, _ := r.Lookup("oplogStats", "maxSize").AsInt64OK(); n != 77 || len(p.Errors) > 0 {
@@ -375,7 +386,9 @@ func TestRestartAsksEverythingAgain(t *testing.T) {
 	visit(t, h, day)
 	processID := bson.NewObjectID()
 	proc.Set("hello", mongotest.Doc(bson.D{
-		{Key: "isWritablePrimary", Value: true}, {Key: "setName", Value: "rs0"}, {Key: "maxWireVersion", Value: 10},
+		{Key: "isWritablePrimary", Value: true},
+		{Key: "setName", Value: "rs0"},
+		{Key: "maxWireVersion", Value: 10},
 		{Key: "topologyVersion", Value: bson.D{{Key: "processId", Value: processID}, {Key: "counter", Value: int64(1)}}},
 		{Key: "ok", Value: 1.0},
 	}))

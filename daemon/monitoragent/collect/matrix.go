@@ -71,8 +71,10 @@ func one(name string) func(*Host) bson.D { return static(bson.D{{Key: name, Valu
 // matrix gives the commands in the order they are run. hello comes before all of them, and is not in it. All hosts share it.
 var matrix = sync.OnceValue(func() []command {
 	var all []command
-	for _, group := range [][]command{statusCommands(), oplogCommands(), identityCommands(), diagnosticCommands(), logCommands(),
-		databaseCommands(), shardingCommands()} {
+	for _, group := range [][]command{
+		statusCommands(), oplogCommands(), identityCommands(), diagnosticCommands(), logCommands(),
+		databaseCommands(), shardingCommands(),
+	} {
 		all = append(all, group...)
 	}
 	return all

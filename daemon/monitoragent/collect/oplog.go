@@ -56,9 +56,12 @@ func shapeOplogStats(_ context.Context, s *session, reply bson.Raw) (bson.Raw, e
 // oplogEnd asks for the oldest (1) or newest (-1) entry's times.
 func oplogEnd(direction int) bson.D {
 	return bson.D{
-		{Key: "find", Value: "oplog.rs"}, {Key: "filter", Value: bson.D{}},
+		{Key: "find", Value: "oplog.rs"},
+		{Key: "filter", Value: bson.D{}},
 		{Key: "projection", Value: bson.D{{Key: "ts", Value: 1}, {Key: "wall", Value: 1}}},
-		{Key: "sort", Value: bson.D{{Key: "$natural", Value: direction}}}, {Key: "limit", Value: 1}, {Key: "singleBatch", Value: true},
+		{Key: "sort", Value: bson.D{{Key: "$natural", Value: direction}}},
+		{Key: "limit", Value: 1},
+		{Key: "singleBatch", Value: true},
 	}
 }
 

@@ -47,7 +47,11 @@ func serverStatus(h *Host) bson.D {
 		oplog = 0
 	}
 	return bson.D{
-		{Key: "serverStatus", Value: 1}, {Key: "oplog", Value: oplog}, {Key: "repl", Value: 1}, {Key: "tcmalloc", Value: 0},
-		{Key: "indexStats", Value: 0}, {Key: "mirroredReads", Value: 0},
+		{Key: "serverStatus", Value: 1},
+		{Key: "oplog", Value: oplog},
+		{Key: "repl", Value: 1},
+		{Key: "tcmalloc", Value: 0},
+		{Key: "indexStats", Value: 0},
+		{Key: "mirroredReads", Value: 0},
 	}
 }

@@ -171,7 +171,10 @@ func (p *Process) RequireUser(t testing.TB, user, password string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored := client.GetStoredCredentials(scram.KeyFactors{Salt: "0123456789abcdef", Iters: 4096})
+	stored, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: "0123456789abcdef", Iters: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
 	server, err := scram.SHA256.NewServer(func(name string) (scram.StoredCredentials, error) {
 		if user == "" || name != user {
 			return scram.StoredCredentials{}, fmt.Errorf("no user %s", name)
@@ -288,14 +291,14 @@ var withoutAuth = []string{"hello", "isMaster", "ismaster", "ping", "buildInfo",
 func (c *conn) answer(cmd bson.Raw) bson.Raw {
 	first := cmd.Index(0)
 	name, key := first.Key(), first.Key()
-	switch arg, _ := first.Value().StringValueOK(); {
-	case name == "getLog" || name == "collStats" || name == "aggregate":
+	arg, _ := first.Value().StringValueOK()
+	db, _ := cmd.Lookup("$db").StringValueOK()
+	switch name {
+	case "getLog", "collStats", "aggregate":
 		key = name + "-" + arg
-	case name == "find":
-		db, _ := cmd.Lookup("$db").StringValueOK()
+	case "find":
 		key = name + "-" + db + "." + arg
-	case name == "dbStats":
-		db, _ := cmd.Lookup("$db").StringValueOK()
+	case "dbStats":
 		key = name + "-" + db
 	}
 	p := c.p
@@ -358,7 +361,8 @@ func (c *conn) builtin(name, key string, cmd bson.Raw) bson.Raw {
 		if key == "find-local.oplog.rs" {
 			return Doc(bson.D{{Key: "cursor", Value: bson.D{
 				{Key: "firstBatch", Value: bson.A{bson.D{{Key: "ts", Value: bson.Timestamp{T: 1795232000, I: 1}}}}},
-				{Key: "id", Value: int64(0)}, {Key: "ns", Value: "local.oplog.rs"},
+				{Key: "id", Value: int64(0)},
+				{Key: "ns", Value: "local.oplog.rs"},
 			}}, {Key: "ok", Value: 1.0}})
 		}
 	}
@@ -425,7 +429,9 @@ func (c *conn) sign(name string, cmd bson.Raw) bson.Raw {
 	}
 	c.user = c.conv.Done() && c.conv.Valid()
 	return Doc(bson.D{
-		{Key: "conversationId", Value: int32(1)}, {Key: "done", Value: c.user},
-		{Key: "payload", Value: bson.Binary{Data: []byte(answer)}}, {Key: "ok", Value: 1.0},
+		{Key: "conversationId", Value: int32(1)},
+		{Key: "done", Value: c.user},
+		{Key: "payload", Value: bson.Binary{Data: []byte(answer)}},
+		{Key: "ok", Value: 1.0},
 	})
 }
