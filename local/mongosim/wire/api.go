@@ -62,16 +62,3 @@ func Serve(ctx context.Context, ln net.Listener, h Handler, o Options) error {
 	o.Handler = h
 	return New(o).Serve(ctx, ln)
 }
-
-// What Server offers (server.go):
-//
-//	New(o Options) *Server
-//	(s *Server) Serve(ctx, ln) error        // accepts until ctx ends or ln is closed
-//	(s *Server) CloseConnections()          // closes all connections at once, as a step-down to REMOVED or a kill does
-//	(s *Server) CloseIf(func(*engine.Session) bool)
-//	(s *Server) Pause(), Resume()           // stop reading requests: the member hangs
-//	(s *Server) Counters() *Counters
-//	(s *Server) Connections() []ConnInfo
-//
-// Users (auth.go): NewUsers() *Users; (u *Users) Add(User{Name, DB, Password, Roles []engine.Role}); X.509 users have DB
-// "$external", no password and the certificate's subject (RFC 2253) as name.

@@ -1,0 +1,369 @@
+package wire
+
+import (
+	"crypto/md5" //nolint:gosec // SCRAM-SHA-1 of MongoDB is defined over it
+	"crypto/rand"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/xdg-go/scram"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/local/mongosim/engine"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+)
+
+// User may log in. Users of certificates have DB "$external", no password, and the certificate's subject as name, written
+// as RFC 2253 does.
+type User struct {
+	Name, DB, Password string
+	Roles              []engine.Role
+}
+
+// Users is who may log in. It is safe for concurrent use.
+type Users struct {
+	mu sync.RWMutex
+	m  map[string]account
+}
+
+type account struct {
+	user       User
+	sha1, sha2 scram.StoredCredentials
+}
+
+// NewUsers makes an empty table.
+func NewUsers() *Users { return &Users{m: map[string]account{}} }
+
+// Iterations of the salted hashes: a real server's are higher, but every test connection pays for them.
+const (
+	iterationsSHA1   = 10000
+	iterationsSHA256 = 15000
+)
+
+// Add adds or replaces a user.
+func (u *Users) Add(x User) error {
+	a := account{user: x}
+	if x.DB != "$external" {
+		sum := md5.Sum([]byte(x.Name + ":mongo:" + x.Password)) //nolint:gosec // see the import
+		c1, err := scram.SHA1.NewClientUnprepped(x.Name, hex.EncodeToString(sum[:]), "")
+		if err != nil {
+			return err
+		}
+		if a.sha1, err = c1.GetStoredCredentialsWithError(scram.KeyFactors{Salt: salt(16), Iters: iterationsSHA1}); err != nil {
+			return err
+		}
+		c2, err := scram.SHA256.NewClient(x.Name, x.Password, "")
+		if err != nil {
+			return err
+		}
+		if a.sha2, err = c2.GetStoredCredentialsWithError(scram.KeyFactors{Salt: salt(28), Iters: iterationsSHA256}); err != nil {
+			return err
+		}
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.m[x.DB+"."+x.Name] = a
+	return nil
+}
+
+// Remove takes a user away; open connections keep what they have.
+func (u *Users) Remove(db, name string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.m, db+"."+name)
+}
+
+func salt(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return string(b)
+}
+
+func (u *Users) find(db, name string) (account, bool) {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	a, ok := u.m[db+"."+name]
+	return a, ok
+}
+
+// login is one connection's authentication under way.
+type login struct {
+	users   *Users
+	subject string // of the client's certificate
+	conv    *scram.ServerConversation
+	db      string
+	id      int32
+	steps   int
+	skip    bool // skipEmptyExchange
+	proved  bool
+}
+
+var errAuth = &engine.Error{Code: engine.CodeAuthenticationFailed, Msg: "Authentication failed."}
+
+// start answers saslStart, or the speculative one within hello.
+func (l *login) start(db string, cmd bson.Raw) (bson.Raw, *engine.Principal, *engine.Error) {
+	mech, _ := bsonval.Lookup(cmd, "mechanism")
+	gen := scram.SHA256
+	switch bsonval.Str(mech) {
+	case "SCRAM-SHA-256":
+	case "SCRAM-SHA-1":
+		gen = scram.SHA1
+	default:
+		return nil, nil, engine.Errf(334, "Received authentication for mechanism %s which is not enabled", bsonval.Str(mech)) // MechanismUnavailable
+	}
+	srv, err := gen.NewServer(func(name string) (scram.StoredCredentials, error) {
+		a, ok := l.users.find(db, name)
+		if !ok || db == "$external" {
+			return scram.StoredCredentials{}, errAuth
+		}
+		if bsonval.Str(mech) == "SCRAM-SHA-1" {
+			return a.sha1, nil
+		}
+		return a.sha2, nil
+	})
+	if err != nil {
+		return nil, nil, errAuth
+	}
+	o, _ := bsonval.Lookup(cmd, "options")
+	skip, _ := bsonval.Lookup(bsonval.SubDoc(o), "skipEmptyExchange")
+	l.conv, l.db, l.steps, l.proved, l.skip = srv.NewConversation(), db, 0, false, bsonval.Truthy(skip)
+	l.id++
+	return l.step(cmd)
+}
+
+// step answers one message of the conversation.
+func (l *login) step(cmd bson.Raw) (bson.Raw, *engine.Principal, *engine.Error) {
+	if l.conv == nil {
+		return nil, nil, engine.Errf(17, "No SASL session state found") // ProtocolError
+	}
+	payload, _ := bsonval.Lookup(cmd, "payload")
+	_, in, _ := payload.BinaryOK()
+	l.steps++
+	if l.proved { // the empty exchange at the end
+		p := l.principal()
+		l.conv = nil
+		return l.reply("", true), p, nil
+	}
+	out, err := l.conv.Step(string(in))
+	if err != nil {
+		l.conv = nil
+		return nil, nil, errAuth
+	}
+	if !l.conv.Done() {
+		return l.reply(out, false), nil, nil
+	}
+	if !l.conv.Valid() {
+		l.conv = nil
+		return nil, nil, errAuth
+	}
+	l.proved = true
+	if !l.skip {
+		return l.reply(out, false), nil, nil
+	}
+	p := l.principal()
+	l.conv = nil
+	return l.reply(out, true), p, nil
+}
+
+func (l *login) principal() *engine.Principal {
+	a, ok := l.users.find(l.db, l.conv.Username())
+	if !ok {
+		return nil
+	}
+	return &engine.Principal{Name: a.user.Name, DB: a.user.DB, Roles: a.user.Roles}
+}
+
+func (l *login) reply(payload string, done bool) bson.Raw {
+	var b bsonval.Builder
+	b.Int32("conversationId", l.id).Bool("done", done).Value("payload", bsonval.Binary(0, []byte(payload)))
+	return b.Double("ok", 1).Raw()
+}
+
+// x509 answers authenticate with MONGODB-X509.
+func (l *login) x509(cmd bson.Raw) (bson.Raw, *engine.Principal, *engine.Error) {
+	mech, _ := bsonval.Lookup(cmd, "mechanism")
+	if bsonval.Str(mech) != "MONGODB-X509" {
+		return nil, nil, engine.Errf(334, "Received authentication for mechanism %s which is not enabled", bsonval.Str(mech))
+	}
+	want, _ := bsonval.Lookup(cmd, "user")
+	a, ok := l.users.find("$external", l.subject)
+	if l.subject == "" || !ok || (want.Type != 0 && bsonval.Str(want) != l.subject) {
+		return nil, nil, errAuth
+	}
+	var b bsonval.Builder
+	b.String("dbname", "$external").String("user", l.subject).Double("ok", 1)
+	return b.Raw(), &engine.Principal{Name: a.user.Name, DB: "$external", Roles: a.user.Roles}, nil
+}
+
+// mechanisms lists what a user, given as db.name, may log in with.
+func (u *Users) mechanisms(dbName string) bson.RawValue {
+	db, name, _ := strings.Cut(dbName, ".")
+	var out []bson.RawValue
+	if _, ok := u.find(db, name); ok && db != "$external" {
+		out = []bson.RawValue{bsonval.String("SCRAM-SHA-1"), bsonval.String("SCRAM-SHA-256")}
+	}
+	return bsonval.Array(out)
+}
+
+// Authorize says whether a session may run a command; nil is yes. It follows the built-in roles as far as monitoring, backup
+// and ordinary use need them.
+func Authorize(s *engine.Session, db, name string, cmd bson.Raw) *engine.Error {
+	if s.Internal || open(name) {
+		return nil
+	}
+	if len(s.Users) == 0 {
+		return engine.Errf(engine.CodeUnauthorized, "command %s requires authentication", name)
+	}
+	for _, p := range s.Users {
+		for _, r := range p.Roles {
+			if allows(r, db, name, cmd) {
+				return nil
+			}
+		}
+	}
+	return engine.Errf(engine.CodeUnauthorized, "not authorized on %s to execute command %s", db, bsonval.FormatDoc(withoutLong(cmd)))
+}
+
+// withoutLong leaves the documents of a write out of a message, as a server does.
+func withoutLong(cmd bson.Raw) bson.Raw {
+	var b bsonval.Builder
+	for k, v := range bsonval.Each(cmd) {
+		if k != "documents" && k != "updates" && k != "deletes" {
+			b.Value(k, v)
+		}
+	}
+	return b.Raw()
+}
+
+// open are the commands that need no login.
+func open(name string) bool {
+	switch name {
+	case "hello", "isMaster", "ismaster", "buildInfo", "buildinfo", "ping", "whatsmyuri", "saslStart", "saslContinue", "authenticate",
+		"logout", "connectionStatus", "getnonce", "endSessions":
+		return true
+	}
+	return false
+}
+
+// anyUser are the commands every logged-in user may run.
+func anyUser(name string) bool {
+	switch name {
+	case "startSession", "refreshSessions", "killSessions", "commitTransaction", "abortTransaction", "listCommands", "killCursors", "getMore", "features":
+		return true
+	}
+	return false
+}
+
+func monitoring(name string) bool {
+	switch name {
+	case "serverStatus", "replSetGetStatus", "replSetGetConfig", "getCmdLineOpts", "getParameter", "hostInfo", "getLog", "top",
+		"connPoolStats", "connPoolSync", "currentOp", "lockInfo", "listDatabases", "getDefaultRWConcern", "getDiagnosticData", "listShards",
+		"getShardMap", "shardingState", "balancerStatus", "dbStats", "dbstats", "collStats", "collstats", "indexStats", "profile", "inprog",
+		"serverInfo", "features", "isdbgrid", "netstat", "replSetGetConfigVersion", "listCollections", "rolesInfo", "usersInfo":
+		return true
+	}
+	return false
+}
+
+func reading(name string) bool {
+	switch name {
+	case "find", "aggregate", "count", "distinct", "listIndexes", "listCollections", "collStats", "collstats", "dbStats", "dbstats",
+		"dbHash", "dataSize", "explain", "killCursors":
+		return true
+	}
+	return false
+}
+
+func writing(name string) bool {
+	switch name {
+	case "insert", "update", "delete", "findAndModify", "findandmodify", "create", "createIndexes", "drop", "dropIndexes", "deleteIndexes",
+		"collMod", "convertToCapped", "renameCollection", "bulkWrite":
+		return true
+	}
+	return false
+}
+
+func allows(r engine.Role, db, name string, cmd bson.Raw) bool {
+	if anyUser(name) {
+		return true
+	}
+	system := db == "local" || db == "config"
+	here := r.DB == db
+	switch r.Role {
+	case "root", "__system":
+		return true
+	case "read":
+		return here && reading(name)
+	case "readWrite":
+		return here && (reading(name) || writing(name))
+	case "dbAdmin", "dbOwner":
+		return here && (reading(name) || writing(name) || name == "dropDatabase")
+	case "readAnyDatabase":
+		return (!system && reading(name)) || name == "listDatabases"
+	case "readWriteAnyDatabase":
+		return !system && (reading(name) || writing(name)) || name == "listDatabases"
+	case "dbAdminAnyDatabase":
+		return !system && (writing(name) || name == "dropDatabase" || name == "collStats" || name == "dbStats") || name == "listDatabases"
+	case "clusterMonitor":
+		return monitoring(name) || clusterMonitorReads(db, name, cmd)
+	case "clusterManager", "clusterAdmin":
+		return monitoring(name) || strings.HasPrefix(name, "replSet") || clusterMonitorReads(db, name, cmd) || name == "appendOplogNote" ||
+			(r.Role == "clusterAdmin" && (name == "shutdown" || name == "fsync" || name == "setParameter" || name == "killOp" || name == "dropDatabase"))
+	case "hostManager":
+		return slices.Contains([]string{"shutdown", "fsync", "fsyncUnlock", "setParameter", "killOp", "logRotate", "resync"}, name)
+	case "backup":
+		return reading(name) || slices.Contains([]string{"listDatabases", "appendOplogNote", "getParameter", "serverStatus", "listCollections"}, name) ||
+			(writing(name) && (db == "admin" || db == "config") && slices.Contains([]string{"mms.backup", "settings"}, firstValue(cmd)) && db+"."+firstValue(cmd) != "admin.mms.backup")
+	case "restore":
+		return writing(name) || name == "listDatabases" || name == "dropDatabase" || name == "applyOps"
+	}
+	return false
+}
+
+func firstValue(cmd bson.Raw) string {
+	v, _ := bsonval.Lookup(cmd, bsonval.FirstKey(cmd))
+	return bsonval.Str(v)
+}
+
+// clusterMonitorReads are the documents a monitoring user may see: the oplog, the replica set's and the sharding's own.
+func clusterMonitorReads(db, name string, cmd bson.Raw) bool {
+	if !reading(name) {
+		return false
+	}
+	coll := firstValue(cmd)
+	switch db {
+	case "config":
+		return true
+	case "local":
+		return slices.Contains([]string{"oplog.rs", "system.replset", "startup_log", "replset.election", "replset.minvalid"}, coll)
+	case "admin":
+		return name == "aggregate" && coll == "" // $currentOp and its like
+	}
+	return strings.HasPrefix(coll, "system.profile") || name == "listIndexes" || name == "collStats" || name == "dbStats" ||
+		(name == "aggregate" && statsPipeline(cmd))
+}
+
+// statsPipeline says that a pipeline begins with $collStats or $indexStats, which tell of no documents.
+func statsPipeline(cmd bson.Raw) bool {
+	p, _ := bsonval.Lookup(cmd, "pipeline")
+	for _, st := range bsonval.Each(bsonval.SubDoc(p)) {
+		k := bsonval.FirstKey(bsonval.SubDoc(st))
+		return k == "$collStats" || k == "$indexStats"
+	}
+	return false
+}
+
+// connectionStatus tells a client who it is.
+func connectionStatus(s *engine.Session) bson.Raw {
+	var users, roles []bson.Raw
+	for _, p := range s.Users {
+		users = append(users, new(bsonval.Builder).String("user", p.Name).String("db", p.DB).Raw())
+		for _, r := range p.Roles {
+			roles = append(roles, new(bsonval.Builder).String("role", r.Role).String("db", r.DB).Raw())
+		}
+	}
+	info := new(bsonval.Builder).Docs("authenticatedUsers", users).Docs("authenticatedUserRoles", roles).Raw()
+	return new(bsonval.Builder).Doc("authInfo", info).Double("ok", 1).Raw()
+}
