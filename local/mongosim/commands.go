@@ -95,8 +95,6 @@ func own(name string) command {
 		return func(_ *Member, _ context.Context, s *engine.Session, _ string, _ bson.Raw) any {
 			return bson.D{{Key: "you", Value: s.Remote}, {Key: "ok", Value: 1.0}}
 		}
-	case "connectionStatus":
-		return (*Member).connectionStatus
 	case "ping":
 		return func(*Member, context.Context, *engine.Session, string, bson.Raw) any { return okReply }
 	case "profile":
@@ -404,19 +402,6 @@ func (m *Member) top(context.Context, *engine.Session, string, bson.Raw) any {
 		}
 	}
 	return status.Top(m.view(), append(names, engine.OplogNS))
-}
-
-func (m *Member) connectionStatus(_ context.Context, s *engine.Session, _ string, _ bson.Raw) any {
-	users, roles := bson.A{}, bson.A{}
-	for _, u := range s.Users {
-		users = append(users, bson.D{{Key: "user", Value: u.Name}, {Key: "db", Value: u.DB}})
-		for _, r := range u.Roles {
-			roles = append(roles, bson.D{{Key: "role", Value: r.Role}, {Key: "db", Value: r.DB}})
-		}
-	}
-	return bson.D{
-		{Key: "authInfo", Value: bson.D{{Key: "authenticatedUsers", Value: users}, {Key: "authenticatedUserRoles", Value: roles}}}, {Key: "ok", Value: 1.0},
-	}
 }
 
 // trailer ends each reply of a data-bearing member with the cluster's time and its own.

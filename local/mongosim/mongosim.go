@@ -113,6 +113,9 @@ func Start(ctx context.Context, o Options) (*Deployment, error) {
 		d.wg.Go(func() { d.set.Run(run, d.clock.live) })
 	}
 	d.wg.Go(func() { d.live(run) })
+	if now := d.clock.now(); !d.clock.live() {
+		d.happen(ctx, now, now, 0) // elects: the first moment of virtual time has a primary already
+	}
 	if d.set != nil && d.clock.live() {
 		if err := d.WaitPrimary(ctx); err != nil {
 			return nil, errors.Join(err, d.Stop(context.WithoutCancel(ctx)))

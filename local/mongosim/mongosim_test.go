@@ -369,6 +369,9 @@ func TestRepliesOfARunningMember(t *testing.T) {
 			if err := r.Validate(); err != nil {
 				t.Error(err)
 			}
+			if cmd[0].Key == "connectionStatus" { // the listener's own
+				return
+			}
 			if r.Lookup("$clusterTime", "clusterTime").Type != bson.TypeTimestamp || r.Lookup("operationTime").Type != bson.TypeTimestamp {
 				t.Error("no cluster time")
 			}
