@@ -149,6 +149,9 @@ func (v *Visit) Both(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
+	if v.Zone == time.UTC {
+		return t.UTC().Format("2006-01-02 15:04:05 UTC")
+	}
 	return t.In(v.Zone).Format("2006-01-02 15:04:05 MST") + " (" + t.UTC().Format("15:04:05") + " UTC)"
 }
 
