@@ -266,9 +266,9 @@ func (s *Series) chunkFrame(chunks map[string]stored, host model.HostID, hour ti
 // rates were measured from this one's last sample.
 func (s *Series) compactHour(g *group, chunks, days map[string]stored) ([]docstore.Op, error) {
 	f := rollup.Concat(s.chunkFrame(chunks, g.host, g.hour), rollup.FrameOf(g.rows))
-	if f.Len() > pack.MaxSamples {
+	if room := pack.Room(f); f.Len() > room {
 		s.log.Warn("an hour has too many samples; the last are dropped", obs.KeyHostID, g.host, obs.KeyFrom, g.hour, obs.KeyCount, f.Len())
-		places := make([]int, pack.MaxSamples)
+		places := make([]int, room)
 		for i := range places {
 			places[i] = i
 		}

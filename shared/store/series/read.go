@@ -11,6 +11,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/catalog"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/rollup"
 	"github.com/heartwood-db/heartwood/shared/store/series/pack"
 )
@@ -220,7 +221,9 @@ func (r *reading) frame(ctx context.Context, rows []catalog.Row, from, to time.T
 		}
 		f, err := r.s.codec.DecodeChunk(c.At.UTC(), c.Packed, r.want)
 		if err != nil {
-			return fmt.Errorf("series: chunk %s: %w", d.ID, err)
+			// One spoilt hour is a gap; it must not take the rest of the range with it.
+			r.s.log.Error("a stored chunk cannot be read", obs.KeyHostID, r.host, obs.KeyFrom, c.At, obs.KeyErr, err)
+			return nil
 		}
 		frames = append(frames, f)
 		return nil
@@ -306,7 +309,8 @@ func (s *Series) rows(ctx context.Context, host model.HostID, from, to time.Time
 			}
 			row, err := decodeRow(d.Body, p.at)
 			if err != nil {
-				return fmt.Errorf("series: row %s: %w", d.ID, err)
+				s.log.Error("a stored row cannot be read", obs.KeyHostID, host, obs.KeyFrom, p.at, obs.KeyErr, err)
+				return nil
 			}
 			out = append(out, row)
 			return nil

@@ -46,7 +46,9 @@ const (
 )
 
 // EncodeBlock packs a block. Values that are not whole numbers are rounded to single precision.
-func (c *Codec) EncodeBlock(b *Block) []byte {
+func (c *Codec) EncodeBlock(b *Block) []byte { return c.enc.EncodeAll(blockPayload(b), nil) }
+
+func blockPayload(b *Block) []byte {
 	var w writer
 	w.byte(version)
 	w.count(len(b.Samples))
@@ -75,7 +77,7 @@ func (c *Codec) EncodeBlock(b *Block) []byte {
 	for _, k := range keys {
 		w.byte(body.line(b.Samples, b.Lines[k]))
 	}
-	return c.enc.EncodeAll(append(w.b, body.b...), nil)
+	return append(w.b, body.b...)
 }
 
 // line writes one line and returns its flags.
@@ -192,6 +194,10 @@ func (c *Codec) DecodeBlock(packed []byte, want func(Line) bool) (*Block, error)
 	if err != nil {
 		return nil, fmt.Errorf("%w: roll-up: %w", ErrCorrupt, err)
 	}
+	return readBlock(payload, want)
+}
+
+func readBlock(payload []byte, want func(Line) bool) (*Block, error) {
 	r := reader{b: payload}
 	if v := r.byte(); v != version && !r.bad {
 		return nil, fmt.Errorf("%w: roll-up version %d", ErrCorrupt, v)

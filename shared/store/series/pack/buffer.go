@@ -14,9 +14,10 @@ var ErrCorrupt = errors.New("pack: stored series cannot be read")
 
 // Bounds that no honest document reaches; they keep corrupt bytes from asking for memory.
 const (
-	MaxSamples = 20_000 // in one hour of one host
+	MaxSamples = 4_000 // in one hour of one host
 	maxEntries = 100_000
-	maxCells   = 1 << 24
+	maxCells   = 1 << 23 // samples or buckets times columns or lines
+	maxOffset  = 1 << 43 // milliseconds: what a Duration holds
 )
 
 type writer struct{ b []byte }

@@ -44,8 +44,18 @@ const (
 
 const noLocal = math.MinInt64
 
-// EncodeChunk packs a frame whose samples lie in the hour.
+// Room is how many samples of a frame fit into a chunk.
+func Room(f *rollup.Frame) int {
+	return min(MaxSamples, maxCells/max(1, len(f.Columns())))
+}
+
+// EncodeChunk packs a frame whose samples lie in the hour; there must be room for them.
 func (c *Codec) EncodeChunk(hour time.Time, f *rollup.Frame) []byte {
+	payload := chunkPayload(hour, f)
+	return c.enc.EncodeAll(payload, make([]byte, 0, len(payload)/4))
+}
+
+func chunkPayload(hour time.Time, f *rollup.Frame) []byte {
 	var w writer
 	n := f.Len()
 	w.byte(version)
@@ -76,12 +86,12 @@ func (c *Codec) EncodeChunk(hour time.Time, f *rollup.Frame) []byte {
 		}
 		return id.Local.Sub(id.At).Milliseconds()
 	})
-	c.columns(&w, f)
-	return c.enc.EncodeAll(w.b, make([]byte, 0, len(w.b)/4))
+	w.columns(f)
+	return w.b
 }
 
 // columns writes the raw columns of a frame, ordered by number and dimension.
-func (c *Codec) columns(w *writer, f *rollup.Frame) {
+func (w *writer) columns(f *rollup.Frame) {
 	keys := slices.DeleteFunc(f.Columns(), func(k rollup.Key) bool { return !slices.Contains(f.Column(k).Has, true) })
 	slices.SortFunc(keys, compareKeys)
 	dims, place := dimensions(keys, func(k rollup.Key) string { return k.Dim })
@@ -177,6 +187,10 @@ func (c *Codec) DecodeChunk(hour time.Time, packed []byte, want func(rollup.Key)
 	if err != nil {
 		return nil, fmt.Errorf("%w: chunk: %w", ErrCorrupt, err)
 	}
+	return readChunk(hour, payload, want)
+}
+
+func readChunk(hour time.Time, payload []byte, want func(rollup.Key) bool) (*rollup.Frame, error) {
 	r := reader{b: payload}
 	if v := r.byte(); v != version && !r.bad {
 		return nil, fmt.Errorf("%w: chunk version %d", ErrCorrupt, v)
@@ -215,7 +229,11 @@ func (c *Codec) DecodeChunk(hour time.Time, packed []byte, want func(rollup.Key)
 	}
 	r.ints(values)
 	for i, v := range values {
-		if v != noLocal {
+		switch {
+		case v == noLocal:
+		case v < -maxOffset || v > maxOffset:
+			r.fail()
+		default:
 			samples[i].Local = samples[i].At.Add(time.Duration(v) * time.Millisecond)
 		}
 	}

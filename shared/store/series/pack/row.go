@@ -97,7 +97,11 @@ func DecodeRow(b []byte, at time.Time) (catalog.Row, error) {
 	row.UptimeMS = int64(r.uvarint() & math.MaxInt64) //nolint:gosec // masked
 	row.PID = int64(r.uvarint() & math.MaxInt64)      //nolint:gosec // masked
 	if flags&rowHasLocal != 0 {
-		row.Local = at.Add(time.Duration(r.varint()) * time.Millisecond)
+		ms := r.varint()
+		if ms < -maxOffset || ms > maxOffset {
+			r.fail()
+		}
+		row.Local = at.Add(time.Duration(ms) * time.Millisecond)
 	}
 	if flags&rowRawProcess != 0 {
 		row.Process = hex.EncodeToString(r.bytes(12))
