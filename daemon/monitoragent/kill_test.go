@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ func TestKill(t *testing.T) {
 	var (
 		seen     = map[key]bool{}
 		complete = make(chan struct{})
+		once     sync.Once
 	)
 	s.status = http.StatusServiceUnavailable
 	s.refuse = func(r *http.Request) *wire.Problem {
@@ -46,9 +48,8 @@ func TestKill(t *testing.T) {
 		for _, p := range post.Pings {
 			seen[key{p.HostID, p.At.UnixMilli()}] = true
 		}
-		if len(seen) >= 3 && complete != nil {
-			close(complete)
-			complete = nil
+		if len(seen) >= 3 {
+			once.Do(func() { close(complete) })
 		}
 		return &wire.Problem{Code: wire.CodeUnavailable, Reason: "the database is away"}
 	}
@@ -63,10 +64,9 @@ func TestKill(t *testing.T) {
 		}
 		return cmd
 	}
-	wait := complete
 	cmd := child()
 	select {
-	case <-wait:
+	case <-complete:
 	case <-time.After(time.Minute):
 		t.Error("the agent posted nothing")
 	}

@@ -22,7 +22,7 @@ var everything = collect.Flags{Logs: true, DBStats: true, Diagnostics: true}
 func start(t *testing.T, p *mongotest.Process, change func(*config.Agent)) *collect.Host {
 	t.Helper()
 	cfg := config.DefaultAgent()
-	cfg.SelectionSeconds, cfg.DialSeconds = 1, 1
+	cfg.SelectionSeconds, cfg.DialSeconds = 3, 3
 	if change != nil {
 		change(&cfg)
 	}
@@ -296,7 +296,7 @@ func TestUnreachable(t *testing.T) {
 
 func TestStaleConnectionIsNoOutage(t *testing.T) {
 	proc := mongotest.Start(t, "primary")
-	h := start(t, proc, nil)
+	h := start(t, proc, func(c *config.Agent) { c.SelectionSeconds = 30 })
 	visit(t, h, day)
 	addr := proc.Addr
 	proc.Kill()
