@@ -546,11 +546,8 @@ func (l *cmpLeaf) test(v bson.RawValue, ok bool) bool {
 	if !bsonval.SameBracket(v, w) && w.Type != bson.TypeMinKey && w.Type != bson.TypeMaxKey {
 		return false
 	}
-	if (isNaN(v) || isNaN(w)) && (l.op == "$gt" || l.op == "$lt") {
-		return false
-	}
-	if isNaN(v) != isNaN(w) {
-		return false
+	if bsonval.IsNumber(w) && (isNaN(v) || isNaN(w)) && (isNaN(v) != isNaN(w) || l.op == "$gt" || l.op == "$lt") {
+		return false // not a number is beside all others, not before or after them
 	}
 	c := bsonval.CompareWith(v, w, l.coll)
 	switch l.op {
