@@ -31,7 +31,7 @@ func TestCheck(t *testing.T) {
 			p.RequireUser(t, "monitor", "secret")
 			o.Config.AuthUsername, o.Config.AuthPassword = "monitor", "wr0ng"
 			return p
-		}, false, []string{"FAIL authenticate", "18:", `user "monitor" was refused`, "changeUserPassword"}, []string{"wr0ng", "grantRolesToUser"}},
+		}, false, []string{"FAIL authenticate", "18:", `user "monitor" was refused`, "changeUserPassword"}, []string{"wr0ng", "grantRolesToUser", "FAIL serverStatus"}},
 		{"user without rights", func(t *testing.T, _ *server, o *Options) *mongotest.Process {
 			p := mongotest.Start(t, "primary")
 			p.RequireUser(t, "monitor", "secret")

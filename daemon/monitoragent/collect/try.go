@@ -29,6 +29,7 @@ type Trials struct {
 	IP       string
 	Aliases  []string
 	List     []Trial
+	refused  bool // the credentials were
 }
 
 // Reachable reports whether the process answered at all.
@@ -109,7 +110,7 @@ func (h *Host) tryHello(ctx context.Context, t *Trials) bool {
 		if kind != BadAuth || !h.signedIn {
 			return false
 		}
-		h.authAgain = now.Add(authFor)
+		h.authAgain, t.refused = now.Add(authFor), true
 	}
 }
 
@@ -123,6 +124,8 @@ func (t *Trials) add(c *command, o outcome) {
 			trial.OK, trial.Skipped = true, "nothing there to report"
 		case kind == Unsupported:
 			trial.OK, trial.Skipped = true, "this version does not know it"
+		case kind == Unauthorized && t.refused:
+			return // the sign-in that failed says it all
 		case kind == Unauthorized && t.Facts.Role == discover.Arbiter:
 			trial.OK, trial.Skipped = true, "an arbiter holds no users, so nobody can sign in there"
 		}
