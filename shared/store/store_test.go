@@ -268,12 +268,17 @@ func grow(version, minReader int) store.Migration {
 func old(t *testing.T) docstore.Engine {
 	t.Helper()
 	e := storetest.Engine(t)
+	makeOld(t, e)
+	return e
+}
+
+func makeOld(t *testing.T, e docstore.Engine) {
+	t.Helper()
 	s, err := openWith(t, e, storetest.GenKey)
 	must(t, err)
 	for i := range 3 {
 		must(t, store.Put(t.Context(), s, things, fmt.Sprint(i), thing{}))
 	}
-	return e
 }
 
 func TestMigrationsEndWhateverBreaks(t *testing.T) {
@@ -284,7 +289,7 @@ func TestMigrationsEndWhateverBreaks(t *testing.T) {
 		f.SetClock(c.Now)
 		return f
 	}
-	storetest.EachStep(t, old, func(t *testing.T, e docstore.Engine) error {
+	storetest.EachStep(t, storetest.Prepared(t, func(e docstore.Engine) { makeOld(t, e) }), func(t *testing.T, e docstore.Engine) error {
 		e.(*storetest.Faulty).SetClock(c.Now)
 		_, err := openWith(t, e, storetest.GenKey, migrations...)
 		return err

@@ -107,11 +107,7 @@ func TestTheFirstUserIsOne(t *testing.T) {
 }
 
 func TestTheFirstUserIsOneWhateverBreaks(t *testing.T) {
-	storetest.EachStep(t, func(t *testing.T) docstore.Engine {
-		e := storetest.Engine(t)
-		openOn(t, e)
-		return e
-	}, func(t *testing.T, e docstore.Engine) error {
+	storetest.EachStep(t, storetest.Prepared(t, func(e docstore.Engine) { openOn(t, e) }), func(t *testing.T, e docstore.Engine) error {
 		return openOn(t, e).CreateFirstUser(t.Context(), user("u1", "ann"))
 	}, func(t *testing.T, e docstore.Engine, failed error) {
 		a := openOn(t, e)
@@ -294,8 +290,7 @@ func TestAgentKeys(t *testing.T) {
 
 func TestForgettingAGroupEndsWhateverBreaks(t *testing.T) {
 	grants := []model.Grant{{Role: model.GroupOwner, GroupID: "g1"}, {Role: model.GroupOwner, GroupID: "g2"}}
-	storetest.EachStep(t, func(t *testing.T) docstore.Engine {
-		e := storetest.Engine(t)
+	storetest.EachStep(t, storetest.Prepared(t, func(e docstore.Engine) {
 		a, ctx := openOn(t, e), t.Context()
 		u := user("u1", "ann")
 		u.Grants = grants
@@ -304,8 +299,7 @@ func TestForgettingAGroupEndsWhateverBreaks(t *testing.T) {
 		for _, g := range []model.ID{"g1", "g2"} {
 			must(t, a.CreateAgentKey(ctx, model.AgentKey{ID: "k1", GroupID: g, Digest: access.KeyDigest(string(g))}))
 		}
-		return e
-	}, func(t *testing.T, e docstore.Engine) error {
+	}), func(t *testing.T, e docstore.Engine) error {
 		return openOn(t, e).ForgetGroup(t.Context(), "g1")
 	}, func(t *testing.T, e docstore.Engine, failed error) {
 		a, ctx := openOn(t, e), t.Context()

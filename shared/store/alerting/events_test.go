@@ -39,7 +39,8 @@ func TestEventIDsSortByTime(t *testing.T) {
 		if !id.Valid() || id <= last {
 			t.Fatalf("%s after %s", id, last)
 		}
-		if id != alerting.EventID(at, "x") || id == alerting.EventID(at, "y") || alerting.EventID(at) == alerting.EventID(at) {
+		random, another := alerting.EventID(at), alerting.EventID(at)
+		if id != alerting.EventID(at, "x") || id == alerting.EventID(at, "y") || random == another {
 			t.Fatal("ids must follow from their parts, and be random without")
 		}
 		last = id
@@ -194,11 +195,7 @@ func TestAddingEventsEndsWhateverBreaks(t *testing.T) {
 		at := minute(i)
 		events = append(events, model.Event{ID: alerting.EventID(at, fmt.Sprint(i)), GroupID: "g1", At: at})
 	}
-	storetest.EachStep(t, func(t *testing.T) docstore.Engine {
-		e := storetest.Engine(t)
-		storetest.OpenOn(t, e, alerting.Collections()...)
-		return e
-	}, func(t *testing.T, e docstore.Engine) error {
+	storetest.EachStep(t, storetest.Prepared(t, func(e docstore.Engine) { storetest.OpenOn(t, e, alerting.Collections()...) }), func(t *testing.T, e docstore.Engine) error {
 		return alerting.New(storetest.OpenOn(t, e, alerting.Collections()...)).AddEvents(t.Context(), events...)
 	}, func(t *testing.T, e docstore.Engine, failed error) {
 		al := alerting.New(storetest.OpenOn(t, e, alerting.Collections()...))

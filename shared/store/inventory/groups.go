@@ -145,16 +145,16 @@ func (in *Inventory) FlushGroups(ctx context.Context, _ time.Time) (store.PassRe
 func (in *Inventory) flush(ctx context.Context, id model.ID, limit int) (n int, more bool, err error) {
 	prefix := string(id) + "/"
 	for _, collection := range append(perHost(), collAddresses, collChanges, collAgents, collClusters, collHosts) {
-		n, err := in.s.DeleteUnder(ctx, collection, prefix, limit)
+		deleted, err := in.s.DeleteUnder(ctx, collection, prefix, limit-n)
 		if errors.Is(err, docstore.ErrCollection) {
 			continue // of an area that this program does not use
 		}
-		if err != nil || n > 0 {
+		if n += deleted; err != nil || n >= limit {
 			return n, true, err
 		}
 	}
 	if err := in.s.Delete(ctx, collActive, string(id)); err != nil {
-		return 0, true, err
+		return n, true, err
 	}
-	return 1, false, in.s.Delete(ctx, collGroups, string(id))
+	return n + 1, false, in.s.Delete(ctx, collGroups, string(id))
 }

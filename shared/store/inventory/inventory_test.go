@@ -255,13 +255,11 @@ func left(t *testing.T, e docstore.Engine, id model.ID) (n int) {
 }
 
 func TestDeletingAGroupEndsWhateverBreaks(t *testing.T) {
-	storetest.EachStep(t, func(t *testing.T) docstore.Engine {
-		e := storetest.Engine(t)
+	storetest.EachStep(t, storetest.Prepared(t, func(e docstore.Engine) {
 		s := storetest.OpenOn(t, e, inventory.Collections()...)
 		populate(t, inventory.New(s), s, "aa")
 		populate(t, inventory.New(s), s, "bb")
-		return e
-	}, func(t *testing.T, e docstore.Engine) error {
+	}), func(t *testing.T, e docstore.Engine) error {
 		return openOn(t, e).DeleteGroup(t.Context(), "aa")
 	}, func(t *testing.T, e docstore.Engine, failed error) {
 		in := openOn(t, e)
@@ -288,11 +286,7 @@ func TestDeletingAGroupEndsWhateverBreaks(t *testing.T) {
 
 func TestCreatingAndChangingAHostEndsWhateverBreaks(t *testing.T) {
 	h := host("a", 27017, "b:27017")
-	storetest.EachStep(t, func(t *testing.T) docstore.Engine {
-		e := storetest.Engine(t)
-		openOn(t, e)
-		return e
-	}, func(t *testing.T, e docstore.Engine) error {
+	storetest.EachStep(t, storetest.Prepared(t, func(e docstore.Engine) { openOn(t, e) }), func(t *testing.T, e docstore.Engine) error {
 		in := openOn(t, e)
 		if err := in.CreateHost(t.Context(), h); err != nil {
 			return err

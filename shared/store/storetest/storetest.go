@@ -3,6 +3,8 @@ package storetest
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -36,6 +38,35 @@ func Engine(t testing.TB) *sqlitedoc.Engine {
 	}
 	t.Cleanup(func() { _ = e.Close() })
 	return e
+}
+
+// Prepared lets prepare fill a new embedded database once and returns a function that opens copies of it: many tests
+// begin with the same state, and making it anew for each would take most of their time.
+func Prepared(t testing.TB, prepare func(e docstore.Engine)) func(t *testing.T) docstore.Engine {
+	t.Helper()
+	original := filepath.Join(t.TempDir(), "original.db")
+	e := Engine(t)
+	prepare(e)
+	if err := e.Backup(t.Context(), original, nil); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(original) //nolint:gosec // made above
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(t *testing.T) docstore.Engine {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "heartwood.db")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		e, err := sqlitedoc.Open(sqlitedoc.Options{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = e.Close() })
+		return e
+	}
 }
 
 // Open opens a store with the collections on a new embedded database.
@@ -173,11 +204,16 @@ func EachStep(t *testing.T, fresh func(t *testing.T) docstore.Engine, run func(t
 	}
 	for _, fault := range Faults() {
 		for at := 1; at <= whole.Calls(); at++ {
-			e := fresh(t)
-			err := run(t, Break(e, fault, at))
-			check(t, e, err)
-			if t.Failed() {
-				t.Fatalf("fault %d at write %d of %d (error %v)", fault, at, whole.Calls(), err)
+			ok := t.Run(fmt.Sprintf("fault %d at write %d of %d", fault, at, whole.Calls()), func(t *testing.T) {
+				e := fresh(t)
+				err := run(t, Break(e, fault, at))
+				check(t, e, err)
+				if t.Failed() {
+					t.Logf("the work said: %v", err)
+				}
+			})
+			if !ok {
+				return
 			}
 		}
 	}
