@@ -13,7 +13,8 @@ import (
 func testSchema(t testing.TB) *Schema {
 	t.Helper()
 	s, err := (*Schema)(nil).With([]Collection{{Name: "c", Indexes: []Index{{Name: "all", Fields: []Field{
-		{Name: "s", Kind: String}, {Name: "i", Kind: Int64}, {Name: "t", Kind: Time}, {Name: "b", Kind: Bool}}}}}})
+		{Name: "s", Kind: String}, {Name: "i", Kind: Int64}, {Name: "t", Kind: Time}, {Name: "b", Kind: Bool},
+	}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,8 +104,13 @@ func FuzzToken(f *testing.F) {
 // FuzzBody feeds documents of callers to the check every engine relies on.
 func FuzzBody(f *testing.F) {
 	fields := []Field{{Name: "s", Kind: String}, {Name: "i", Kind: Int64}, {Name: "t", Kind: Time}, {Name: "b", Kind: Bool}}
-	good, err := bson.Marshal(bson.D{{Key: "s", Value: "x"}, {Key: "i", Value: int64(1)}, {Key: "t", Value: time.UnixMilli(2)},
-		{Key: "b", Value: true}, {Key: "more", Value: bson.A{1, "two"}}})
+	good, err := bson.Marshal(bson.D{
+		{Key: "s", Value: "x"},
+		{Key: "i", Value: int64(1)},
+		{Key: "t", Value: time.UnixMilli(2)},
+		{Key: "b", Value: true},
+		{Key: "more", Value: bson.A{1, "two"}},
+	})
 	if err != nil {
 		f.Fatal(err)
 	}

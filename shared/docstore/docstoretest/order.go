@@ -45,8 +45,10 @@ func (s *suite) get(t *testing.T) {
 
 // texts are strings in the order of their bytes, with what collations and UTF-16 would order in another way.
 func texts() []string {
-	out := []string{" ", "!", "-", "0", "10", "2", "A", "B", "Z", "_", "a", "a ", "a b", "a-b", "a/b", "aa", "b", "z", "~", "\u007f",
-		"Ä", "ß", "ä", "é", "e\u0301", "\uffee", "\U0001F332", "中", "%", "$a", `"`, "'", "a.b", "\t", "\n"}
+	out := []string{
+		" ", "!", "-", "0", "10", "2", "A", "B", "Z", "_", "a", "a ", "a b", "a-b", "a/b", "aa", "b", "z", "~", "\u007f",
+		"Ä", "ß", "ä", "é", "e\u0301", "\uffee", "\U0001F332", "中", "%", "$a", `"`, "'", "a.b", "\t", "\n",
+	}
 	slices.Sort(out)
 	return out
 }
@@ -262,8 +264,10 @@ func (s *suite) scanUnderChange(t *testing.T) {
 		})
 	}
 	for _, q := range []docstore.Query{
-		{Collection: coll}, {Collection: coll, Descending: true},
-		{Collection: coll, Index: "i"}, {Collection: coll, Index: "i", Descending: true},
+		{Collection: coll},
+		{Collection: coll, Descending: true},
+		{Collection: coll, Index: "i"},
+		{Collection: coll, Index: "i", Descending: true},
 	} {
 		docs, err := all(t.Context(), e, q, 7)
 		if err != nil {

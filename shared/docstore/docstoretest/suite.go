@@ -19,12 +19,13 @@ import (
 type Option func(*suite)
 
 type suite struct {
-	open   func(t *testing.T) docstore.Engine
-	reopen func(t *testing.T, e docstore.Engine) docstore.Engine
-	away   func(t *testing.T, e docstore.Engine) (back func())
-	elect  func(t *testing.T, e docstore.Engine)
-	slow   bool
-	except map[string]string
+	open       func(t *testing.T) docstore.Engine
+	reopen     func(t *testing.T, e docstore.Engine) docstore.Engine
+	away       func(t *testing.T, e docstore.Engine) (back func())
+	elect      func(t *testing.T, e docstore.Engine)
+	loseAnswer func(t *testing.T, e docstore.Engine)
+	slow       bool
+	except     map[string]string
 }
 
 // Reopen closes the engine and opens the same data again.
@@ -40,6 +41,11 @@ func Away(fn func(t *testing.T, e docstore.Engine) (back func())) Option {
 // Elect makes another member the primary, and returns when the election has begun.
 func Elect(fn func(t *testing.T, e docstore.Engine)) Option {
 	return func(s *suite) { s.elect = fn }
+}
+
+// LoseAnswer makes the next write's answer get lost on its way, after the work was done.
+func LoseAnswer(fn func(t *testing.T, e docstore.Engine)) Option {
+	return func(s *suite) { s.loseAnswer = fn }
 }
 
 // Slow makes the suite use fewer documents: for engines that scan a whole collection where others use an index.
@@ -131,7 +137,8 @@ func collections() []docstore.Collection {
 			{Name: "t", Fields: []docstore.Field{{Name: "t", Kind: docstore.Time}}},
 			{Name: "b", Fields: []docstore.Field{{Name: "b", Kind: docstore.Bool}}},
 			{Name: "sit", Fields: []docstore.Field{
-				{Name: "s", Kind: docstore.String}, {Name: "i", Kind: docstore.Int64}, {Name: "t", Kind: docstore.Time}}},
+				{Name: "s", Kind: docstore.String}, {Name: "i", Kind: docstore.Int64}, {Name: "t", Kind: docstore.Time},
+			}},
 		}},
 		{Name: plain},
 		{Name: "named", Indexes: []docstore.Index{

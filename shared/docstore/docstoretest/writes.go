@@ -186,9 +186,15 @@ func (s *suite) bodies(t *testing.T) {
 	s.roundTrip(t, e,
 		bson.D{},
 		bson.D{{Key: "z", Value: int32(1)}, {Key: "a", Value: int64(2)}, {Key: "m", Value: 1.5}, {Key: "A", Value: "x"}},
-		bson.D{{Key: "n", Value: nil}, {Key: "t", Value: true}, {Key: "o", Value: oid},
-			{Key: "at", Value: time.UnixMilli(-12345).UTC()}, {Key: "bin", Value: bson.Binary{Subtype: 0x80, Data: []byte{0, 1, 255}}},
-			{Key: "ts", Value: bson.Timestamp{T: 7, I: 8}}, {Key: "re", Value: bson.Regex{Pattern: "^a", Options: "i"}}},
+		bson.D{
+			{Key: "n", Value: nil},
+			{Key: "t", Value: true},
+			{Key: "o", Value: oid},
+			{Key: "at", Value: time.UnixMilli(-12345).UTC()},
+			{Key: "bin", Value: bson.Binary{Subtype: 0x80, Data: []byte{0, 1, 255}}},
+			{Key: "ts", Value: bson.Timestamp{T: 7, I: 8}},
+			{Key: "re", Value: bson.Regex{Pattern: "^a", Options: "i"}},
+		},
 		bson.D{{Key: "deep", Value: bson.D{{Key: "list", Value: bson.A{int32(1), "two", bson.D{{Key: "x", Value: bson.A{}}}}}, {Key: "e", Value: bson.D{}}}}},
 		bson.D{{Key: "text", Value: "tab\tnew\nline ünïcode 🌲"}, {Key: "with space", Value: 1.0}, {Key: "ümlaut", Value: 0.0}},
 	)
@@ -396,7 +402,8 @@ func (s *suite) noLostUpdate(t *testing.T) {
 				n, _ := docs[0].Body.Lookup("n").AsInt64OK()
 				body, _ := bson.Marshal(bson.D{{Key: "n", Value: n + 1}})
 				res, err := e.Write(t.Context(), []docstore.Op{
-					{Kind: docstore.Replace, Collection: plain, ID: "counter", Rev: docs[0].Rev, Body: body}}, true)
+					{Kind: docstore.Replace, Collection: plain, ID: "counter", Rev: docs[0].Rev, Body: body},
+				}, true)
 				switch {
 				case err != nil:
 					errs[w] = err

@@ -27,7 +27,15 @@ func sqlite(t *testing.T) docstore.Engine {
 }
 
 func TestEngine(t *testing.T) {
-	docstoretest.Run(t, func(t *testing.T) docstore.Engine { return faultdoc.New(sqlite(t)) })
+	docstoretest.Run(t, func(t *testing.T) docstore.Engine { return faultdoc.New(sqlite(t)) },
+		docstoretest.Away(func(_ *testing.T, e docstore.Engine) func() {
+			f := e.(*faultdoc.Engine)
+			f.Off(nil)
+			return f.On
+		}),
+		docstoretest.LoseAnswer(func(_ *testing.T, e docstore.Engine) {
+			e.(*faultdoc.Engine).Fail(faultdoc.Fault{Call: faultdoc.Write, Nth: 1, After: true})
+		}))
 }
 
 func TestFaults(t *testing.T) {
@@ -50,8 +58,10 @@ func TestFaults(t *testing.T) {
 	}
 	mine := errors.New("mine")
 	e.Fail(faultdoc.Fault{Call: faultdoc.Get, Err: mine}) // every one
-	e.Fail(faultdoc.Fault{Call: faultdoc.Write, Nth: 1, After: true,
-		Match: func(ops []docstore.Op) bool { return ops[0].ID == "e" }})
+	e.Fail(faultdoc.Fault{
+		Call: faultdoc.Write, Nth: 1, After: true,
+		Match: func(ops []docstore.Op) bool { return ops[0].ID == "e" },
+	})
 	if err := put("d"); err != nil {
 		t.Errorf("a write that does not match: %v", err)
 	}

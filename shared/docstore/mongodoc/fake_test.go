@@ -158,10 +158,21 @@ func (f *fake) answer(cmd bson.Raw) bson.D {
 func (f *fake) hello() bson.D {
 	addr := f.listener.Addr().String()
 	return bson.D{
-		{Key: "ok", Value: 1}, {Key: "helloOk", Value: true}, {Key: "isWritablePrimary", Value: true}, {Key: "ismaster", Value: true},
-		{Key: "setName", Value: "rs0"}, {Key: "setVersion", Value: 1}, {Key: "hosts", Value: bson.A{addr}}, {Key: "primary", Value: addr},
-		{Key: "me", Value: addr}, {Key: "maxBsonObjectSize", Value: 16 << 20}, {Key: "maxMessageSizeBytes", Value: 48_000_000},
-		{Key: "maxWriteBatchSize", Value: 100_000}, {Key: "localTime", Value: time.UnixMilli(1_763_700_000_123)},
-		{Key: "logicalSessionTimeoutMinutes", Value: 30}, {Key: "minWireVersion", Value: 0}, {Key: "maxWireVersion", Value: 21},
+		{Key: "ok", Value: 1},
+		{Key: "helloOk", Value: true},
+		{Key: "isWritablePrimary", Value: true},
+		{Key: "ismaster", Value: true},
+		{Key: "setName", Value: "rs0"},
+		{Key: "setVersion", Value: 1},
+		{Key: "hosts", Value: bson.A{addr}},
+		{Key: "primary", Value: addr},
+		{Key: "me", Value: addr},
+		{Key: "maxBsonObjectSize", Value: 16 << 20},
+		{Key: "maxMessageSizeBytes", Value: 48_000_000},
+		{Key: "maxWriteBatchSize", Value: 100_000},
+		{Key: "localTime", Value: time.UnixMilli(1_763_700_000_123)},
+		{Key: "logicalSessionTimeoutMinutes", Value: 30},
+		{Key: "minWireVersion", Value: 0},
+		{Key: "maxWireVersion", Value: 21},
 	}
 }

@@ -54,7 +54,8 @@ func failure(code int, labels ...string) bson.D {
 
 func found(docs ...any) bson.D {
 	return bson.D{{Key: "ok", Value: 1}, {Key: "cursor", Value: bson.D{
-		{Key: "id", Value: int64(0)}, {Key: "ns", Value: "test.a"}, {Key: "firstBatch", Value: append(bson.A{}, docs...)}}}}
+		{Key: "id", Value: int64(0)}, {Key: "ns", Value: "test.a"}, {Key: "firstBatch", Value: append(bson.A{}, docs...)},
+	}}}
 }
 
 func writeErrors(codes map[int]int) bson.D {
@@ -68,7 +69,8 @@ func writeErrors(codes map[int]int) bson.D {
 // TestOutcomes: what the caller is told for everything a server or a network can do to one write.
 func TestOutcomes(t *testing.T) {
 	wtimeout := bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 1}, {Key: "writeConcernError", Value: bson.D{
-		{Key: "code", Value: 64}, {Key: "codeName", Value: "WriteConcernTimeout"}, {Key: "errmsg", Value: "waiting for replication timed out"}}}}
+		{Key: "code", Value: 64}, {Key: "codeName", Value: "WriteConcernTimeout"}, {Key: "errmsg", Value: "waiting for replication timed out"},
+	}}}
 	always := func(d bson.D) func(int, bson.Raw) bson.D { return func(int, bson.Raw) bson.D { return d } }
 	first := func(d bson.D) func(int, bson.Raw) bson.D {
 		return func(n int, _ bson.Raw) bson.D {
@@ -100,15 +102,21 @@ func TestOutcomes(t *testing.T) {
 		{name: "the disk is full", op: docstore.Insert, answer: always(failure(codeOutOfDiskSpace)), batch: docstore.ErrFull},
 		{name: "the disk is full for one", op: docstore.Insert, answer: always(writeErrors(map[int]int{0: codeOutOfDiskSpace})), batch: docstore.ErrFull},
 		{name: "an error nobody knows", op: docstore.Insert, answer: always(failure(99999)), batch: docstore.ErrOutcomeUnknown},
-		{name: "taken id", op: docstore.Insert, answer: always(writeErrors(map[int]int{0: codeDuplicateKey})),
-			find: found(bson.D{{Key: "_id", Value: "x"}, {Key: "_rev", Value: int64(5)}}), own: docstore.ErrExists},
+		{
+			name: "taken id", op: docstore.Insert, answer: always(writeErrors(map[int]int{0: codeDuplicateKey})),
+			find: found(bson.D{{Key: "_id", Value: "x"}, {Key: "_rev", Value: int64(5)}}), own: docstore.ErrExists,
+		},
 		{name: "too large for the server", op: docstore.Put, answer: always(writeErrors(map[int]int{0: codeTooLargeToReplace})), own: docstore.ErrTooLarge},
 		{name: "two puts at once", op: docstore.Put, answer: first(writeErrors(map[int]int{0: codeDuplicateKey}))},
 		{name: "puts that always collide", op: docstore.Put, answer: always(writeErrors(map[int]int{0: codeDuplicateKey})), batch: docstore.ErrOutcomeUnknown},
-		{name: "replace of another revision", op: docstore.Replace, answer: always(bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 0}, {Key: "nModified", Value: 0}}),
-			find: found(bson.D{{Key: "_id", Value: "x"}, {Key: "_rev", Value: int64(5)}}), own: docstore.ErrConflict},
-		{name: "replace of nothing", op: docstore.Replace, answer: always(bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 0}, {Key: "nModified", Value: 0}}),
-			find: found(), own: docstore.ErrNotFound},
+		{
+			name: "replace of another revision", op: docstore.Replace, answer: always(bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 0}, {Key: "nModified", Value: 0}}),
+			find: found(bson.D{{Key: "_id", Value: "x"}, {Key: "_rev", Value: int64(5)}}), own: docstore.ErrConflict,
+		},
+		{
+			name: "replace of nothing", op: docstore.Replace, answer: always(bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 0}, {Key: "nModified", Value: 0}}),
+			find: found(), own: docstore.ErrNotFound,
+		},
 		{name: "delete that is sent twice and finds nothing", op: docstore.Delete, answer: func(n int, _ bson.Raw) bson.D {
 			if n == 1 {
 				return drop

@@ -10,6 +10,7 @@ import (
 
 	"modernc.org/sqlite"
 
+	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc/sqlconn"
 	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
@@ -68,35 +69,29 @@ func (e *Engine) Backup(ctx context.Context, path string, progress Progress) err
 // copyTo steps SQLite's online backup in the writer, so that a page written after it was copied is copied again at once
 // and the copy never starts over. A read-only engine has no writer: there one read transaction keeps the source still.
 func (e *Engine) copyTo(ctx context.Context, part string, progress Progress) error {
-	do := func(run func(c *conn) error) error {
+	do := func(run func(c *sqlconn.Conn) error) error {
 		r := newRequest(ctx)
 		r.outside, r.run = true, run
 		return e.submit(r)
 	}
 	if e.readOnly {
-		c, err := openConn(e.path, true, busyPragma)
+		c, err := sqlconn.Open(e.path, true, busyPragma)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = c.close() }()
-		if err := c.once("BEGIN"); err != nil {
+		defer func() { _ = c.Close() }()
+		if err := c.Once("BEGIN"); err != nil {
 			return err
 		}
-		if _, _, err := c.int64("SELECT count(*) FROM sqlite_schema"); err != nil {
+		if _, _, err := c.Int64("SELECT count(*) FROM sqlite_schema"); err != nil {
 			return err
 		}
-		do = func(run func(c *conn) error) error { return errors.Join(ctx.Err(), run(c)) }
+		do = func(run func(c *sqlconn.Conn) error) error { return errors.Join(ctx.Err(), run(c)) }
 	}
 	var b *sqlite.Backup
-	err := do(func(c *conn) error {
-		src, ok := c.raw.(interface {
-			NewBackup(dstURI string) (*sqlite.Backup, error)
-		})
-		if !ok {
-			return errors.New("the SQLite driver has no online backup")
-		}
+	err := do(func(c *sqlconn.Conn) error {
 		var err error
-		b, err = src.NewBackup(fileURI(part))
+		b, err = c.NewBackup(part)
 		return err
 	})
 	if err != nil {
@@ -104,7 +99,7 @@ func (e *Engine) copyTo(ctx context.Context, part string, progress Progress) err
 	}
 	more := true
 	for err == nil && more {
-		err = do(func(*conn) error {
+		err = do(func(*sqlconn.Conn) error {
 			var err error
 			more, err = b.Step(backupStep)
 			return err
@@ -115,7 +110,7 @@ func (e *Engine) copyTo(ctx context.Context, part string, progress Progress) err
 	}
 	// Finish must not run beside the writer, and must run whatever ctx says.
 	fin := newRequest(context.WithoutCancel(ctx))
-	fin.outside, fin.run = true, func(*conn) error { return b.Finish() }
+	fin.outside, fin.run = true, func(*sqlconn.Conn) error { return b.Finish() }
 	if e.readOnly {
 		return errors.Join(err, b.Finish())
 	}
@@ -124,7 +119,7 @@ func (e *Engine) copyTo(ctx context.Context, part string, progress Progress) err
 
 // finish makes the copy a single file (without a write-ahead log), checks it, and syncs it.
 func finish(ctx context.Context, part string) error {
-	c, err := openConn(part, false, busyPragma, "journal_mode=DELETE")
+	c, err := sqlconn.Open(part, false, busyPragma, "journal_mode=DELETE")
 	if err != nil {
 		return err
 	}
@@ -132,7 +127,7 @@ func finish(ctx context.Context, part string) error {
 	if err == nil && len(faults) > 0 {
 		err = fmt.Errorf("the copy is damaged: %s", faults[0])
 	}
-	if err := errors.Join(err, c.close()); err != nil {
+	if err := errors.Join(err, c.Close()); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(part, os.O_RDWR, 0)
@@ -158,9 +153,9 @@ func (e *Engine) Check(ctx context.Context) ([]string, error) {
 	}
 	defer e.leave()
 	var faults []string
-	err := e.read(ctx, func(c *conn) (err error) {
+	err := e.read(ctx, func(c *sqlconn.Conn) (err error) {
 		faults, err = integrity(ctx, c, "integrity_check")
-		if damaged(err) {
+		if sqlconn.Damaged(err) {
 			faults, err = append(faults, err.Error()), nil
 		}
 		return err
@@ -171,9 +166,9 @@ func (e *Engine) Check(ctx context.Context) ([]string, error) {
 	return faults, nil
 }
 
-func integrity(ctx context.Context, c *conn, pragma string) ([]string, error) {
+func integrity(ctx context.Context, c *sqlconn.Conn, pragma string) ([]string, error) {
 	var faults []string
-	err := c.each(ctx, "PRAGMA "+pragma+"(100)", nil, func(v []driver.Value) error {
+	err := c.Each(ctx, "PRAGMA "+pragma+"(100)", nil, func(v []driver.Value) error {
 		if s, _ := v[0].(string); s != "ok" {
 			faults = append(faults, s)
 		}
@@ -196,12 +191,12 @@ func (e *Engine) Stats(ctx context.Context) (Stats, error) {
 	}
 	defer e.leave()
 	var s Stats
-	err := e.read(ctx, func(c *conn) error {
-		size, _, err := c.int64("PRAGMA page_size")
+	err := e.read(ctx, func(c *sqlconn.Conn) error {
+		size, _, err := c.Int64("PRAGMA page_size")
 		if err != nil {
 			return err
 		}
-		free, _, err := c.int64("PRAGMA freelist_count")
+		free, _, err := c.Int64("PRAGMA freelist_count")
 		s.FreeBytes = free * size
 		return err
 	})

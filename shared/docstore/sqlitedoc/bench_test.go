@@ -27,7 +27,8 @@ func benchEngine(b *testing.B, pageSize int) *Engine {
 	})
 	err = e.Ensure(b.Context(), []docstore.Collection{
 		{Name: "last"}, {Name: "rows"}, {Name: "status", Indexes: []docstore.Index{
-			{Name: "group", Fields: []docstore.Field{{Name: "g", Kind: docstore.String}, {Name: "t", Kind: docstore.Time}}}}},
+			{Name: "group", Fields: []docstore.Field{{Name: "g", Kind: docstore.String}, {Name: "t", Kind: docstore.Time}}},
+		}},
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc/sqlconn"
 	"github.com/heartwood-db/heartwood/shared/obs"
 )
 
@@ -22,7 +23,7 @@ const drainFor = 2 * time.Second
 
 // afterCommit runs in the writer after each group.
 func (e *Engine) afterCommit() {
-	e.logBytes += e.writer.written()
+	e.logBytes += e.writer.Written()
 	if e.logBytes >= e.foldAt {
 		e.foldAlone()
 		return
@@ -40,10 +41,10 @@ func (e *Engine) afterCommit() {
 // a log that is written all the time would never be at rest, and grow for ever.
 func (e *Engine) checkpointLoop() {
 	defer e.background.Done()
-	var c *conn
+	var c *sqlconn.Conn
 	defer func() {
 		if c != nil {
-			_ = c.close()
+			_ = c.Close()
 		}
 	}()
 	for {
@@ -54,7 +55,7 @@ func (e *Engine) checkpointLoop() {
 		}
 		if c == nil {
 			var err error
-			if c, err = openConn(e.path, false, "synchronous=FULL", "wal_autocheckpoint=0"); err != nil {
+			if c, err = sqlconn.Open(e.path, false, "synchronous=FULL", "wal_autocheckpoint=0"); err != nil {
 				e.log.Warn("checkpoint", obs.KeyFile, e.path, obs.KeyErr, err)
 				c = nil
 				continue
@@ -69,7 +70,7 @@ func (e *Engine) checkpointLoop() {
 		}
 		r := newRequest(context.Background())
 		r.outside = true
-		r.run = func(w *conn) error {
+		r.run = func(w *sqlconn.Conn) error {
 			// Readers that are busy now keep it from ending; then the next round tries again.
 			done, err := e.checkpoint(w, "RESTART")
 			if done {
@@ -95,7 +96,7 @@ func (e *Engine) checkpointLoop() {
 
 // foldAlone folds the log back with all readers held off, in the writer.
 func (e *Engine) foldAlone() {
-	held := make([]*conn, 0, e.nRead)
+	held := make([]*sqlconn.Conn, 0, e.nRead)
 	defer func() {
 		for _, c := range held {
 			e.readers <- c
@@ -128,16 +129,16 @@ wait:
 }
 
 // checkpoint runs one and says whether all of the log was folded back. Readers in the way are no error.
-func (e *Engine) checkpoint(c *conn, mode string) (done bool, err error) {
+func (e *Engine) checkpoint(c *sqlconn.Conn, mode string) (done bool, err error) {
 	// With a busy timeout RESTART and TRUNCATE would wait for readers while no write can go on.
-	if _, err := c.exec("PRAGMA busy_timeout=0"); err != nil {
+	if _, err := c.Exec("PRAGMA busy_timeout=0"); err != nil {
 		return false, err
 	}
 	defer func() {
-		_, rerr := c.exec(busyTimeout)
+		_, rerr := c.Exec(busyTimeout)
 		err = errors.Join(err, rerr)
 	}()
-	err = c.each(context.Background(), "PRAGMA wal_checkpoint("+mode+")", nil, func(v []driver.Value) error {
+	err = c.Each(context.Background(), "PRAGMA wal_checkpoint("+mode+")", nil, func(v []driver.Value) error {
 		busy, _ := v[0].(int64)
 		done = busy == 0
 		return nil

@@ -1,28 +1,18 @@
 package sqlitedoc
 
 import (
-	"errors"
 	"fmt"
 	"syscall"
 
-	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc/sqlconn"
 )
-
-// code is SQLite's extended result code in err's chain, or 0.
-func code(err error) int {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
-		return e.Code()
-	}
-	return 0
-}
 
 // translate puts SQLite's error under the contract's. Only what fails before a commit comes here: nothing was written.
 func (e *Engine) translate(err error) error {
-	c := code(err)
+	c := sqlconn.Code(err)
 	switch c & 0xff {
 	case 0:
 		return err
@@ -46,7 +36,7 @@ func (e *Engine) translate(err error) error {
 
 // translateCommit is translate for a failed COMMIT. After a failed sync the commit may or may not be on the disk.
 func (e *Engine) translateCommit(err error) error {
-	switch code(err) {
+	switch sqlconn.Code(err) {
 	case sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC:
 		return fmt.Errorf("%w: %w", docstore.ErrOutcomeUnknown, err)
 	}
@@ -60,13 +50,4 @@ func (e *Engine) diskFull() bool {
 		return false
 	}
 	return st.Bavail*uint64(st.Bsize) < 1<<20
-}
-
-// damaged says whether an error means that the file is not, or no longer, a database.
-func damaged(err error) bool {
-	switch code(err) & 0xff {
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT:
-		return true
-	}
-	return false
 }

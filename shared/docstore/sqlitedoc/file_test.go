@@ -13,11 +13,13 @@ import (
 	"testing"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc/sqlconn"
 	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
 var rows = []docstore.Collection{{Name: "rows"}, {Name: "indexed", Indexes: []docstore.Index{
-	{Name: "g", Fields: []docstore.Field{{Name: "g", Kind: docstore.String}}}}}}
+	{Name: "g", Fields: []docstore.Field{{Name: "g", Kind: docstore.String}}},
+}}}
 
 func filled(t *testing.T, o Options, n, size int) *Engine {
 	t.Helper()
@@ -228,7 +230,11 @@ func TestLogIsBounded(t *testing.T) {
 		})
 	}
 	var largest int64
-	for range 150 {
+	rounds := 150
+	if testing.Short() {
+		rounds = 50
+	}
+	for range rounds {
 		put(t, e, 0, 100, 20_000)
 		s, err := e.Stats(t.Context())
 		if err != nil {
@@ -329,7 +335,7 @@ func TestWaitingWriteIsTakenBack(t *testing.T) {
 	held, release := make(chan struct{}), make(chan struct{})
 	r := newRequest(context.Background())
 	r.outside = true
-	r.run = func(*conn) error {
+	r.run = func(*sqlconn.Conn) error {
 		close(held)
 		<-release
 		return nil

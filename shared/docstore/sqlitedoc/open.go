@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc/sqlconn"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/opererr"
 )
@@ -64,11 +65,11 @@ type Engine struct {
 
 	schema atomic.Pointer[docstore.Schema]
 
-	writer  *conn // used by the writer goroutine only
+	writer  *sqlconn.Conn // used by the writer goroutine only
 	queue   chan *request
 	rev     int64 // the last revision given; the writer's
 	revTop  int64 // the highest revision reserved in the file; the writer's
-	readers chan *conn
+	readers chan *sqlconn.Conn
 	nRead   int
 
 	logBytes    int64         // appended to the log since it last began anew, or a little more; the writer's
@@ -93,8 +94,10 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlitedoc: %w", err)
 	}
-	e := &Engine{path: path, readOnly: o.ReadOnly, log: o.Log, now: o.Now, stop: make(chan struct{}),
-		queue: make(chan *request, 256), foldAt: walHard, checkpoints: make(chan struct{}, 1)}
+	e := &Engine{
+		path: path, readOnly: o.ReadOnly, log: o.Log, now: o.Now, stop: make(chan struct{}),
+		queue: make(chan *request, 256), foldAt: walHard, checkpoints: make(chan struct{}, 1),
+	}
 	if e.log == nil {
 		e.log = obs.Discard()
 	}
@@ -105,8 +108,8 @@ func Open(o Options) (*Engine, error) {
 		o.pageSize = pageSize
 	}
 	if err := e.open(o); err != nil {
-		e.release()
-		if damaged(err) {
+		err = errors.Join(err, e.release())
+		if sqlconn.Damaged(err) {
 			err = opererr.New("open the database "+path, fmt.Errorf("the file is damaged or is not a database: %w", err),
 				"restore it from a backup made by: heartwood store backup")
 		}
@@ -152,9 +155,9 @@ func (e *Engine) open(o Options) error {
 		return err
 	}
 	e.nRead = max(4, 2*runtime.GOMAXPROCS(0))
-	e.readers = make(chan *conn, e.nRead)
+	e.readers = make(chan *sqlconn.Conn, e.nRead)
 	for range e.nRead {
-		c, err := openConn(e.path, true, busyPragma, fmt.Sprintf("cache_size=-%d", readerCache>>10))
+		c, err := sqlconn.Open(e.path, true, busyPragma, fmt.Sprintf("cache_size=-%d", readerCache>>10))
 		if err != nil {
 			return err
 		}
@@ -167,14 +170,14 @@ func (e *Engine) open(o Options) error {
 // too, for reading the schema and for backups.
 func (e *Engine) openWriter(o Options) error {
 	if e.readOnly {
-		c, err := openConn(e.path, true, busyPragma)
+		c, err := sqlconn.Open(e.path, true, busyPragma)
 		if err != nil {
 			return err
 		}
 		e.writer = c
 		return e.identify()
 	}
-	c, err := openConn(e.path, false, busyPragma,
+	c, err := sqlconn.Open(e.path, false, busyPragma,
 		fmt.Sprintf("page_size=%d", o.pageSize), "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0",
 		fmt.Sprintf("journal_size_limit=%d", walHard), fmt.Sprintf("cache_size=-%d", writerCache>>10))
 	if err != nil {
@@ -182,15 +185,15 @@ func (e *Engine) openWriter(o Options) error {
 	}
 	e.writer = c
 	// The page size is the file's, which may be older than this program's.
-	if c.pageSize, _, err = c.int64("PRAGMA page_size"); err != nil {
+	if c.PageSize, _, err = c.Int64("PRAGMA page_size"); err != nil {
 		return err
 	}
 	if o.MaxBytes > 0 {
-		if err := c.once(fmt.Sprintf("PRAGMA max_page_count=%d", max(1, o.MaxBytes/c.pageSize))); err != nil {
+		if err := c.Once(fmt.Sprintf("PRAGMA max_page_count=%d", max(1, o.MaxBytes/c.PageSize))); err != nil {
 			return err
 		}
 	}
-	tables, _, err := c.int64("SELECT count(*) FROM sqlite_schema")
+	tables, _, err := c.Int64("SELECT count(*) FROM sqlite_schema")
 	if err != nil {
 		return err
 	}
@@ -204,7 +207,7 @@ func (e *Engine) openWriter(o Options) error {
 			`INSERT INTO "hw:meta" (name, value) VALUES ('rev', 0)`,
 			"COMMIT",
 		} {
-			if err := c.once(sql); err != nil {
+			if err := c.Once(sql); err != nil {
 				return err
 			}
 		}
@@ -212,7 +215,7 @@ func (e *Engine) openWriter(o Options) error {
 	if err := e.identify(); err != nil {
 		return err
 	}
-	top, ok, err := c.int64(`SELECT value FROM "hw:meta" WHERE name='rev'`)
+	top, ok, err := c.Int64(`SELECT value FROM "hw:meta" WHERE name='rev'`)
 	if err != nil || !ok {
 		return errors.Join(errors.New("the file has no revision counter"), err)
 	}
@@ -223,7 +226,7 @@ func (e *Engine) openWriter(o Options) error {
 
 // identify refuses what is a database, but not ours or not of our time.
 func (e *Engine) identify() error {
-	id, _, err := e.writer.int64("PRAGMA application_id")
+	id, _, err := e.writer.Int64("PRAGMA application_id")
 	if err != nil {
 		return err
 	}
@@ -231,7 +234,7 @@ func (e *Engine) identify() error {
 		return opererr.New("open the database "+e.path, errors.New("it is an SQLite file of another program"),
 			"use another data folder")
 	}
-	version, _, err := e.writer.int64("PRAGMA user_version")
+	version, _, err := e.writer.Int64("PRAGMA user_version")
 	if err != nil {
 		return err
 	}
@@ -287,7 +290,7 @@ func checkHeader(path string) error {
 
 func (e *Engine) loadSchema() error {
 	var list []docstore.Collection
-	err := e.writer.each(context.Background(), `SELECT declaration FROM "hw:collections"`, nil, func(v []driver.Value) error {
+	err := e.writer.Each(context.Background(), `SELECT declaration FROM "hw:collections"`, nil, func(v []driver.Value) error {
 		text, _ := v[0].(string)
 		var c docstore.Collection
 		if err := json.Unmarshal([]byte(text), &c); err != nil {
@@ -361,7 +364,7 @@ func (e *Engine) Close() error {
 func (e *Engine) closeReaders() error {
 	var errs []error
 	for len(e.readers) > 0 {
-		errs = append(errs, (<-e.readers).close())
+		errs = append(errs, (<-e.readers).Close())
 	}
 	return errors.Join(errs...)
 }
@@ -369,7 +372,7 @@ func (e *Engine) closeReaders() error {
 func (e *Engine) release() error {
 	errs := []error{e.closeReaders()}
 	if e.writer != nil {
-		errs = append(errs, e.writer.close())
+		errs = append(errs, e.writer.Close())
 		e.writer = nil
 	}
 	if e.lock != nil {

@@ -9,11 +9,12 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc/sqlconn"
 )
 
 // read runs fn with one of the reading connections.
-func (e *Engine) read(ctx context.Context, fn func(c *conn) error) error {
-	var c *conn
+func (e *Engine) read(ctx context.Context, fn func(c *sqlconn.Conn) error) error {
+	var c *sqlconn.Conn
 	select {
 	case c = <-e.readers:
 	case <-ctx.Done():
@@ -21,7 +22,7 @@ func (e *Engine) read(ctx context.Context, fn func(c *conn) error) error {
 	}
 	defer func() { e.readers <- c }()
 	err := fn(c)
-	if code(err) != 0 {
+	if sqlconn.Code(err) != 0 {
 		return fmt.Errorf("%w: %w", docstore.ErrUnavailable, err)
 	}
 	return err
@@ -37,7 +38,7 @@ func (e *Engine) Get(ctx context.Context, collection string, ids ...string) ([]d
 		return nil, err
 	}
 	docs := make([]docstore.Doc, 0, len(ids))
-	err := e.read(ctx, func(c *conn) error {
+	err := e.read(ctx, func(c *sqlconn.Conn) error {
 		sql := "SELECT rev, body FROM " + tableName(collection) + " WHERE id=?"
 		arg := make([]any, 1)
 		for _, id := range ids {
@@ -48,11 +49,11 @@ func (e *Engine) Get(ctx context.Context, collection string, ids ...string) ([]d
 				continue // such a document cannot exist
 			}
 			arg[0] = id
-			err := c.each(context.Background(), sql, arg, func(v []driver.Value) error {
+			err := c.Each(context.Background(), sql, arg, func(v []driver.Value) error {
 				rev, _ := v[0].(int64)
 				body, _ := v[1].([]byte)
 				docs = append(docs, docstore.Doc{ID: id, Rev: rev, Body: bson.Raw(body)})
-				return errStop
+				return sqlconn.ErrStop
 			})
 			if err != nil {
 				return err
@@ -151,15 +152,15 @@ func (e *Engine) Scan(ctx context.Context, q docstore.Query) (docstore.Page, err
 	var page docstore.Page
 	keys := make([]docstore.Key, len(p.Rest))
 	bytes := 0
-	err = e.read(ctx, func(c *conn) error {
+	err = e.read(ctx, func(c *sqlconn.Conn) error {
 		n := 0
-		return c.each(context.Background(), sql, args, func(v []driver.Value) error {
+		return c.Each(context.Background(), sql, args, func(v []driver.Value) error {
 			if n++; n%64 == 0 && ctx.Err() != nil {
 				return ctx.Err()
 			}
 			if len(page.Docs) == limit || bytes >= docstore.PageBytes {
 				page.Next = p.Next(keys, page.Docs[len(page.Docs)-1].ID)
-				return errStop
+				return sqlconn.ErrStop
 			}
 			d := docstore.Doc{}
 			d.ID, _ = v[0].(string)
@@ -200,9 +201,9 @@ func (e *Engine) Count(ctx context.Context, q docstore.Query, limit int) (int, e
 	p.Limit = limit
 	sel, args := selectSQL(p, "1")
 	var n int64
-	err = e.read(ctx, func(c *conn) error {
+	err = e.read(ctx, func(c *sqlconn.Conn) error {
 		var err error
-		n, _, err = c.int64("SELECT count(*) FROM ("+sel+")", args...)
+		n, _, err = c.Int64("SELECT count(*) FROM ("+sel+")", args...)
 		return err
 	})
 	return int(n), err

@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc/sqlconn"
 )
 
 // Names hold no quotes: docstore.Schema has checked them.
@@ -49,25 +50,25 @@ func (e *Engine) Ensure(ctx context.Context, collections []docstore.Collection) 
 	}
 	r := newRequest(ctx)
 	r.outside = true
-	r.run = func(c *conn) error {
+	r.run = func(c *sqlconn.Conn) error {
 		// Looked at again here, in the only goroutine that changes it.
 		have := e.schema.Load()
 		next, changed, err := difference(have, collections)
 		if err != nil || len(changed) == 0 {
 			return err
 		}
-		if _, err := c.exec("BEGIN IMMEDIATE"); err != nil {
+		if _, err := c.Exec("BEGIN IMMEDIATE"); err != nil {
 			return e.translate(err)
 		}
 		for _, col := range changed {
 			old, _ := have.Collection(col.Name)
 			if err := e.migrate(ctx, c, old, col); err != nil {
-				_, _ = c.exec("ROLLBACK")
+				_, _ = c.Exec("ROLLBACK")
 				return fmt.Errorf("ensure collection %s: %w", col.Name, e.translate(err))
 			}
 		}
-		if _, err := c.exec("COMMIT"); err != nil {
-			_, _ = c.exec("ROLLBACK")
+		if _, err := c.Exec("COMMIT"); err != nil {
+			_, _ = c.Exec("ROLLBACK")
 			return e.translateCommit(err)
 		}
 		e.schema.Store(next)
@@ -91,14 +92,14 @@ func difference(have *docstore.Schema, collections []docstore.Collection) (*docs
 	return next, changed, nil
 }
 
-func (e *Engine) migrate(ctx context.Context, c *conn, old *docstore.Collection, col docstore.Collection) error {
+func (e *Engine) migrate(ctx context.Context, c *sqlconn.Conn, old *docstore.Collection, col docstore.Collection) error {
 	table := tableName(col.Name)
 	if old == nil {
 		var cols strings.Builder
 		for _, f := range col.IndexFields() {
 			fmt.Fprintf(&cols, "%s %s, ", column(f.Name), columnType(f.Kind))
 		}
-		err := c.once("CREATE TABLE " + table + " (id TEXT PRIMARY KEY, rev INTEGER NOT NULL, " + cols.String() +
+		err := c.Once("CREATE TABLE " + table + " (id TEXT PRIMARY KEY, rev INTEGER NOT NULL, " + cols.String() +
 			"body BLOB NOT NULL) WITHOUT ROWID")
 		if err != nil {
 			return err
@@ -118,7 +119,7 @@ func (e *Engine) migrate(ctx context.Context, c *conn, old *docstore.Collection,
 		} else {
 			names = append(names, "id")
 		}
-		err := c.once("CREATE " + unique + "INDEX " + indexName(col.Name, ix.Name) + " ON " + table +
+		err := c.Once("CREATE " + unique + "INDEX " + indexName(col.Name, ix.Name) + " ON " + table +
 			" (" + strings.Join(names, ", ") + ")")
 		if err != nil {
 			return err
@@ -128,13 +129,13 @@ func (e *Engine) migrate(ctx context.Context, c *conn, old *docstore.Collection,
 	if err != nil {
 		return err
 	}
-	_, err = c.exec(`INSERT INTO "hw:collections" (name, declaration) VALUES (?, ?)
+	_, err = c.Exec(`INSERT INTO "hw:collections" (name, declaration) VALUES (?, ?)
 		ON CONFLICT (name) DO UPDATE SET declaration=excluded.declaration`, col.Name, string(text))
 	return err
 }
 
 // addColumns gives the table the columns of new indexes and fills them from the bodies.
-func (e *Engine) addColumns(ctx context.Context, c *conn, old *docstore.Collection, col docstore.Collection) error {
+func (e *Engine) addColumns(ctx context.Context, c *sqlconn.Conn, old *docstore.Collection, col docstore.Collection) error {
 	table := tableName(col.Name)
 	fields := col.IndexFields()[len(old.IndexFields()):]
 	if len(fields) == 0 {
@@ -142,7 +143,7 @@ func (e *Engine) addColumns(ctx context.Context, c *conn, old *docstore.Collecti
 	}
 	var set []string
 	for _, f := range fields {
-		if err := c.once("ALTER TABLE " + table + " ADD COLUMN " + column(f.Name) + " " + columnType(f.Kind)); err != nil {
+		if err := c.Once("ALTER TABLE " + table + " ADD COLUMN " + column(f.Name) + " " + columnType(f.Kind)); err != nil {
 			return err
 		}
 		set = append(set, column(f.Name)+"=?")
@@ -157,7 +158,7 @@ func (e *Engine) addColumns(ctx context.Context, c *conn, old *docstore.Collecti
 			return err
 		}
 		var rows []row
-		err := c.each(context.Background(), "SELECT id, body FROM "+table+" WHERE id>? ORDER BY id LIMIT 1000", []any{last},
+		err := c.Each(context.Background(), "SELECT id, body FROM "+table+" WHERE id>? ORDER BY id LIMIT 1000", []any{last},
 			func(v []driver.Value) error {
 				id, _ := v[0].(string)
 				body, _ := v[1].([]byte)
@@ -176,7 +177,7 @@ func (e *Engine) addColumns(ctx context.Context, c *conn, old *docstore.Collecti
 			for _, k := range r.keys {
 				args = append(args, bindKey(k))
 			}
-			n, err := c.exec(update, append(args, r.id)...)
+			n, err := c.Exec(update, append(args, r.id)...)
 			if err != nil {
 				return err
 			}

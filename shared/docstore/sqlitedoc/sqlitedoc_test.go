@@ -31,9 +31,3 @@ func TestEngine(t *testing.T) {
 			return open(t, Options{Path: path})
 		}))
 }
-
-func TestKill(t *testing.T) {
-	docstoretest.Kill(t, filepath.Join(t.TempDir(), "heartwood.db"), func(t *testing.T, path string) docstore.Engine {
-		return open(t, Options{Path: path})
-	})
-}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc/sqlconn"
 	"github.com/heartwood-db/heartwood/shared/obs"
 )
 
@@ -26,7 +27,7 @@ const (
 // request is something for the writer goroutine to do, usually a batch.
 type request struct {
 	ctx     context.Context
-	run     func(c *conn) error // may run twice: the first time undone
+	run     func(c *sqlconn.Conn) error // may run twice: the first time undone
 	ops     int
 	bytes   int
 	outside bool // run outside of a transaction, alone
@@ -126,7 +127,7 @@ func (e *Engine) commit(group []*request) {
 
 func (e *Engine) transact(group []*request) error {
 	rev, top := e.rev, e.revTop
-	if _, err := e.writer.exec("BEGIN IMMEDIATE"); err != nil {
+	if _, err := e.writer.Exec("BEGIN IMMEDIATE"); err != nil {
 		return e.translate(err)
 	}
 	err := func() error {
@@ -135,7 +136,7 @@ func (e *Engine) transact(group []*request) error {
 				return err
 			}
 		}
-		if _, err := e.writer.exec("COMMIT"); err != nil {
+		if _, err := e.writer.Exec("COMMIT"); err != nil {
 			return e.translateCommit(err)
 		}
 		return nil
@@ -144,7 +145,7 @@ func (e *Engine) transact(group []*request) error {
 		return nil
 	}
 	// SQLite may have rolled back by itself; then this fails and that is all right.
-	_, _ = e.writer.exec("ROLLBACK")
+	_, _ = e.writer.Exec("ROLLBACK")
 	if !errors.Is(err, docstore.ErrOutcomeUnknown) {
 		// The numbers given out were seen by nobody. The reservation, if one was made, is undone too.
 		e.rev, e.revTop = rev, top
@@ -154,9 +155,9 @@ func (e *Engine) transact(group []*request) error {
 }
 
 // nextRev gives a revision that was never given before, in this run or an earlier one.
-func (e *Engine) nextRev(c *conn) (int64, error) {
+func (e *Engine) nextRev(c *sqlconn.Conn) (int64, error) {
 	if e.rev == e.revTop {
-		if _, err := c.exec(`UPDATE "hw:meta" SET value=? WHERE name='rev'`, e.revTop+revBlock); err != nil {
+		if _, err := c.Exec(`UPDATE "hw:meta" SET value=? WHERE name='rev'`, e.revTop+revBlock); err != nil {
 			return 0, err
 		}
 		e.revTop += revBlock
@@ -250,7 +251,7 @@ func (e *Engine) write(ctx context.Context, ops []docstore.Op, ordered bool, res
 	var pre []prepared
 	pre, r.bytes = prepare(schema, ops)
 	r.ops = len(ops)
-	r.run = func(c *conn) error {
+	r.run = func(c *sqlconn.Conn) error {
 		if now := e.schema.Load(); now != schema {
 			// An index was added since the batch was checked.
 			schema = now
@@ -282,8 +283,10 @@ func (e *Engine) write(ctx context.Context, ops []docstore.Op, ordered bool, res
 
 // isOwn says whether an error is about one operation and leaves the transaction as it was.
 func isOwn(err error) bool {
-	for _, own := range []error{docstore.ErrExists, docstore.ErrConflict, docstore.ErrNotFound, docstore.ErrTooLarge,
-		docstore.ErrIndexField, docstore.ErrInvalid, docstore.ErrCollection} {
+	for _, own := range []error{
+		docstore.ErrExists, docstore.ErrConflict, docstore.ErrNotFound, docstore.ErrTooLarge,
+		docstore.ErrIndexField, docstore.ErrInvalid, docstore.ErrCollection,
+	} {
 		if errors.Is(err, own) {
 			return true
 		}
@@ -292,13 +295,13 @@ func isOwn(err error) bool {
 }
 
 // one carries out one operation. Each is a single statement, which SQLite undoes by itself when it fails.
-func (e *Engine) one(c *conn, op docstore.Op, p prepared) (int64, error) {
+func (e *Engine) one(c *sqlconn.Conn, op docstore.Op, p prepared) (int64, error) {
 	if op.Kind == docstore.Delete {
 		sql, args := p.sql.deleteAny, []any{op.ID}
 		if op.Rev != 0 {
 			sql, args = p.sql.deleteRev, append(args, op.Rev)
 		}
-		n, err := c.exec(sql, args...)
+		n, err := c.Exec(sql, args...)
 		if err != nil {
 			return 0, e.translate(err)
 		}
@@ -330,7 +333,7 @@ func (e *Engine) one(c *conn, op docstore.Op, p prepared) (int64, error) {
 	if op.Kind == docstore.Replace {
 		args = append(args, op.ID, op.Rev)
 	}
-	n, err := c.exec(sql, args...)
+	n, err := c.Exec(sql, args...)
 	if err != nil {
 		return 0, e.translate(err)
 	}
@@ -341,8 +344,8 @@ func (e *Engine) one(c *conn, op docstore.Op, p prepared) (int64, error) {
 }
 
 // whyNot tells a document with another revision from an absent one.
-func (e *Engine) whyNot(c *conn, op docstore.Op, p prepared) error {
-	_, there, err := c.int64(p.sql.existence, op.ID)
+func (e *Engine) whyNot(c *sqlconn.Conn, op docstore.Op, p prepared) error {
+	_, there, err := c.Int64(p.sql.existence, op.ID)
 	if err != nil {
 		return e.translate(err)
 	}
@@ -377,8 +380,8 @@ func (e *Engine) DeleteRange(ctx context.Context, collection, from, to string, l
 		var n int64
 		r := newRequest(ctx)
 		r.ops = step
-		r.run = func(c *conn) (err error) {
-			if n, err = c.exec(sql, args...); err != nil {
+		r.run = func(c *sqlconn.Conn) (err error) {
+			if n, err = c.Exec(sql, args...); err != nil {
 				err = e.translate(err)
 			}
 			return err

@@ -1,4 +1,4 @@
-package docstoretest
+package sqlitedoc
 
 import (
 	"bufio"
@@ -8,41 +8,43 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"github.com/heartwood-db/heartwood/shared/docstore"
 )
 
-const childEnv = "HEARTWOOD_DOCSTORETEST_CHILD"
+const childEnv = "HEARTWOOD_SQLITEDOC_CHILD"
 
-// Kill starts the calling test again in a child process that writes without pause, kills it with SIGKILL in the middle of
-// a batch, and checks with an engine of its own that every write the child saw acknowledged is there. Open opens the
-// engine on the data that place (a path, a database name) stands for; it runs in both processes.
-func Kill(t *testing.T, place string, open func(t *testing.T, place string) docstore.Engine) {
+// TestKill starts itself again in a child process that writes without pause, kills it with SIGKILL in the middle of a batch,
+// and checks that every write the child saw acknowledged is there.
+func TestKill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "heartwood.db")
 	if child := os.Getenv(childEnv); child != "" {
-		writeForEver(t, open(t, child))
+		writeForEver(t, open(t, Options{Path: child}))
 	}
 	acked := map[string]int64{}
-	revs := map[int64]string{}
 	for round := range 4 {
-		killOne(t, place, 150*(round+1), acked)
-		e := open(t, place)
-		if err := e.Ensure(t.Context(), collections()); err != nil {
-			t.Fatalf("round %d: Ensure: %v", round, err)
+		killOne(t, path, 150*(round+1), acked)
+		e := open(t, Options{Path: path})
+		checkAcked(t, e, acked)
+		if faults, err := e.Check(t.Context()); err != nil || len(faults) > 0 {
+			t.Errorf("round %d: Check: %v, %v", round, faults, err)
 		}
-		check(t, e, acked)
-		fresh := mustWrite(t, e, docstore.Op{Kind: docstore.Put, Collection: plain, ID: fmt.Sprint("probe ", round), Body: number(t, 1)})[0]
-		clear(revs)
+		res, err := e.Write(t.Context(), []docstore.Op{{Kind: docstore.Put, Collection: "rows", ID: "probe", Body: body(t, 10)}}, true)
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		revs := map[int64]string{res[0].Rev: "the write after the kill"}
 		for id, r := range acked {
 			if other, ok := revs[r]; ok {
 				t.Errorf("round %d: %s and %s have one revision, %d", round, id, other, r)
 			}
 			revs[r] = id
-		}
-		if id, ok := revs[fresh]; ok {
-			t.Errorf("round %d: revision %d of %s was given again", round, fresh, id)
 		}
 		if err := e.Close(); err != nil {
 			t.Fatalf("round %d: Close: %v", round, err)
@@ -90,8 +92,8 @@ func killOne(t *testing.T, place string, enough int, acked map[string]int64) {
 }
 
 // writeForEver is the child: several writers, each batch reported when it is acknowledged, one line a document.
-func writeForEver(t *testing.T, e docstore.Engine) {
-	if err := e.Ensure(t.Context(), collections()); err != nil {
+func writeForEver(t *testing.T, e *Engine) {
+	if err := e.Ensure(t.Context(), rows); err != nil {
 		fmt.Println("Ensure:", err)
 		os.Exit(3)
 	}
@@ -104,7 +106,12 @@ func writeForEver(t *testing.T, e docstore.Engine) {
 				for k := range 10 {
 					id := fmt.Sprintf("%d/%d/%d/%d", os.Getpid(), w, i, k)
 					// The field of the index says which document it is, so that a half-written one would show.
-					ops = append(ops, docstore.Op{Kind: docstore.Put, Collection: coll, ID: id, Body: raw(t, thing{S: id, I: int64(k), B: i%2 == 0})})
+					doc, err := bson.Marshal(bson.D{{Key: "g", Value: id}})
+					if err != nil {
+						failed <- err
+						return
+					}
+					ops = append(ops, docstore.Op{Kind: docstore.Put, Collection: "indexed", ID: id, Body: doc})
 				}
 				res, err := e.Write(context.Background(), ops, i%2 == 0)
 				if err != nil {
@@ -128,18 +135,23 @@ func writeForEver(t *testing.T, e docstore.Engine) {
 	os.Exit(3)
 }
 
-func check(t *testing.T, e docstore.Engine, acked map[string]int64) {
+func checkAcked(t *testing.T, e *Engine, acked map[string]int64) {
 	t.Helper()
-	for _, q := range []docstore.Query{{Collection: coll}, {Collection: coll, Index: "s"}} {
-		docs, err := all(t.Context(), e, q, 500)
-		if err != nil {
-			t.Fatalf("scan: %v", err)
-		}
+	for _, q := range []docstore.Query{{Collection: "indexed"}, {Collection: "indexed", Index: "g"}} {
 		found := map[string]int64{}
-		for _, d := range docs {
-			found[d.ID] = d.Rev
-			if s, _ := d.Body.Lookup("s").StringValueOK(); s != d.ID {
-				t.Errorf("document %s has the body of %s", d.ID, s)
+		for {
+			p, err := e.Scan(t.Context(), q)
+			if err != nil {
+				t.Fatalf("scan: %v", err)
+			}
+			for _, d := range p.Docs {
+				found[d.ID] = d.Rev
+				if g, _ := d.Body.Lookup("g").StringValueOK(); g != d.ID {
+					t.Errorf("document %s has the body of %s", d.ID, g)
+				}
+			}
+			if q.Resume = p.Next; p.Next == "" {
+				break
 			}
 		}
 		lost := 0
