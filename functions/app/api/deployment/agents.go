@@ -94,11 +94,14 @@ func (c *call) deleteAgentKey() (any, error) {
 	if !id.Valid() {
 		return nil, rest.Fail(http.StatusNotFound, "INVALID_KEY_ID", "An invalid key ID %s was specified.", id)
 	}
-	err := c.Access.DeleteAgentKey(c.R.Context(), c.Group.ID, id)
-	if rest.IsNotFound(err) {
+	keys, err := c.Access.AgentKeys(c.R.Context(), c.Group.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(keys, func(k model.AgentKey) bool { return k.ID == id }) {
 		return nil, rest.Fail(http.StatusNotFound, "GROUP_API_KEY_NOT_FOUND", "No agent API key with ID %s exists in group %s.", id, c.Group.ID)
 	}
-	if err != nil {
+	if err := c.Access.DeleteAgentKey(c.R.Context(), c.Group.ID, id); err != nil {
 		return nil, err
 	}
 	c.Event(model.Event{Type: model.EventAgentKeyDeleted, GroupID: c.Group.ID, Text: "Agent API key " + string(id) + " was deleted."})

@@ -124,15 +124,9 @@ func (c *call) renameCluster() (any, error) {
 	}
 	var in struct {
 		rest.Ignored
-		ID             string `json:"id"`
-		GroupID        string `json:"groupId"`
-		TypeName       string `json:"typeName"`
-		ClusterName    string `json:"clusterName"`
-		ReplicaSetName string `json:"replicaSetName"`
-		ShardName      string `json:"shardName"`
-		LastHeartbeat  string `json:"lastHeartbeat"`
+		ClusterName string `json:"clusterName"`
 	}
-	if err := c.Decode(&in); err != nil {
+	if err := c.DecodeOver(&in, c.clusterEntity(k, k.LastHeartbeat), "replicaSetName", "shardName", "lastHeartbeat"); err != nil {
 		return nil, err
 	}
 	name := strings.TrimSpace(in.ClusterName)

@@ -156,7 +156,7 @@ func (c *call) groupByAgentKey() (any, error) {
 	return c.groupEntity(c.R.Context(), g)
 }
 
-// groupBody is the body of POST and PATCH.
+// groupBody is the body of POST; what the answer has besides is accepted.
 type groupBody struct {
 	rest.Ignored
 	ID                        string         `json:"id"`
@@ -273,12 +273,17 @@ func (c *call) orgForGroup(ctx context.Context, in groupBody) (model.ID, error) 
 }
 
 func (c *call) patchGroup() (any, error) {
-	var in groupBody
-	if err := c.Decode(&in); err != nil {
+	entity, err := c.groupEntity(c.R.Context(), c.Group)
+	if err != nil {
 		return nil, err
 	}
-	err := errors.Join(rest.ReadOnly("id", in.ID, string(c.Group.ID)), rest.ReadOnly("orgId", in.OrgID, string(c.Group.OrgID)))
-	if err != nil {
+	var in struct {
+		rest.Ignored
+		Name              string        `json:"name"`
+		Tags              *[]string     `json:"tags"`
+		LdapGroupMappings []rest.Object `json:"ldapGroupMappings"`
+	}
+	if err := c.DecodeOver(&in, entity, "agentApiKey", "lastActiveAgent"); err != nil {
 		return nil, err
 	}
 	if in.Tags != nil && !c.Who.Can(auth.AdminServer, "", "") {
@@ -299,6 +304,9 @@ func (c *call) patchGroup() (any, error) {
 		c.Group = *g
 		return nil
 	})
+	if errors.Is(err, store.ErrExists) {
+		return nil, rest.Fail(http.StatusConflict, "GROUP_ALREADY_EXISTS", "A group with name %s already exists.", name)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ func hostRoutes(h handler) []rest.Route {
 		{Method: http.MethodPatch, Path: "/groups/{}/hosts/{}", Scope: rest.InGroup, Perm: auth.EditHosts, Do: h((*call).patchHost)},
 		{Method: http.MethodDelete, Path: "/groups/{}/hosts/{}", Scope: rest.InGroup, Perm: auth.EditHosts, Do: h((*call).deleteHost)},
 		{Method: http.MethodGet, Path: "/groups/{}/hosts/{}/lastPing", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).lastPing)},
+		{Method: http.MethodGet, Path: "/groups/{}/lastPing", Scope: rest.InGroup, Perm: auth.View, Do: h((*call).lastPings)},
 	}
 }
 
@@ -146,7 +147,7 @@ func (c *call) oneHost() (any, error) {
 }
 
 // fullHost renders a host as the answer itself: with its status, its credentials' user name and its relations.
-func (c *call) fullHost(h model.Host) (any, error) {
+func (c *call) fullHost(h model.Host) (rest.Object, error) {
 	ctx := c.R.Context()
 	st, err := c.Inventory.Status(ctx, c.Group.ID, h.ID)
 	status := &st
@@ -351,8 +352,12 @@ func (c *call) patchHost() (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	entity, err := c.fullHost(h)
+	if err != nil {
+		return nil, err
+	}
 	var in hostBody
-	if err := c.Decode(&in); err != nil {
+	if err := c.DecodeOver(&in, entity, "ipAddress", "version", "replicaSetName", "shardName", "clusterId", "lastRestart", "lastPing", "replicaStateName", "systemInfo"); err != nil {
 		return nil, err
 	}
 	err = errors.Join(rest.ReadOnly("hostname", strings.ToLower(in.Hostname), h.Hostname), rest.ReadOnly("port", in.Port, h.Port),
@@ -409,12 +414,47 @@ func (c *call) lastPing() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.Inventory.LastPing(c.R.Context(), c.Group.ID, h.ID)
+	o, err := c.pingEntity(h)
 	if rest.IsNotFound(err) {
 		return nil, rest.Fail(http.StatusNotFound, "HOST_LAST_PING_NOT_FOUND", "No last ping of host %s exists.", h.ID)
 	}
+	return o, err
+}
+
+// lastPings answers the newest raw replies of each host of the group, a page at a time.
+func (c *call) lastPings() (any, error) {
+	ctx := c.R.Context()
+	hosts, err := c.Inventory.Hosts(ctx, c.Group.ID)
 	if err != nil {
 		return nil, err
+	}
+	statuses, err := c.Inventory.Statuses(ctx, c.Group.ID)
+	if err != nil {
+		return nil, err
+	}
+	answered := make(map[model.HostID]bool, len(statuses))
+	for i := range statuses {
+		answered[statuses[i].HostID] = !statuses[i].LastPing.IsZero()
+	}
+	hosts = slices.DeleteFunc(hosts, func(h model.Host) bool { return !h.Visible() || !answered[h.ID] })
+	if len(hosts) == 0 {
+		return nil, rest.Fail(http.StatusNotFound, "LAST_PING_NOT_FOUND", "No last ping exists in group %s.", c.Group.ID)
+	}
+	var failed error
+	page, err := rest.Page(c.Call, hosts, func(h model.Host) rest.Object {
+		o, err := c.pingEntity(h)
+		if err != nil && !rest.IsNotFound(err) {
+			failed = errors.Join(failed, err)
+		}
+		return o
+	})
+	return page, errors.Join(err, failed)
+}
+
+func (c *call) pingEntity(h model.Host) (rest.Object, error) {
+	p, err := c.Inventory.LastPing(c.R.Context(), c.Group.ID, h.ID)
+	if err != nil {
+		return rest.Object{"hostId": h.ID, "groupId": h.GroupID}, err
 	}
 	raw, err := wire.DecodeReplies(p.Replies)
 	if err != nil {

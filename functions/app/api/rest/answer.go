@@ -223,7 +223,8 @@ func (c *Call) write(status int, body any) {
 // writeError answers an error in the documented body. What is not the caller's fault is logged and not told.
 func (c *Call) writeError(err error) {
 	if errors.Is(err, errUnauthenticated) {
-		c.write(http.StatusUnauthorized, Object{"error": http.StatusUnauthorized, "reason": "Unauthorized", "detail": "You are not authorized for this resource."})
+		// Never in an envelope: the status is what makes clients answer the challenge.
+		httpx.WriteJSON(c.W, http.StatusUnauthorized, Object{"error": http.StatusUnauthorized, "reason": "Unauthorized", "detail": "You are not authorized for this resource."})
 		return
 	}
 	var e *Error
@@ -233,6 +234,8 @@ func (c *Call) writeError(err error) {
 		case http.StatusServiceUnavailable:
 			c.W.Header().Set("Retry-After", "10")
 			e = &Error{Status: status, Code: "SERVICE_UNAVAILABLE", Detail: "The database cannot be reached now; try again."}
+		case http.StatusConflict: // somebody was faster
+			e = &Error{Status: status, Code: "CONFLICT", Detail: "The resource was made or changed by somebody else at the same time; read it again."}
 		case http.StatusRequestEntityTooLarge:
 			e = &Error{Status: status, Code: "REQUEST_TOO_LARGE", Detail: "The request body is too large."}
 		default:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -22,12 +23,20 @@ func (c *Call) Decode(v any) error {
 	if err != nil {
 		return err
 	}
+	return decode(b, v)
+}
+
+func malformed() error {
+	return Fail(http.StatusBadRequest, "INVALID_JSON", "Received JSON is malformed.")
+}
+
+func decode(b []byte, v any) error {
 	if len(bytes.TrimSpace(b)) == 0 {
-		return Fail(http.StatusBadRequest, "INVALID_JSON", "Received JSON is malformed.")
+		return malformed()
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
-	err = dec.Decode(v)
+	err := dec.Decode(v)
 	if err == nil && dec.More() {
 		err = errors.New("more than one value")
 	}
@@ -45,7 +54,81 @@ func (c *Call) Decode(v any) error {
 		}
 		return Fail(http.StatusBadRequest, "INVALID_ATTRIBUTE", "Invalid attribute %s specified.", name)
 	}
-	return Fail(http.StatusBadRequest, "INVALID_JSON", "Received JSON is malformed.")
+	return malformed()
+}
+
+// DecodeOver is Decode for a change of an entity that clients may send back whole, as they read it: fields that v does not have but
+// the entity has are fine as long as they say nothing (zero) or nothing new. Optional names the entity's fields that are
+// absent while nothing is known of them.
+func (c *Call) DecodeOver(v any, entity Object, optional ...string) error {
+	b, err := httpx.ReadBody(c.W, c.R, maxBody)
+	if err != nil {
+		return err
+	}
+	var sent map[string]json.RawMessage
+	if json.Unmarshal(b, &sent) != nil {
+		return decode(b, v) // which says what is wrong with it
+	}
+	text, err := json.Marshal(entity)
+	if err != nil {
+		return err
+	}
+	var stored map[string]any
+	if err := json.Unmarshal(text, &stored); err != nil {
+		return err
+	}
+	settable := fieldNames(reflect.TypeOf(v).Elem())
+	for _, key := range slices.Sorted(maps.Keys(sent)) {
+		same := func(name string) bool { return strings.EqualFold(name, key) }
+		if slices.ContainsFunc(settable, same) {
+			continue
+		}
+		var value, have any
+		if err := json.Unmarshal(sent[key], &value); err != nil {
+			return malformed()
+		}
+		known := slices.ContainsFunc(optional, same)
+		for name, v := range stored {
+			if same(name) {
+				known, have = true, v
+			}
+		}
+		if !known {
+			continue // Decode refuses it
+		}
+		if !isZero(value) && !reflect.DeepEqual(value, have) {
+			return Fail(http.StatusBadRequest, "ATTRIBUTE_READ_ONLY", "Cannot modify read-only attribute %s.", key)
+		}
+		delete(sent, key)
+	}
+	if b, err = json.Marshal(sent); err != nil {
+		return err
+	}
+	return decode(b, v)
+}
+
+// fieldNames are the JSON names of a struct's fields, embedded ones included.
+func fieldNames(t reflect.Type) []string {
+	var names []string
+	for _, f := range reflect.VisibleFields(t) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// isZero: null, "", 0, false, and lists and objects without content.
+func isZero(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		return len(v) == 0
+	}
+	return reflect.ValueOf(v).IsZero()
 }
 
 // ReadOnly refuses a value of a field that cannot be changed, unless it is zero (clients echo it) or what is stored already.

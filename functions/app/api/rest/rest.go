@@ -113,7 +113,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serviceVersion is the version as clients parse it: cut at dots, the first part at least 6, so that they use programmatic keys.
 func serviceVersion(v string) string {
 	core, _, _ := strings.Cut(v, "-")
-	return "8.0." + strings.ReplaceAll(core, ".", "") + ".20260101T0000Z"
+	return "8.0.0." + strings.ReplaceAll(core, ".", "") + ".20260101T0000Z"
 }
 
 func (c *Call) answer() (body any, status int, err error) {
