@@ -112,6 +112,16 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+func BenchmarkCheckPassword(b *testing.B) {
+	hash, err := HashPassword("correct horse 1!")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		CheckPassword(hash, "correct horse 1!")
+	}
+}
+
 func FuzzParseHash(f *testing.F) {
 	f.Add("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc")
 	f.Add("$argon2id$v=19$m=4294967295,t=4294967295,p=255$$")

@@ -311,6 +311,33 @@ func TestMigrationsEndWhateverBreaks(t *testing.T) {
 	})
 }
 
+func TestSeveralServersMigrateOnce(t *testing.T) {
+	e := old(t)
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			box, err := seal.New([]byte(storetest.GenKey))
+			if err == nil {
+				_, err = store.Open(t.Context(), store.Options{
+					Engine: e, Box: box, Migrations: []store.Migration{grow(2, 0)}, Collections: []docstore.Collection{{Name: things}},
+				})
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	s, err := openWith(t, e, storetest.GenKey, grow(2, 0))
+	must(t, err)
+	for v, err := range store.ScanAll[thing](t.Context(), s, docstore.Query{Collection: things}) {
+		must(t, err)
+		if v.N != 1 {
+			t.Errorf("a thing was grown %d times", v.N)
+		}
+	}
+}
+
 func TestASchemaTooNewIsRefused(t *testing.T) {
 	e := old(t)
 	before, err := openWith(t, e, storetest.GenKey)
