@@ -461,7 +461,7 @@ func TestFirstUser(t *testing.T) {
 	const path = "/api/public/v1.0/unauth/users?whitelist=127.0.0.1&accessList=10.0.0.0/8"
 	body := `{"username":"Ann@example.com","password":"Passw0rd!","firstName":"Ann","lastName":"Lee"}`
 	for bad, code := range map[string]string{
-		`{"username":"ann@example.com"}`:                                                                             "MISSING_ATTRIBUTE",
+		`{"username":"ann@example.com"}`: "MISSING_ATTRIBUTE",
 		`{"username":"ann@example.com","password":"abc","firstName":"A","lastName":"L"}`:                             "WEAK_PASSWORD",
 		`{"username":"a b","password":"Passw0rd!","firstName":"A","lastName":"L"}`:                                   "INVALID_USERNAME",
 		`{"username":"ann","password":"Passw0rd!","firstName":"A","lastName":"L","emailAddress":"somewhere"}`:        "INVALID_EMAIL_ADDRESS",
