@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -98,10 +99,22 @@ func (e *Engine) CopyFrom(src *Engine) error {
 	snap, last, sess := src.st.Clone(), src.last, src.sess.clone()
 	src.mu.Unlock()
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	err := e.replaceBy(snap)
+	if err == nil {
+		e.last, e.sess = last, sess
+	}
+	e.cur.killAll()
+	e.wake()
+	seq := e.seal()
+	e.mu.Unlock()
+	return errors.Join(err, e.waitJournal(seq, true))
+}
+
+// replaceBy takes over another state's collections; mu is held.
+func (e *Engine) replaceBy(snap *store.State) error {
 	for _, c := range e.st.Collections("") {
 		if dbOf(c.NS) != "local" || c.NS == OplogNS {
-			e.st.Drop(&e.batch, c)
+			e.st.Drop(e.bt(), c)
 		}
 	}
 	for _, c := range snap.Collections("") {
@@ -112,11 +125,6 @@ func (e *Engine) CopyFrom(src *Engine) error {
 			return err
 		}
 	}
-	e.last = last
-	e.cur.killAll()
-	e.sess = sess
-	e.wake()
-	e.seal()
 	return nil
 }
 
@@ -129,13 +137,16 @@ func (e *Engine) copyCollection(c *store.Collection) error {
 		}
 		d.Indexes = append(d.Indexes, y)
 	}
-	e.st.Create(&e.batch, d)
+	e.st.Create(e.bt(), d)
 	if c.Records == nil {
 		return nil
 	}
 	for rid, doc := range c.Records.Ascend(0) {
-		if err := e.st.Put(&e.batch, d, rid, doc); err != nil {
+		if err := e.st.Put(e.bt(), d, rid, doc); err != nil {
 			return fmt.Errorf("copy %s: %w", c.NS, err)
+		}
+		if e.batch.Len() > 1<<20 {
+			e.seal()
 		}
 	}
 	return nil
@@ -150,7 +161,7 @@ func (e *Engine) CreateOplog(size int64) {
 	}
 	var o bsonval.Builder
 	o.Bool("capped", true).Int64("size", size).Bool("autoIndexId", false)
-	e.st.Create(&e.batch, &store.Collection{NS: OplogNS, UUID: newUUID(), Options: o.Raw()})
+	e.st.Create(e.bt(), &store.Collection{NS: OplogNS, UUID: newUUID(), Options: o.Raw()})
 	e.seal()
 }
 

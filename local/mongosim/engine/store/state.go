@@ -72,6 +72,9 @@ const (
 // Empty says whether nothing was written.
 func (b *Batch) Empty() bool { return len(b.b) == 0 }
 
+// Len is the size of what was written.
+func (b *Batch) Len() int { return len(b.b) }
+
 // Take gives the bytes and empties the batch.
 func (b *Batch) Take() []byte {
 	out := b.b

@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/update"
+)
+
+// seeds are all recorded commands.
+func seeds(f *testing.F) []bson.Raw {
+	f.Helper()
+	files, err := filepath.Glob("testdata/semantics/*.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	var out []bson.Raw
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		var tp topic
+		if err := json.Unmarshal(b, &tp); err != nil {
+			f.Fatal(err)
+		}
+		for _, c := range tp.Cases {
+			for _, st := range c.Steps {
+				var doc bson.Raw
+				if bson.UnmarshalExtJSON(st.Command, true, &doc) == nil {
+					out = append(out, doc)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// FuzzCommand sends anything to a member that holds documents of every type: it must answer, always.
+func FuzzCommand(f *testing.F) {
+	for _, s := range seeds(f) {
+		f.Add([]byte(s))
+	}
+	e, err := Open(Options{DiffUpdates: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	s := &Session{}
+	reset := func() {
+		doc := bson.D{{Key: "_id", Value: 1}, {Key: "a", Value: 1}, {Key: "b", Value: bson.D{{Key: "c", Value: 1}}}, {Key: "e", Value: bson.A{3, 1, 2}},
+			{Key: "f", Value: bson.A{bson.D{{Key: "x", Value: 1}, {Key: "y", Value: 1}}, bson.D{{Key: "x", Value: 2}}}}, {Key: "s", Value: "str"}, {Key: "n", Value: nil},
+			{Key: "v", Value: bson.A{bson.NewObjectID(), 2.5, bson.Regex{Pattern: "a"}, bson.MinKey{}, bson.Timestamp{T: 1}}}}
+		for _, cmd := range []bson.D{
+			{{Key: "drop", Value: "c"}},
+			{{Key: "insert", Value: "c"}, {Key: "documents", Value: bson.A{doc, bson.D{{Key: "_id", Value: 2}}}}},
+		} {
+			b, err := bson.Marshal(cmd)
+			if err != nil {
+				f.Fatal(err)
+			}
+			e.Run(context.Background(), s, "semantics", b)
+		}
+	}
+	reset()
+	n := 0
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if n++; n%100 == 0 {
+			reset()
+		}
+		ctx, stop := context.WithTimeout(context.Background(), 1)
+		defer stop()
+		reply := e.Run(ctx, s, "semantics", b)
+		if err := bsonval.Validate(reply); err != nil {
+			t.Fatalf("reply: %v", err)
+		}
+		if _, ok := bsonval.Lookup(reply, "ok"); !ok {
+			t.Fatalf("reply without ok: %s", reply)
+		}
+	})
+}
+
+// FuzzDiff holds the diff to its purpose: applied to the old document it gives the new one.
+func FuzzDiff(f *testing.F) {
+	all := seeds(f)
+	for i, s := range all {
+		f.Add([]byte(s), []byte(all[(i+1)%len(all)]))
+	}
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		if bsonval.Validate(a) != nil || bsonval.Validate(b) != nil || repeats(a) || repeats(b) {
+			return
+		}
+		var x, y bsonval.Builder
+		before := x.Int32("_id", 1).Doc("d", a).Raw()
+		after := y.Int32("_id", 1).Doc("d", b).Raw()
+		if got := update.ApplyEntry(before, update.Diff(before, after)); string(got) != string(after) {
+			t.Errorf("%s\n+ %s\n= %s\nnot %s", before, update.Diff(before, after), got, after)
+		}
+	})
+}
+
+// repeats says that a document has a field twice somewhere, which no diff can speak of, or an array with other keys than
+// positions.
+func repeats(doc bson.Raw) bool {
+	seen := map[string]bool{}
+	for k, v := range bsonval.Each(doc) {
+		if seen[k] || v.Type == bson.TypeArray && !bsonval.Same(v, bsonval.Array(bsonval.Values(bson.Raw(v.Value)))) {
+			return true
+		}
+		seen[k] = true
+		if sub := bsonval.SubDoc(v); sub != nil && repeats(sub) {
+			return true
+		}
+	}
+	return false
+}
