@@ -71,7 +71,7 @@ func provision(ctx context.Context, srv *runner.Server, path string) (*Login, er
 }
 
 func (l *Login) register(ctx context.Context) error {
-	l.User, l.Password = "demo@example.com", "Demo-"+rand.Text()[:16]
+	l.User, l.Password = "demo@example.com", rand.Text()[:20]
 	var made struct {
 		ProgrammaticAPIKey struct{ PublicKey, PrivateKey string }
 	}

@@ -120,7 +120,7 @@ func post(t *testing.T, site *client.Site, tpl *replies.Template, hosts []wire.H
 	t.Helper()
 	msg := wire.Post{Version: wire.Version, Agent: site.Agent, Sent: time.Now().UTC(), Seq: seq}
 	for _, h := range hosts {
-		z, err := wire.EncodeReplies(tpl.At(nil, h.ID, at.Sub(at.Truncate(24*time.Hour))+time.Hour, at))
+		z, err := wire.EncodeReplies(tpl.At(nil, replies.Number(h.Hostname), at.Sub(at.Truncate(24*time.Hour))+time.Hour, at))
 		if err != nil {
 			t.Error(err)
 			return nil

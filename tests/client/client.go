@@ -37,7 +37,7 @@ func Provision(ctx context.Context, portBase int) (*Site, error) {
 	var first struct {
 		ProgrammaticAPIKey struct{ PublicKey, PrivateKey string }
 	}
-	user := map[string]string{"username": "load@example.com", "password": "Load-0123456789", "firstName": "Lo", "lastName": "Ad"}
+	user := map[string]string{"username": "load@example.com", "password": "correct-horse-47-battery", "firstName": "Lo", "lastName": "Ad"}
 	if err := st.Call(ctx, http.MethodPost, "/unauth/users", user, &first); err != nil {
 		return nil, err
 	}
@@ -141,7 +141,9 @@ func (st *Site) Verify(ctx context.Context, hosts []wire.Host, minutes int) erro
 				DataPoints []struct{ Value *float64 }
 			}
 		}
-		path := fmt.Sprintf("/groups/%s/hosts/%s/measurements?granularity=PT1M&period=PT%dM&m=CONNECTIONS", st.Group, hosts[i].ID, minutes+3)
+		end := time.Now().UTC().Truncate(time.Minute).Add(time.Minute) // the minute in progress counts too
+		path := fmt.Sprintf("/groups/%s/hosts/%s/measurements?granularity=PT1M&start=%s&end=%s&m=CONNECTIONS",
+			st.Group, hosts[i].ID, end.Add(-time.Duration(minutes+3)*time.Minute).Format(time.RFC3339), end.Format(time.RFC3339))
 		if err := st.Call(ctx, http.MethodGet, path, nil, &m); err != nil {
 			return fmt.Errorf("verify %s: %w", hosts[i].Hostname, err)
 		}

@@ -3,12 +3,16 @@
 package docstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"net"
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,26 +33,97 @@ func missing(t *testing.T, tool, why string) {
 	t.Skip(why)
 }
 
-// opener gives engines on a deployment, each on a database of its own that is dropped at the end.
-func opener(uri string, change ...func(*mongodoc.Options)) func(t *testing.T) docstore.Engine {
-	return func(t *testing.T) docstore.Engine {
-		t.Helper()
-		b := make([]byte, 6)
-		_, _ = rand.Read(b)
-		o := mongodoc.Options{URI: uri, Database: "heartwood_test_" + hex.EncodeToString(b)}
-		for _, c := range change {
-			c(&o)
-		}
-		e, err := mongodoc.Open(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = e.Close()
-			drop(t, uri, o.Database)
-		})
-		return e
+// deployment is something that speaks MongoDB's protocol.
+type deployment struct {
+	uri string
+
+	mu     sync.Mutex
+	opened map[docstore.Engine]mongodoc.Options
+	loser  *loser
+}
+
+func newDeployment(uri string) *deployment {
+	return &deployment{uri: uri, opened: map[docstore.Engine]mongodoc.Options{}, loser: &loser{}}
+}
+
+// open gives an engine on a database of its own that is dropped at the end.
+func (d *deployment) open(t *testing.T) docstore.Engine {
+	t.Helper()
+	b := make([]byte, 6)
+	_, _ = rand.Read(b)
+	database := "heartwood_test_" + hex.EncodeToString(b)
+	t.Cleanup(func() { drop(t, d.uri, database) })
+	return d.connect(t, mongodoc.Options{URI: d.uri, Database: database,
+		Configure: func(o *options.ClientOptions) { o.SetDialer(d.loser) }})
+}
+
+func (d *deployment) connect(t *testing.T, o mongodoc.Options) docstore.Engine {
+	t.Helper()
+	e, err := mongodoc.Open(o)
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = e.Close() })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.opened[e] = o
+	return e
+}
+
+// options are the capabilities that every deployment has.
+func (d *deployment) options() []docstoretest.Option {
+	return []docstoretest.Option{
+		docstoretest.Reopen(func(t *testing.T, e docstore.Engine) docstore.Engine {
+			d.mu.Lock()
+			o := d.opened[e]
+			d.mu.Unlock()
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return d.connect(t, o)
+		}),
+		docstoretest.LoseAnswer(func(*testing.T, docstore.Engine) { d.loser.armed.Store(true) }),
+	}
+}
+
+// loser dials connections that, once armed, let the next insert or update through and lose its answer.
+type loser struct {
+	net.Dialer
+	armed atomic.Bool
+}
+
+// DialContext is the driver's options.ContextDialer.
+func (l *loser) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := l.Dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &losingConn{Conn: c, loser: l}, nil
+}
+
+type losingConn struct {
+	net.Conn
+	loser *loser
+	lost  atomic.Bool
+}
+
+func (c *losingConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("\x02insert\x00")) || bytes.Contains(b, []byte("\x02update\x00")) {
+		if c.loser.armed.Swap(false) {
+			c.lost.Store(true)
+		}
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *losingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && c.lost.Load() {
+		// The answer is here, so the work is done; nobody gets to see it.
+		_ = c.Close()
+		return 0, net.ErrClosed
+	}
+	return n, err
 }
 
 func drop(t *testing.T, uri, database string) {
@@ -71,5 +146,6 @@ func TestDeployment(t *testing.T) {
 	if uri == "" {
 		missing(t, "mongo", "HEARTWOOD_TEST_MONGO_URI is not set")
 	}
-	docstoretest.Run(t, opener(uri))
+	d := newDeployment(uri)
+	docstoretest.Run(t, d.open, d.options()...)
 }

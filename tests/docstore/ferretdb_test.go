@@ -19,12 +19,13 @@ func TestFerretDB(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it scans a whole collection for every range: too slow for -short")
 	}
-	docstoretest.Run(t, opener(startFerretDB(t)), docstoretest.Slow(),
+	d := newDeployment(startFerretDB(t))
+	docstoretest.Run(t, d.open, append(d.options(), docstoretest.Slow(),
 		// What 1.24.2 with SQLite does not keep, found by this suite:
 		docstoretest.Except("decimals come back as they were", "FerretDB closes the connection at a Decimal128"),
 		docstoretest.Except("unique index and changed documents", "FerretDB answers InternalError when a change meets a unique index"),
 		docstoretest.Except("no replace is lost", "FerretDB reads and changes a document in two steps: a filter on the revision does not hold"),
-		docstoretest.Except("unordered batch tries all", "FerretDB ends an unordered update at the first fault, without saying so"))
+		docstoretest.Except("unordered batch tries all", "FerretDB ends an unordered update at the first fault, without saying so"))...)
 }
 
 // buildFerretDB builds the program of tests/ferretdb into .bin, where it stays.

@@ -193,7 +193,7 @@ func (p *poster) post(ctx context.Context, hosts []wire.Host, at time.Time, up t
 	p.seq++
 	msg := wire.Post{Version: wire.Version, Agent: p.site.Agent, Sent: time.Now().UTC(), Seq: p.seq}
 	for _, h := range hosts {
-		p.buf = p.t.At(p.buf, h.ID, up, at)
+		p.buf = p.t.At(p.buf, replies.Number(h.Hostname), up, at)
 		z, err := wire.EncodeReplies(p.buf)
 		if err != nil {
 			p.res.fail(err)
