@@ -22,7 +22,8 @@ import (
 const (
 	childEnv    = "HEARTWOOD_TEST_AGENT_CHILD"
 	childDirEnv = "HEARTWOOD_TEST_AGENT_DIR"
-	benchEnv    = "HEARTWOOD_BENCH_AGENT" // hosts:minutes, e.g. 100:3
+	benchEnv    = "HEARTWOOD_BENCH_AGENT"  // hosts:minutes, e.g. 100:3
+	binaryEnv   = "HEARTWOOD_BENCH_BINARY" // the heartwood binary to measure instead of this one
 )
 
 // TestFootprint measures what one agent costs: it polls hosts that answer with recorded replies, in a process of its own. It
@@ -55,6 +56,11 @@ func TestFootprint(t *testing.T) {
 	defer srv.Close()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestFootprint$") //nolint:gosec // this test
 	cmd.Env = append(os.Environ(), childEnv+"="+srv.URL, childDirEnv+"="+t.TempDir())
+	if binary := os.Getenv(binaryEnv); binary != "" {
+		cmd = exec.Command(binary, "monitoring-agent") //nolint:gosec // the developer names it
+		cmd.Env = append(os.Environ(), "MMS_API_KEY="+testKey, "MMS_GROUP_ID="+testGroup, "MMS_BASE_URL="+srv.URL,
+			"HEARTWOOD_AGENT_STATE_DIR="+t.TempDir())
+	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

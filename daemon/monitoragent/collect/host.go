@@ -5,6 +5,7 @@ package collect
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -130,10 +131,18 @@ type session struct {
 	conn Conn
 }
 
+// run sends a command and checks the reply at every depth: what looks into it later, here and on the server, relies on that.
 func (s *session) run(ctx context.Context, limit time.Duration, db string, cmd bson.D) (bson.Raw, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return s.conn.Run(ctx, db, cmd)
+	reply, err := s.conn.Run(ctx, db, cmd)
+	if err != nil {
+		return nil, err
+	}
+	if err := wire.Validate(reply); err != nil {
+		return nil, fmt.Errorf("the reply is damaged: %w", err)
+	}
+	return reply, nil
 }
 
 // Do visits the host. It reports false when there is nothing to post: another visit was still running, or ctx ended.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/discover"
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
 func doc(t *testing.T, json string) bson.Raw {
@@ -83,4 +84,34 @@ func TestIdentity(t *testing.T) {
 	if got := discover.Aliases("db1.example.net:27018", hello, nil); len(got) != 0 {
 		t.Errorf("its own name is no alias: %v", got)
 	}
+}
+
+// FuzzReplies reads arbitrary bytes as every reply that is looked into: a process may answer anything.
+func FuzzReplies(f *testing.F) {
+	b, err := bson.Marshal(bson.D{
+		{Key: "setName", Value: "rs0"},
+		{Key: "me", Value: "db1:27017"},
+		{Key: "secondary", Value: true},
+		{Key: "setVersion", Value: 3},
+		{Key: "topologyVersion", Value: bson.D{{Key: "processId", Value: bson.NewObjectID()}}},
+		{Key: "process", Value: "mongod"},
+		{Key: "parsed", Value: bson.D{{Key: "sharding", Value: bson.D{{Key: "clusterRole", Value: "shardsvr"}}}}},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte{5, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if wire.Validate(b) != nil {
+			t.Skip("replies are checked before they are looked into")
+		}
+		facts := discover.FromHello(b)
+		for _, name := range []string{"replSetGetStatus", "getCmdLineOpts", "serverStatus", "buildInfo"} {
+			facts.Learn(name, b)
+		}
+		_ = facts.Type()
+		_ = discover.ProcessID(b, b)
+		_ = discover.Aliases("db1:27017", b, b)
+	})
 }

@@ -1,0 +1,75 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/shared/wire"
+)
+
+// FuzzShapes gives arbitrary bytes to everything that takes replies apart.
+func FuzzShapes(f *testing.F) {
+	for _, d := range []bson.D{
+		{{Key: "totalLinesWritten", Value: 3}, {Key: "log", Value: bson.A{"a", "b"}}},
+		{{Key: "cursor", Value: bson.D{{Key: "firstBatch", Value: bson.A{bson.D{{Key: "ts", Value: bson.Timestamp{T: 1}}}}}}}},
+		{{Key: "databases", Value: bson.A{bson.D{{Key: "name", Value: "a"}, {Key: "sizeOnDisk", Value: 5.0}}}}},
+		{{Key: "data", Value: bson.D{{Key: "systemMetrics", Value: bson.D{{Key: "cpu", Value: 1}}}}}},
+	} {
+		b, err := bson.Marshal(d)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if wire.Validate(b) != nil {
+			t.Skip("replies are checked before they are looked into")
+		}
+		h := &Host{logLines: 1}
+		s := &session{h, echo{b}}
+		for i := range matrix() {
+			if c := &matrix()[i]; c.shape != nil {
+				_, _ = c.shape(context.Background(), s, b)
+			}
+		}
+		_, _ = dbStats(context.Background(), s)
+		h.statsByAggregate = true
+		_, _ = shapeOplogStats(context.Background(), s, b)
+	})
+}
+
+// echo answers everything with the same bytes.
+type echo struct{ reply bson.Raw }
+
+func (e echo) Run(context.Context, string, bson.D) (bson.Raw, error) { return e.reply, nil }
+func (echo) Remote() (string, bool)                                  { return "", false }
+func (echo) Close()                                                  {}
+
+func TestClassify(t *testing.T) {
+	tests := []struct {
+		err  error
+		kind Kind
+		code int32
+	}{
+		{context.DeadlineExceeded, TimedOut, codeNetworkTimeout},
+		{errors.Join(context.DeadlineExceeded, errors.New("socket was unexpectedly closed")), TimedOut, codeNetworkTimeout},
+		{context.Canceled, Unreachable, 0},
+		{errors.New("something else"), Failed, 0},
+	}
+	for _, tt := range tests {
+		f, kind := Classify("serverStatus", tt.err)
+		if kind != tt.kind || f.Code != tt.code || f.Command != "serverStatus" || f.Message == "" {
+			t.Errorf("%v: %+v, kind %d", tt.err, f, kind)
+		}
+	}
+	long := make([]byte, 4000)
+	for i := range long {
+		long[i] = 'x'
+	}
+	if f, _ := Classify("x", errors.New(string(long))); len(f.Message) > maxMessage+3 {
+		t.Errorf("a message of %d bytes", len(f.Message))
+	}
+}
