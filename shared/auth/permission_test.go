@@ -78,9 +78,16 @@ func TestGroupMatrix(t *testing.T) {
 
 func TestGrantsThatMakeNoSensePermitNothing(t *testing.T) {
 	for _, g := range []model.Grant{
-		{}, {Role: "NO_SUCH_ROLE"}, {Role: "NO_SUCH_ROLE", GroupID: g1}, {Role: model.GroupOwner}, {Role: model.OrgOwner},
-		{Role: model.GlobalOwner, GroupID: g1}, {Role: model.GlobalOwner, OrgID: o1}, {Role: model.GroupOwner, OrgID: o1},
-		{Role: model.OrgOwner, GroupID: g1}, {Role: model.OrgOwner, GroupID: g1, OrgID: o1},
+		{},
+		{Role: "NO_SUCH_ROLE"},
+		{Role: "NO_SUCH_ROLE", GroupID: g1},
+		{Role: model.GroupOwner},
+		{Role: model.OrgOwner},
+		{Role: model.GlobalOwner, GroupID: g1},
+		{Role: model.GlobalOwner, OrgID: o1},
+		{Role: model.GroupOwner, OrgID: o1},
+		{Role: model.OrgOwner, GroupID: g1},
+		{Role: model.OrgOwner, GroupID: g1, OrgID: o1},
 	} {
 		p := Principal{Grants: []model.Grant{g}}
 		for perm := View; perm <= lastPermission; perm++ {

@@ -257,8 +257,14 @@ func TestAgentKeys(t *testing.T) {
 		key   string
 		want  model.ID
 	}{
-		{"g1", "secret-one", "k1"}, {"g1", "secret-two", "k2"}, {"g2", "secret-three", "k1"},
-		{"g1", "secret-three", ""}, {"g1", "", ""}, {"g3", "secret-one", ""}, {"", "secret-one", ""}, {"g1/k1", "secret-one", ""},
+		{"g1", "secret-one", "k1"},
+		{"g1", "secret-two", "k2"},
+		{"g2", "secret-three", "k1"},
+		{"g1", "secret-three", ""},
+		{"g1", "", ""},
+		{"g3", "secret-one", ""},
+		{"", "secret-one", ""},
+		{"g1/k1", "secret-one", ""},
 	} {
 		k, ok, err := a.CheckAgentKey(ctx, c.group, c.key)
 		if err != nil || ok != (c.want != "") || k.ID != c.want {

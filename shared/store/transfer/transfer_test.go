@@ -334,8 +334,10 @@ func TestDamageIsFound(t *testing.T) {
 			must(t, openStore(t, e).Delete(t.Context(), "addresses", string(group)+"/b:27017/"+string(hostID)))
 			return e
 		}, "refers to addresses", true},
-		"an index that lost a document": {func(_ *testing.T, e docstore.Engine) docstore.Engine { return hollow{e} },
-			"index host leads to 49 documents, there are 50", false},
+		"an index that lost a document": {
+			func(_ *testing.T, e docstore.Engine) docstore.Engine { return hollow{e} },
+			"index host leads to 49 documents, there are 50", false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			report := check(t, c.damage(t, site(t)), storetest.Box(t))
