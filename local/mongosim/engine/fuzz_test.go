@@ -119,3 +119,89 @@ func repeats(doc bson.Raw) bool {
 	}
 	return false
 }
+
+// everyType is a value of each type.
+func everyType(t *testing.T) []bson.RawValue {
+	t.Helper()
+	b, err := bson.Marshal(bson.D{{Key: "v", Value: bson.A{
+		1, int64(-1), 2.5, "x", "$a", "", bson.D{}, bson.D{{Key: "$gt", Value: 1}}, bson.D{{Key: "$each", Value: bson.A{}}}, bson.A{}, bson.A{bson.A{1}, nil},
+		bson.Binary{Subtype: 4, Data: make([]byte, 16)}, bson.Undefined{}, bson.NewObjectID(), true, bson.DateTime(5), nil, bson.Regex{Pattern: "a(", Options: "i"},
+		bson.DBPointer{DB: "d"}, bson.JavaScript("x"), bson.Symbol("s"), bson.CodeWithScope{Code: "c", Scope: bson.D{}}, bson.Timestamp{T: 1}, int64(1) << 62,
+		bson.NewDecimal128(0x7c00000000000000, 0), bson.MinKey{}, bson.MaxKey{}, -1, bson.D{{Key: "a.b", Value: 1}, {Key: "$set", Value: 1}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, _ := bsonval.Lookup(b, "v")
+	return bsonval.Values(bsonval.SubDoc(v))
+}
+
+// variants calls yield with doc once for every value in it and every replacement.
+func variants(doc bson.Raw, vals []bson.RawValue, wrap func(bson.Raw), depth int) {
+	es := bsonval.Elems(doc)
+	for i, e := range es {
+		switch e.Key {
+		case "lsid", "$clusterTime", "$readPreference", "$db":
+			continue
+		}
+		put := func(v bson.RawValue) {
+			old := es[i].Value
+			es[i].Value = v
+			wrap(bsonval.FromElems(es))
+			es[i].Value = old
+		}
+		for _, v := range vals {
+			put(v)
+		}
+		if sub := bsonval.SubDoc(e.Value); sub != nil && depth < 6 {
+			variants(sub, vals, func(d bson.Raw) { put(bson.RawValue{Type: e.Value.Type, Value: d}) }, depth+1)
+		}
+	}
+}
+
+// TestWrongTypes puts a value of every type in every place of the recorded commands: each must be answered.
+func TestWrongTypes(t *testing.T) {
+	files, err := filepath.Glob("testdata/semantics/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	vals := everyType(t)
+	ctx, stop := context.WithCancel(context.Background())
+	stop() // nothing may wait
+	n := 0
+	seen := map[string]bool{}
+	w := newWorld(t, Options{DiffUpdates: true})
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tp topic
+		if err := json.Unmarshal(b, &tp); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range tp.Cases {
+			if testing.Short() && i%10 != 0 {
+				continue
+			}
+			for _, st := range c.Steps {
+				var cmd bson.Raw
+				if bson.UnmarshalExtJSON(st.Command, true, &cmd) != nil || seen[string(st.Command)] {
+					continue
+				}
+				seen[string(st.Command)] = true
+				w.run("semantics", raw(t, bson.D{{Key: "drop", Value: "c"}}))
+				ins := parse(t, tp.Documents[c.Documents])
+				w.run("semantics", new(bsonval.Builder).String("insert", "c").Value("documents", ins).Raw())
+				variants(cmd, vals, func(x bson.Raw) {
+					n++
+					r := w.e.Run(ctx, w.s, "semantics", x)
+					if _, ok := bsonval.Lookup(r, "ok"); !ok || bsonval.Validate(r) != nil {
+						t.Fatalf("%s: %s", x, r)
+					}
+				}, 0)
+			}
+		}
+	}
+	t.Logf("%d commands", n)
+}
