@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/functions/app/chart"
+	"github.com/heartwood-db/heartwood/functions/app/manage"
 	"github.com/heartwood-db/heartwood/functions/app/page"
 	"github.com/heartwood-db/heartwood/functions/app/view"
 	"github.com/heartwood-db/heartwood/shared/auth"
@@ -21,9 +22,24 @@ import (
 	"github.com/heartwood-db/heartwood/shared/web"
 )
 
-// Access is what the doors need of the access area, beyond what pages do.
+// Inventory is what the application needs of the inventory area.
+type Inventory interface {
+	page.Inventory
+	manage.Inventory
+	chart.Inventory
+	Groups(ctx context.Context) ([]model.Group, error)
+}
+
+// Events is what the application needs of the alerting area.
+type Events interface {
+	manage.Events
+	chart.Events
+}
+
+// Access is what the application needs of the access area.
 type Access interface {
 	page.Access
+	manage.Access
 	User(ctx context.Context, id model.ID) (model.User, error)
 	UserByName(ctx context.Context, name string) (model.User, error)
 	CountUsers(ctx context.Context) (int, error)
@@ -35,11 +51,11 @@ type Access interface {
 
 // Options are what the application needs from outside.
 type Options struct {
-	Inventory page.Inventory
+	Inventory Inventory
 	Access    Access
-	Events    page.Events
-	Series    page.Series
-	Site      page.Site
+	Events    Events
+	Series    chart.Series
+	Site      manage.Site
 	API       http.Handler // the Public API, mounted at /api/; nil: not offered
 	Health    http.Handler // mounted at /monitor/health; nil: not offered
 	Log       *slog.Logger
@@ -84,7 +100,7 @@ type app struct {
 	opt    Options
 	mux    *http.ServeMux
 	render *view.Renderer
-	pages  *page.Pages
+	manage *manage.Manage
 	decoy  string        // a password hash nobody has the password of
 	turns  chan struct{} // bounds the password hashes computed at once: each takes much memory
 }
@@ -102,9 +118,12 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	pages, err := page.New(page.Options{
-		Inventory: o.Inventory, Access: o.Access, Events: o.Events, Series: o.Series, Site: o.Site, Log: o.Log,
-		PublicURL: o.PublicURL, Version: o.Version, Embedded: o.Embedded,
+	pages, err := page.New(page.Options{Inventory: o.Inventory, Access: o.Access, Events: o.Events, Series: o.Series})
+	if err != nil {
+		return nil, err
+	}
+	managed, err := manage.New(manage.Options{
+		Inventory: o.Inventory, Access: o.Access, Events: o.Events, Site: o.Site, Log: o.Log, PublicURL: o.PublicURL, Embedded: o.Embedded,
 	})
 	if err != nil {
 		return nil, err
@@ -113,12 +132,12 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &app{opt: o, mux: http.NewServeMux(), render: render, pages: pages, turns: make(chan struct{}, 2)}
+	a := &app{opt: o, mux: http.NewServeMux(), render: render, manage: managed, turns: make(chan struct{}, 2)}
 	token, _ := auth.NewToken()
 	if a.decoy, err = auth.HashPassword(token); err != nil {
 		return nil, fmt.Errorf("prepare sign-in: %w", err)
 	}
-	a.routes(charts)
+	a.routes(append(pages.Routes(), managed.Routes()...), charts)
 
 	root := http.NewServeMux()
 	root.Handle("GET "+web.Prefix, assets)
@@ -138,13 +157,13 @@ func New(o Options) (http.Handler, error) {
 	return httpx.Chain(root, chain), nil
 }
 
-func (a *app) routes(charts *chart.Charts) {
+func (a *app) routes(pages []view.Route, charts *chart.Charts) {
 	a.mux.HandleFunc("GET /login", a.loginPage)
 	a.mux.HandleFunc("POST /login", a.login)
 	a.mux.HandleFunc("GET /register", a.registerPage)
 	a.mux.HandleFunc("POST /register", a.register)
 	a.page("POST /logout", a.logout)
-	for _, r := range a.pages.Routes() {
+	for _, r := range pages {
 		a.page(r.Pattern, r.Handler)
 	}
 	a.data("GET /g/{group}/hosts/{id}/series", charts.Host)
@@ -153,7 +172,7 @@ func (a *app) routes(charts *chart.Charts) {
 }
 
 // page mounts a page for people who are signed in.
-func (a *app) page(pattern string, h page.Handler) {
+func (a *app) page(pattern string, h view.Handler) {
 	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		v, err := a.visit(w, r)
 		if err != nil {

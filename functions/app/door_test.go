@@ -39,7 +39,7 @@ func TestFirstRunMakesAnOwnerAGroupAndAKey(t *testing.T) {
 	if !strings.HasSuffix(b.url, "/deployment") {
 		t.Errorf("a single group's start page is %s, want its deployment", b.url)
 	}
-	b.get("/g/"+string(groups[0].ID)+"/agents").wantNot(key)
+	b.get("/g/" + string(groups[0].ID) + "/agents").wantNot(key)
 	if types := eventTypes(s.events("")); !slices.Contains(types, model.EventUserCreated) {
 		t.Errorf("events of the site: %v, want the registration", types)
 	}
@@ -247,7 +247,7 @@ func TestDatabaseAway(t *testing.T) {
 	b.get("/g/"+string(g.ID)+"/deployment").want(503, "The database does not answer", "request id <code>"+b.head.Get("X-Request-Id")+"</code>")
 	b.get("/g/" + string(g.ID) + "/hosts/" + strings.Repeat("0", 32) + "/series?charts=opcounters").want(503)
 	s.engine.On()
-	b.get("/g/"+string(g.ID)+"/deployment").want(200)
+	b.get("/g/" + string(g.ID) + "/deployment").want(200)
 }
 
 func TestMountedHandlers(t *testing.T) {

@@ -164,10 +164,13 @@ func TestUnknownPlaces(t *testing.T) {
 func TestGroups(t *testing.T) {
 	s, g, b := owner(t)
 	s.fleet(g, "rs0", "down", "up", "up")
-	b.get("/?all=1").want(200, "Shop")
+	b.get("/?all=1").want(200, "Shop", "/groups/new")
+	b.get("/groups/new").want(200, "New group")
 	b.post("/groups", "name", "Bank").want(200, "Install a monitoring agent")
 	b.get("/").want(200, "Shop", "Bank", "3", "no hosts", "down")
+	b.get("/groups/new")
 	b.post("/groups", "name", "Bank").want(422, "There is a group of this name already.")
+	b.get("/groups/new")
 	b.post("/groups", "name", " ").want(422, "Give the group a name.")
 }
 

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/heartwood-db/heartwood/functions/app/page"
+	"github.com/heartwood-db/heartwood/functions/app/manage"
 	"github.com/heartwood-db/heartwood/functions/app/view"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/docstore"
@@ -196,8 +196,8 @@ func (a *app) register(w http.ResponseWriter, r *http.Request) {
 	if err := auth.CheckPolicy(password, name); err != nil {
 		form.Fail("password", sentence(err.Error()))
 	}
-	var bad *page.NameError
-	if _, err := page.CheckGroupName(form.Value("group")); errors.As(err, &bad) {
+	var bad *manage.NameError
+	if _, err := manage.CheckGroupName(form.Value("group")); errors.As(err, &bad) {
 		form.Fail("group", bad.Why)
 	}
 	if !form.OK() {
@@ -232,13 +232,13 @@ func (a *app) firstUser(ctx context.Context, w http.ResponseWriter, v *view.Visi
 	who := auth.UserPrincipal(&u)
 	v.Allowed = func(r view.Right, group, org model.ID) bool { return allowed(who, r, group, org) }
 	a.note(ctx, v, model.EventUserCreated, "First user registered: Global Owner")
-	g, err := a.pages.NewGroup(ctx, v, form.Value("group"))
+	g, err := a.manage.NewGroup(ctx, v, form.Value("group"))
 	if err != nil {
 		return view.Answer{}, err
 	}
 	v.Groups, v.Group = []model.Group{g}, &g
 	v.Agent = view.AgentState(nil, v.Now, 0)
-	return a.pages.FirstKey(ctx, v)
+	return a.manage.FirstKey(ctx, v)
 }
 
 func sentence(s string) string {

@@ -15,9 +15,6 @@ import (
 	"github.com/heartwood-db/heartwood/shared/model"
 )
 
-// pageRows is the largest number of rows of a page (interface.md 4).
-const pageRows = 200
-
 // hostRow is one host in a table.
 type hostRow struct {
 	Host    *model.Host
@@ -174,6 +171,15 @@ func (f *fleet) sets() (sets []clusterRows, alone []hostRow) {
 		at[f.Clusters[i].ID] = i
 		sets[i].Cluster = &f.Clusters[i]
 	}
+	sizes := make([]int, len(sets))
+	for i := range f.Rows {
+		if n, ok := at[f.Rows[i].Host.ClusterID]; ok {
+			sizes[n]++
+		}
+	}
+	for i, n := range sizes {
+		sets[i].Members = make([]hostRow, 0, n)
+	}
 	for i := range f.Rows {
 		if n, ok := at[f.Rows[i].Host.ClusterID]; ok {
 			sets[n].Members = append(sets[n].Members, f.Rows[i])
@@ -199,9 +205,9 @@ func (f *fleet) sets() (sets []clusterRows, alone []hostRow) {
 }
 
 func (c *clusterRows) judge() {
-	states := make([]view.State, len(c.Members))
+	states := make([]view.State, 0, 8)
 	for i := range c.Members {
-		states[i] = c.Members[i].State
+		states = append(states, c.Members[i].State)
 	}
 	if c.Cluster.Type == model.ClusterSharded && len(states) == 0 {
 		c.State = view.State{Level: view.OK, Word: "healthy"}
@@ -216,30 +222,6 @@ type head struct {
 	Num               bool
 }
 
-// pager leads to the pages before and after.
-type pager struct {
-	From, To, Total int
-	Prev, Next      string
-}
-
-func paged[T any](v *view.Visit, rows []T) ([]T, pager) {
-	n, err := strconv.Atoi(v.Query("page"))
-	if err != nil || n < 1 {
-		n = 1
-	}
-	last := max(1, (len(rows)+pageRows-1)/pageRows)
-	n = min(n, last)
-	from, to := (n-1)*pageRows, min(n*pageRows, len(rows))
-	pg := pager{From: from + 1, To: to, Total: len(rows)}
-	if n > 1 {
-		pg.Prev = v.Link("page", strconv.Itoa(n-1))
-	}
-	if n < last {
-		pg.Next = v.Link("page", strconv.Itoa(n+1))
-	}
-	return rows[from:to], pg
-}
-
 type deploymentPage struct {
 	View      string // "clusters" or "hosts"
 	Query     string
@@ -249,7 +231,7 @@ type deploymentPage struct {
 	Alone     []hostRow
 	Hosts     []hostRow
 	Heads     []head
-	Pager     pager
+	Pager     view.Pager
 	Total     int
 	Silent    bool // nothing has arrived for long
 	Agents    []model.Agent
@@ -298,7 +280,7 @@ func (d *deploymentPage) hosts(v *view.Visit) {
 		{"conns", "Connections", true, func(a, b *hostRow) int { return cmp.Compare(number(b, conns), number(a, conns)) }},
 		{"data", "Data", true, func(a, b *hostRow) int { return cmp.Compare(b.Host.LastDataBytes, a.Host.LastDataBytes) }},
 	}, func(a, b *hostRow) int { return cmp.Compare(b.State.Level, a.State.Level) })
-	d.Hosts, d.Pager = paged(v, rows)
+	d.Hosts, d.Pager = view.Paged(v, rows)
 }
 
 func (d *deploymentPage) clusters(v *view.Visit) {
@@ -333,7 +315,7 @@ func (d *deploymentPage) clusters(v *view.Visit) {
 	d.Pager.Total = len(kept)
 	for i := range kept {
 		size := len(kept[i].Members) + 1
-		if rows > 0 && rows+size > pageRows {
+		if rows > 0 && rows+size > view.PageRows {
 			at, rows = at+1, 0
 		}
 		rows += size
@@ -350,8 +332,8 @@ func (d *deploymentPage) clusters(v *view.Visit) {
 	if at > n {
 		d.Pager.Next, d.Alone = v.Link("page", strconv.Itoa(n+1)), nil
 	}
-	if len(d.Alone) > pageRows {
-		d.Alone, d.NoCluster = d.Alone[:pageRows], true
+	if len(d.Alone) > view.PageRows {
+		d.Alone, d.NoCluster = d.Alone[:view.PageRows], true
 	}
 }
 
@@ -396,9 +378,19 @@ func sortBy[T any](v *view.Visit, rows []T, columns []column[T], usual func(a, b
 	return heads
 }
 
+// order sorts places and moves each row once: rows are large, and there may be ten thousand.
 func order[T any](rows []T, compare func(a, b *T) int, down bool) {
 	if compare != nil {
-		slices.SortStableFunc(rows, func(a, b T) int { return compare(&a, &b) })
+		places := make([]int, len(rows))
+		for i := range places {
+			places[i] = i
+		}
+		slices.SortFunc(places, func(a, b int) int { return cmp.Or(compare(&rows[a], &rows[b]), cmp.Compare(a, b)) })
+		sorted := make([]T, len(rows))
+		for i, at := range places {
+			sorted[i] = rows[at]
+		}
+		copy(rows, sorted)
 	}
 	if down {
 		slices.Reverse(rows)

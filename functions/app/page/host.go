@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -96,7 +97,7 @@ func (p *Pages) loadHost(ctx context.Context, v *view.Visit) (model.Host, hostRo
 	id := model.HostID(v.Request.PathValue("id"))
 	h, err := p.opt.Inventory.Host(ctx, v.Group.ID, id)
 	if err != nil {
-		return h, hostRow{}, missing(err, "host")
+		return h, hostRow{}, view.Missing(err, "host")
 	}
 	if h.Deleted {
 		return h, hostRow{}, view.NotFound("host")
@@ -169,7 +170,7 @@ func (p *Pages) dimensions(ctx context.Context, v *view.Visit, d *hostPage) erro
 		d.Chosen = names[0]
 	}
 	if d.Chosen != "" {
-		d.SeriesAt += "?" + d.Scope + "=" + escape(d.Chosen)
+		d.SeriesAt += "?" + d.Scope + "=" + url.QueryEscape(d.Chosen)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package view
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"html/template"
@@ -105,6 +106,15 @@ type Answer struct {
 	Write    func(w http.ResponseWriter) error // not nil: the page writes itself, as a download does
 }
 
+// Handler makes one page.
+type Handler func(ctx context.Context, v *Visit) (Answer, error)
+
+// Route is a page's place. A pattern that names {group} is only reached by people who may read that group.
+type Route struct {
+	Pattern string
+	Handler Handler
+}
+
 // Redirect answers with another place. Only paths of this site are taken: anything else leads to the start page.
 func Redirect(path string) Answer { return Answer{Location: SafePath(path)} }
 
@@ -153,6 +163,14 @@ func NotFound(kind string) error {
 		What: "It may have been removed, or the address is incomplete.",
 		Do:   "Use the search at the top, or go back to the deployment.",
 	}
+}
+
+// Missing turns the store's "not found" into a page that names the kind.
+func Missing(err error, kind string) error {
+	if errors.Is(err, docstore.ErrNotFound) {
+		return NotFound(kind)
+	}
+	return fmt.Errorf("read the %s: %w", kind, err)
 }
 
 // BadRequest says that the address or form cannot be understood.

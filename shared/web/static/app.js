@@ -96,6 +96,7 @@
 
   // Keys.
   var search = doc.getElementById("find"), help = doc.getElementById("keys"), first = "";
+  function typing(el) { return el.closest && el.closest("input, select, textarea, dialog"); }
   function rows() { return Array.prototype.slice.call(doc.querySelectorAll(".content tbody tr")).filter(function (r) { return r.querySelector("a"); }); }
   function step(by) {
     var all = rows(), at = all.findIndex(function (r) { return r.classList.contains("sel"); });
@@ -120,7 +121,7 @@
       return;
     }
     if (e.key === "Escape") doc.querySelectorAll("details.menu[open]").forEach(function (d) { d.open = false; });
-    if (e.ctrlKey || e.metaKey || e.altKey || e.target.matches("input, select, textarea")) return;
+    if (e.ctrlKey || e.metaKey || e.altKey || typing(e.target)) return;
     if (first === "g") {
       first = "";
       var to = doc.querySelector('[data-go="' + CSS.escape(e.key) + '"]');

@@ -310,7 +310,7 @@
   if (zoomBack) zoomBack.addEventListener("click", reset);
 
   document.addEventListener("keydown", function (e) {
-    if (e.target.matches("input, select, textarea") || e.ctrlKey || e.metaKey || e.altKey) return;
+    if (e.target.closest && e.target.closest("input, select, textarea, dialog, [role=tablist]") || e.ctrlKey || e.metaKey || e.altKey) return;
     var by = (win.to - win.from) / 4;
     if (e.key === "ArrowLeft") { e.preventDefault(); go(win.from - by, win.to - by, 0); }
     if (e.key === "ArrowRight") {

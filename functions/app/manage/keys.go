@@ -1,4 +1,4 @@
-package page
+package manage
 
 import (
 	"context"
@@ -21,24 +21,24 @@ type agentKeysPage struct {
 	NewKey *newKey
 }
 
-func (p *Pages) agentKeys(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	return p.agentKeysPage(ctx, v, view.NewForm(nil), nil)
+func (m *Manage) agentKeys(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	return m.agentKeysPage(ctx, v, view.NewForm(nil), nil)
 }
 
-func (p *Pages) agentKeysPage(ctx context.Context, v *view.Visit, f *view.Form, made *newKey) (view.Answer, error) {
+func (m *Manage) agentKeysPage(ctx context.Context, v *view.Visit, f *view.Form, made *newKey) (view.Answer, error) {
 	d := agentKeysPage{settingsTab: newTab(v, "agent-keys", view.ManageKeys, f), NewKey: made}
 	var err error
-	if d.Keys, err = p.opt.Access.AgentKeys(ctx, v.Group.ID); err != nil {
+	if d.Keys, err = m.opt.Access.AgentKeys(ctx, v.Group.ID); err != nil {
 		return view.Answer{}, fmt.Errorf("read the agent keys: %w", err)
 	}
-	if d.Names, err = p.userNames(ctx); err != nil {
+	if d.Names, err = m.userNames(ctx); err != nil {
 		return view.Answer{}, err
 	}
 	return settingsAnswer(v, "Agent API keys", "settings-agent-keys.html", &d, f), nil
 }
 
-func (p *Pages) userNames(ctx context.Context) (map[model.ID]string, error) {
-	users, err := p.opt.Access.Users(ctx)
+func (m *Manage) userNames(ctx context.Context) (map[model.ID]string, error) {
+	users, err := m.opt.Access.Users(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the users: %w", err)
 	}
@@ -59,42 +59,42 @@ func describe(v *view.Visit) (*view.Form, string) {
 	return f, desc
 }
 
-func (p *Pages) createAgentKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
+func (m *Manage) createAgentKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	if err := v.Need(view.ManageKeys); err != nil {
 		return view.Answer{}, err
 	}
 	f, desc := describe(v)
 	if !f.OK() {
-		return p.agentKeysPage(ctx, v, f, nil)
+		return m.agentKeysPage(ctx, v, f, nil)
 	}
-	made, err := p.makeAgentKey(ctx, v, desc)
+	made, err := m.makeAgentKey(ctx, v, desc)
 	if err != nil {
 		return view.Answer{}, err
 	}
 	if v.Request.PostFormValue("from") == "agents" {
-		return p.agentsPage(ctx, v, made)
+		return m.agentsPage(ctx, v, made)
 	}
-	return p.agentKeysPage(ctx, v, view.NewForm(nil), made)
+	return m.agentKeysPage(ctx, v, view.NewForm(nil), made)
 }
 
-func (p *Pages) makeAgentKey(ctx context.Context, v *view.Visit, desc string) (*newKey, error) {
+func (m *Manage) makeAgentKey(ctx context.Context, v *view.Visit, desc string) (*newKey, error) {
 	text := auth.NewAgentKey()
 	k := model.AgentKey{
 		ID: model.NewID(), GroupID: v.Group.ID, Desc: desc, Digest: access.KeyDigest(text), Last4: access.Last4(text),
 		Created: v.Now, CreatedBy: "USER", CreatedUserID: v.User.ID, CreatedIP: v.IP,
 	}
-	if err := p.opt.Access.CreateAgentKey(ctx, k); err != nil {
+	if err := m.opt.Access.CreateAgentKey(ctx, k); err != nil {
 		return nil, fmt.Errorf("create the agent key: %w", err)
 	}
-	p.note(ctx, v, model.Event{Type: model.EventAgentKeyCreated, Text: "Agent API key " + desc + " created, ending in " + k.Last4})
+	m.note(ctx, v, model.Event{Type: model.EventAgentKeyCreated, Text: "Agent API key " + desc + " created, ending in " + k.Last4})
 	return &newKey{Desc: desc, Text: text}, nil
 }
 
-func (p *Pages) agentKeyForm(ctx context.Context, v *view.Visit) (confirmPage, model.AgentKey, error) {
+func (m *Manage) agentKeyForm(ctx context.Context, v *view.Visit) (confirmPage, model.AgentKey, error) {
 	if err := v.Need(view.ManageKeys); err != nil {
 		return confirmPage{}, model.AgentKey{}, err
 	}
-	keys, err := p.opt.Access.AgentKeys(ctx, v.Group.ID)
+	keys, err := m.opt.Access.AgentKeys(ctx, v.Group.ID)
 	if err != nil {
 		return confirmPage{}, model.AgentKey{}, fmt.Errorf("read the agent keys: %w", err)
 	}
@@ -110,20 +110,20 @@ func (p *Pages) agentKeyForm(ctx context.Context, v *view.Visit) (confirmPage, m
 	return confirmPage{}, model.AgentKey{}, view.NotFound("agent API key")
 }
 
-func (p *Pages) confirmDeleteAgentKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	d, _, err := p.agentKeyForm(ctx, v)
+func (m *Manage) confirmDeleteAgentKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	d, _, err := m.agentKeyForm(ctx, v)
 	return confirmAnswerOr(d, err)
 }
 
-func (p *Pages) deleteAgentKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	d, k, err := p.agentKeyForm(ctx, v)
+func (m *Manage) deleteAgentKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	d, k, err := m.agentKeyForm(ctx, v)
 	if err != nil || !confirmed(v, &d) {
 		return confirmAnswerOr(d, err)
 	}
-	if err := p.opt.Access.DeleteAgentKey(ctx, v.Group.ID, k.ID); err != nil {
+	if err := m.opt.Access.DeleteAgentKey(ctx, v.Group.ID, k.ID); err != nil {
 		return view.Answer{}, fmt.Errorf("delete the agent key: %w", err)
 	}
-	p.note(ctx, v, model.Event{Type: model.EventAgentKeyDeleted, Text: "Agent API key " + k.Desc + " deleted, ending in " + k.Last4})
+	m.note(ctx, v, model.Event{Type: model.EventAgentKeyDeleted, Text: "Agent API key " + k.Desc + " deleted, ending in " + k.Last4})
 	return view.Redirect(v.GroupPath("/settings/agent-keys?done=key-deleted")), nil
 }
 
@@ -153,22 +153,22 @@ func keyRoles(chosen string) []roleChoice {
 	return out
 }
 
-func (p *Pages) apiKeys(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	return p.apiKeysPage(ctx, v, view.NewForm(nil), nil)
+func (m *Manage) apiKeys(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	return m.apiKeysPage(ctx, v, view.NewForm(nil), nil)
 }
 
-func (p *Pages) apiKeysPage(ctx context.Context, v *view.Visit, f *view.Form, made *newKey) (view.Answer, error) {
-	d := apiKeysPage{settingsTab: newTab(v, "api-keys", view.ManageAPIKeys, f), NewKey: made, Roles: keyRoles(f.Value("role")), Base: p.baseURL(v) + "/api/public/v1.0"}
+func (m *Manage) apiKeysPage(ctx context.Context, v *view.Visit, f *view.Form, made *newKey) (view.Answer, error) {
+	d := apiKeysPage{settingsTab: newTab(v, "api-keys", view.ManageAPIKeys, f), NewKey: made, Roles: keyRoles(f.Value("role")), Base: m.baseURL(v) + "/api/public/v1.0"}
 	var err error
 	if d.May {
-		if d.Keys, err = p.opt.Access.APIKeys(ctx, v.Group.OrgID); err != nil {
+		if d.Keys, err = m.opt.Access.APIKeys(ctx, v.Group.OrgID); err != nil {
 			return view.Answer{}, fmt.Errorf("read the API keys: %w", err)
 		}
 	}
 	return settingsAnswer(v, "API keys", "settings-api-keys.html", &d, f), nil
 }
 
-func (p *Pages) createAPIKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
+func (m *Manage) createAPIKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	if err := v.Need(view.ManageAPIKeys); err != nil {
 		return view.Answer{}, err
 	}
@@ -186,11 +186,11 @@ func (p *Pages) createAPIKey(ctx context.Context, v *view.Visit) (view.Answer, e
 		f.Fail("role", "Choose what the key may do.")
 	}
 	if !f.OK() {
-		return p.apiKeysPage(ctx, v, f, nil)
+		return m.apiKeysPage(ctx, v, f, nil)
 	}
 	for range 3 { // public keys are short: one taken already is possible, three in a row are not
 		public, private := auth.NewAPIKey()
-		err := p.opt.Access.CreateAPIKey(ctx, model.APIKey{
+		err := m.opt.Access.CreateAPIKey(ctx, model.APIKey{
 			ID: model.NewID(), OrgID: v.Group.OrgID, Desc: desc, PublicKey: public, HA1: model.Secret(auth.HA1(public, private)),
 			MaskedTail: auth.MaskedTail(private), Grants: []model.Grant{grant}, Created: v.Now,
 		})
@@ -200,17 +200,17 @@ func (p *Pages) createAPIKey(ctx context.Context, v *view.Visit) (view.Answer, e
 		if err != nil {
 			return view.Answer{}, fmt.Errorf("create the API key: %w", err)
 		}
-		p.note(ctx, v, model.Event{Type: model.EventAPIKeyCreated, APIKey: public, Text: "Programmatic API key " + desc + " created"})
-		return p.apiKeysPage(ctx, v, view.NewForm(nil), &newKey{Desc: desc, Text: private, Public: public})
+		m.note(ctx, v, model.Event{Type: model.EventAPIKeyCreated, APIKey: public, Text: "Programmatic API key " + desc + " created"})
+		return m.apiKeysPage(ctx, v, view.NewForm(nil), &newKey{Desc: desc, Text: private, Public: public})
 	}
 	return view.Answer{}, &view.Problem{Status: http.StatusServiceUnavailable, Title: "No free key was found", What: "Nothing was created.", Do: "Try again."}
 }
 
-func (p *Pages) apiKeyForm(ctx context.Context, v *view.Visit) (confirmPage, model.APIKey, error) {
+func (m *Manage) apiKeyForm(ctx context.Context, v *view.Visit) (confirmPage, model.APIKey, error) {
 	if err := v.Need(view.ManageAPIKeys); err != nil {
 		return confirmPage{}, model.APIKey{}, err
 	}
-	keys, err := p.opt.Access.APIKeys(ctx, v.Group.OrgID)
+	keys, err := m.opt.Access.APIKeys(ctx, v.Group.OrgID)
 	if err != nil {
 		return confirmPage{}, model.APIKey{}, fmt.Errorf("read the API keys: %w", err)
 	}
@@ -226,19 +226,19 @@ func (p *Pages) apiKeyForm(ctx context.Context, v *view.Visit) (confirmPage, mod
 	return confirmPage{}, model.APIKey{}, view.NotFound("API key")
 }
 
-func (p *Pages) confirmDeleteAPIKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	d, _, err := p.apiKeyForm(ctx, v)
+func (m *Manage) confirmDeleteAPIKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	d, _, err := m.apiKeyForm(ctx, v)
 	return confirmAnswerOr(d, err)
 }
 
-func (p *Pages) deleteAPIKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	d, k, err := p.apiKeyForm(ctx, v)
+func (m *Manage) deleteAPIKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	d, k, err := m.apiKeyForm(ctx, v)
 	if err != nil || !confirmed(v, &d) {
 		return confirmAnswerOr(d, err)
 	}
-	if err := p.opt.Access.DeleteAPIKey(ctx, k.ID); err != nil {
+	if err := m.opt.Access.DeleteAPIKey(ctx, k.ID); err != nil {
 		return view.Answer{}, fmt.Errorf("delete the API key: %w", err)
 	}
-	p.note(ctx, v, model.Event{Type: model.EventAPIKeyDeleted, APIKey: k.PublicKey, Text: "Programmatic API key " + k.Desc + " deleted"})
+	m.note(ctx, v, model.Event{Type: model.EventAPIKeyDeleted, APIKey: k.PublicKey, Text: "Programmatic API key " + k.Desc + " deleted"})
 	return view.Redirect(v.GroupPath("/settings/api-keys?done=key-deleted")), nil
 }

@@ -1,12 +1,12 @@
-package page
+package manage
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,8 +14,6 @@ import (
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 )
-
-func escape(s string) string { return url.QueryEscape(s) }
 
 // settingsTab is what all settings pages share.
 type settingsTab struct {
@@ -58,7 +56,7 @@ type generalPage struct {
 	Hosts int
 }
 
-func (p *Pages) settings(_ context.Context, v *view.Visit) (view.Answer, error) {
+func (m *Manage) settings(_ context.Context, v *view.Visit) (view.Answer, error) {
 	s := v.Group.Settings
 	f := view.NewForm(nil).Set("name", v.Group.Name).Set("timeZone", s.TimeZone).Set("ping", fmt.Sprint(s.PingSeconds)).Set("preferred", s.PreferredHostnames)
 	for name, on := range map[string]bool{"dbstats": s.CollectDBStats, "logs": s.CollectLogs, "diagnostics": s.CollectDiagnostics, "mongos": s.SuppressMongos} {
@@ -77,7 +75,7 @@ func settingsAnswer(_ *view.Visit, title, template string, data any, f *view.For
 	return a
 }
 
-func (p *Pages) saveSettings(ctx context.Context, v *view.Visit) (view.Answer, error) {
+func (m *Manage) saveSettings(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	if err := v.Need(view.ManageGroup); err != nil {
 		return view.Answer{}, err
 	}
@@ -91,7 +89,7 @@ func (p *Pages) saveSettings(ctx context.Context, v *view.Visit) (view.Answer, e
 	if _, err := time.LoadLocation(zone); err != nil || zone == "" || zone == "Local" {
 		f.Fail("timeZone", "Give a time zone's IANA name, such as UTC or Europe/Berlin.")
 	}
-	ping := atoi(f.Value("ping"))
+	ping, _ := strconv.Atoi(f.Value("ping")) // what is no number is none of the two
 	if ping != 10 && ping != 60 {
 		f.Fail("ping", "A ping is sent every 10 or every 60 seconds.")
 	}
@@ -99,7 +97,7 @@ func (p *Pages) saveSettings(ctx context.Context, v *view.Visit) (view.Answer, e
 		f.Fail("preferred", why)
 	}
 	if f.OK() {
-		err := p.opt.Inventory.UpdateGroup(ctx, v.Group.ID, func(g *model.Group) error {
+		err := m.opt.Inventory.UpdateGroup(ctx, v.Group.ID, func(g *model.Group) error {
 			g.Name = name
 			g.Settings.TimeZone, g.Settings.PingSeconds = zone, ping
 			g.Settings.CollectDBStats, g.Settings.CollectLogs = f.On("dbstats"), f.On("logs")
@@ -113,7 +111,7 @@ func (p *Pages) saveSettings(ctx context.Context, v *view.Visit) (view.Answer, e
 		case err != nil:
 			return view.Answer{}, fmt.Errorf("save the group: %w", err)
 		default:
-			p.note(ctx, v, model.Event{Type: model.EventGroupUpdated, Text: "Settings of the group changed"})
+			m.note(ctx, v, model.Event{Type: model.EventGroupUpdated, Text: "Settings of the group changed"})
 			return view.Redirect(v.GroupPath("/settings?done=saved")), nil
 		}
 	}
@@ -137,16 +135,16 @@ func badPreferred(s string) string {
 type hostsPage struct {
 	settingsTab
 	Hosts  []model.Host
-	Pager  pager
+	Pager  view.Pager
 	Hidden int
 }
 
-func (p *Pages) hostSettings(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	return p.hostsPage(ctx, v, view.NewForm(nil))
+func (m *Manage) hostSettings(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	return m.hostsPage(ctx, v, view.NewForm(nil))
 }
 
-func (p *Pages) hostsPage(ctx context.Context, v *view.Visit, f *view.Form) (view.Answer, error) {
-	all, err := p.opt.Inventory.Hosts(ctx, v.Group.ID)
+func (m *Manage) hostsPage(ctx context.Context, v *view.Visit, f *view.Form) (view.Answer, error) {
+	all, err := m.opt.Inventory.Hosts(ctx, v.Group.ID)
 	if err != nil {
 		return view.Answer{}, fmt.Errorf("read the hosts: %w", err)
 	}
@@ -157,13 +155,13 @@ func (p *Pages) hostsPage(ctx context.Context, v *view.Visit, f *view.Form) (vie
 			shown = append(shown, all[i])
 		}
 	}
-	d.Hosts, d.Pager = paged(v, shown)
+	d.Hosts, d.Pager = view.Paged(v, shown)
 	return settingsAnswer(v, "Hosts", "settings-hosts.html", &d, f), nil
 }
 
 // addHost starts the monitoring of a process. One that is known under any of its names is not added twice; one that was
 // removed comes back with its history.
-func (p *Pages) addHost(ctx context.Context, v *view.Visit) (view.Answer, error) {
+func (m *Manage) addHost(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	if err := v.Need(view.ManageHosts); err != nil {
 		return view.Answer{}, err
 	}
@@ -178,22 +176,22 @@ func (p *Pages) addHost(ctx context.Context, v *view.Visit) (view.Answer, error)
 		f.Fail("username", "User name and password go together.")
 	}
 	if !f.OK() {
-		return p.hostsPage(ctx, v, f)
+		return m.hostsPage(ctx, v, f)
 	}
-	known, err := p.opt.Inventory.FindHost(ctx, v.Group.ID, model.Address(name, port))
+	known, err := m.opt.Inventory.FindHost(ctx, v.Group.ID, model.Address(name, port))
 	id := known.ID
 	switch {
 	case err == nil && known.Visible():
 		f.Fail("address", "This process is monitored already, as "+known.Address()+".")
-		return p.hostsPage(ctx, v, f)
+		return m.hostsPage(ctx, v, f)
 	case err == nil:
-		err = p.opt.Inventory.UpdateHost(ctx, v.Group.ID, id, func(h *model.Host) error {
+		err = m.opt.Inventory.UpdateHost(ctx, v.Group.ID, id, func(h *model.Host) error {
 			h.Deleted, h.Hidden, h.Deactivated, h.Enabled, h.Seed, h.TLS = false, false, false, true, true, f.On("tls")
 			return nil
 		})
-	case isMissing(err):
+	case errors.Is(err, docstore.ErrNotFound):
 		id = model.NewHostID(v.Group.ID, name, port)
-		err = p.opt.Inventory.CreateHost(ctx, model.Host{
+		err = m.opt.Inventory.CreateHost(ctx, model.Host{
 			ID: id, GroupID: v.Group.ID, Hostname: name, Port: port, Created: v.Now, Type: model.TypeNoData,
 			MemberID: -1, Enabled: true, AlertsEnabled: true, Seed: true, TLS: f.On("tls"),
 		})
@@ -203,22 +201,22 @@ func (p *Pages) addHost(ctx context.Context, v *view.Visit) (view.Answer, error)
 	}
 	if user != "" {
 		c := model.Credentials{Username: user, Password: model.Secret(password), Source: strings.TrimSpace(f.Value("source"))}
-		if err := p.opt.Inventory.SetHostCredentials(ctx, v.Group.ID, id, c); err != nil {
+		if err := m.opt.Inventory.SetHostCredentials(ctx, v.Group.ID, id, c); err != nil {
 			return view.Answer{}, fmt.Errorf("keep the host's credentials: %w", err)
 		}
 	}
-	p.note(ctx, v, model.Event{Type: model.EventHostAdded, HostID: id, HostName: model.Address(name, port), Text: "Host added by hand"})
+	m.note(ctx, v, model.Event{Type: model.EventHostAdded, HostID: id, HostName: model.Address(name, port), Text: "Host added by hand"})
 	return view.Redirect(v.GroupPath("/settings/hosts?done=host-added")), nil
 }
 
-func (p *Pages) hideHost(ctx context.Context, v *view.Visit) (view.Answer, error) {
+func (m *Manage) hideHost(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	if err := v.Need(view.ManageHosts); err != nil {
 		return view.Answer{}, err
 	}
 	id := model.HostID(v.Request.PathValue("id"))
 	hide := v.Request.PostFormValue("show") == ""
 	name := ""
-	err := p.opt.Inventory.UpdateHost(ctx, v.Group.ID, id, func(h *model.Host) error {
+	err := m.opt.Inventory.UpdateHost(ctx, v.Group.ID, id, func(h *model.Host) error {
 		h.Hidden, h.Enabled, name = hide, !hide, h.Address()
 		if !hide {
 			h.Deactivated = false
@@ -226,13 +224,13 @@ func (p *Pages) hideHost(ctx context.Context, v *view.Visit) (view.Answer, error
 		return nil
 	})
 	if err != nil {
-		return view.Answer{}, missing(err, "host")
+		return view.Answer{}, view.Missing(err, "host")
 	}
 	if hide {
-		p.note(ctx, v, model.Event{Type: model.EventHostHidden, HostID: id, HostName: name, Text: "Host hidden and no longer polled"})
+		m.note(ctx, v, model.Event{Type: model.EventHostHidden, HostID: id, HostName: name, Text: "Host hidden and no longer polled"})
 		return view.Redirect(v.GroupPath("/settings/hosts?done=host-hidden")), nil
 	}
-	p.note(ctx, v, model.Event{Type: model.EventHostUpdated, HostID: id, HostName: name, Text: "Host shown and polled again"})
+	m.note(ctx, v, model.Event{Type: model.EventHostUpdated, HostID: id, HostName: name, Text: "Host shown and polled again"})
 	return view.Redirect(v.GroupPath("/settings/hosts?done=host-shown")), nil
 }
 
@@ -259,13 +257,13 @@ func confirmed(v *view.Visit, d *confirmPage) bool {
 	return d.Form.OK()
 }
 
-func (p *Pages) removeHostForm(ctx context.Context, v *view.Visit) (confirmPage, model.Host, error) {
+func (m *Manage) removeHostForm(ctx context.Context, v *view.Visit) (confirmPage, model.Host, error) {
 	if err := v.Need(view.ManageHosts); err != nil {
 		return confirmPage{}, model.Host{}, err
 	}
-	h, err := p.opt.Inventory.Host(ctx, v.Group.ID, model.HostID(v.Request.PathValue("id")))
+	h, err := m.opt.Inventory.Host(ctx, v.Group.ID, model.HostID(v.Request.PathValue("id")))
 	if err != nil {
-		return confirmPage{}, h, missing(err, "host")
+		return confirmPage{}, h, view.Missing(err, "host")
 	}
 	return confirmPage{
 		What: "host", Name: h.Address(), Button: "Remove", Form: view.NewForm(nil), Back: v.GroupPath("/settings/hosts"),
@@ -274,8 +272,8 @@ func (p *Pages) removeHostForm(ctx context.Context, v *view.Visit) (confirmPage,
 	}, h, nil
 }
 
-func (p *Pages) confirmRemoveHost(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	d, _, err := p.removeHostForm(ctx, v)
+func (m *Manage) confirmRemoveHost(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	d, _, err := m.removeHostForm(ctx, v)
 	return confirmAnswerOr(d, err)
 }
 
@@ -286,18 +284,18 @@ func confirmAnswerOr(d confirmPage, err error) (view.Answer, error) {
 	return confirmAnswer(d), nil
 }
 
-func (p *Pages) removeHost(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	d, h, err := p.removeHostForm(ctx, v)
+func (m *Manage) removeHost(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	d, h, err := m.removeHostForm(ctx, v)
 	if err != nil || !confirmed(v, &d) {
 		return confirmAnswerOr(d, err)
 	}
-	err = p.opt.Inventory.UpdateHost(ctx, v.Group.ID, h.ID, func(h *model.Host) error {
+	err = m.opt.Inventory.UpdateHost(ctx, v.Group.ID, h.ID, func(h *model.Host) error {
 		h.Deleted, h.Enabled = true, false
 		return nil
 	})
 	if err != nil {
-		return view.Answer{}, missing(err, "host")
+		return view.Answer{}, view.Missing(err, "host")
 	}
-	p.note(ctx, v, model.Event{Type: model.EventHostDeleted, HostID: h.ID, HostName: h.Address(), Text: "Host removed"})
+	m.note(ctx, v, model.Event{Type: model.EventHostDeleted, HostID: h.ID, HostName: h.Address(), Text: "Host removed"})
 	return view.Redirect(v.GroupPath("/settings/hosts?done=host-removed")), nil
 }

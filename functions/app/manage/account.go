@@ -1,4 +1,4 @@
-package page
+package manage
 
 import (
 	"context"
@@ -21,17 +21,17 @@ type accountPage struct {
 	Grants   []string
 }
 
-func (p *Pages) account(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	return p.accountPage(ctx, v, view.NewForm(nil), nil)
+func (m *Manage) account(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	return m.accountPage(ctx, v, view.NewForm(nil), nil)
 }
 
-func (p *Pages) accountPage(ctx context.Context, v *view.Visit, password, prefs *view.Form) (view.Answer, error) {
+func (m *Manage) accountPage(ctx context.Context, v *view.Visit, password, prefs *view.Form) (view.Answer, error) {
 	if prefs == nil {
 		prefs = view.NewForm(nil).Set("theme", v.User.Prefs.Theme).Set("timeZone", v.User.Prefs.TimeZone)
 	}
 	d := accountPage{Form: password, Prefs: prefs, Said: doneText(v.Query("done"))}
 	var err error
-	if d.Sessions, err = p.opt.Access.SessionsOf(ctx, v.User.ID); err != nil {
+	if d.Sessions, err = m.opt.Access.SessionsOf(ctx, v.User.ID); err != nil {
 		return view.Answer{}, fmt.Errorf("read the sessions: %w", err)
 	}
 	d.Sessions = slices.DeleteFunc(d.Sessions, func(s model.Session) bool { return !v.Now.Before(s.Expires) })
@@ -70,7 +70,7 @@ func roleWord(r model.Role) string {
 	return strings.Join(words, " ")
 }
 
-func (p *Pages) savePreferences(ctx context.Context, v *view.Visit) (view.Answer, error) {
+func (m *Manage) savePreferences(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	f := view.NewForm(v.Request, "theme", "timeZone")
 	theme, zone := f.Value("theme"), strings.TrimSpace(f.Value("timeZone"))
 	if theme != "light" && theme != "dark" {
@@ -78,9 +78,9 @@ func (p *Pages) savePreferences(ctx context.Context, v *view.Visit) (view.Answer
 	}
 	if _, err := time.LoadLocation(zone); err != nil || zone == "Local" {
 		f.Fail("timeZone", "Give a time zone's IANA name, such as UTC or Europe/Berlin, or nothing for your browser's.")
-		return p.accountPage(ctx, v, view.NewForm(nil), f)
+		return m.accountPage(ctx, v, view.NewForm(nil), f)
 	}
-	err := p.opt.Access.UpdateUser(ctx, v.User.ID, func(u *model.User) error {
+	err := m.opt.Access.UpdateUser(ctx, v.User.ID, func(u *model.User) error {
 		u.Prefs.Theme, u.Prefs.TimeZone = theme, zone
 		return nil
 	})
@@ -92,7 +92,7 @@ func (p *Pages) savePreferences(ctx context.Context, v *view.Visit) (view.Answer
 
 // changePassword asks for the old password, and signs every other browser out: a password is changed when somebody else
 // may know it.
-func (p *Pages) changePassword(ctx context.Context, v *view.Visit) (view.Answer, error) {
+func (m *Manage) changePassword(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	f := view.NewForm(v.Request)
 	next := v.Request.PostFormValue("new")
 	if ok, _ := auth.CheckPassword(v.User.PasswordHash, v.Request.PostFormValue("old")); !ok {
@@ -105,33 +105,33 @@ func (p *Pages) changePassword(ctx context.Context, v *view.Visit) (view.Answer,
 		f.Fail("again", "The two new passwords differ.")
 	}
 	if !f.OK() {
-		return p.accountPage(ctx, v, f, nil)
+		return m.accountPage(ctx, v, f, nil)
 	}
 	hash, err := auth.HashPassword(next)
 	if err != nil {
 		return view.Answer{}, fmt.Errorf("hash the password: %w", err)
 	}
-	if err := p.opt.Access.UpdateUser(ctx, v.User.ID, func(u *model.User) error { u.PasswordHash = hash; return nil }); err != nil {
+	if err := m.opt.Access.UpdateUser(ctx, v.User.ID, func(u *model.User) error { u.PasswordHash = hash; return nil }); err != nil {
 		return view.Answer{}, fmt.Errorf("save the password: %w", err)
 	}
-	if err := p.opt.Access.DeleteSessionsOf(ctx, v.User.ID, v.Session.Key); err != nil {
+	if err := m.opt.Access.DeleteSessionsOf(ctx, v.User.ID, v.Session.Key); err != nil {
 		return view.Answer{}, fmt.Errorf("end the other sessions: %w", err)
 	}
-	p.note(ctx, v, model.Event{Type: model.EventPasswordChanged, Text: "Password changed"})
+	m.note(ctx, v, model.Event{Type: model.EventPasswordChanged, Text: "Password changed"})
 	return view.Redirect("/account?done=password"), nil
 }
 
 // endSession signs another browser of the same person out.
-func (p *Pages) endSession(ctx context.Context, v *view.Visit) (view.Answer, error) {
+func (m *Manage) endSession(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	key := v.Request.PathValue("key")
-	own, err := p.opt.Access.SessionsOf(ctx, v.User.ID)
+	own, err := m.opt.Access.SessionsOf(ctx, v.User.ID)
 	if err != nil {
 		return view.Answer{}, fmt.Errorf("read the sessions: %w", err)
 	}
 	if !slices.ContainsFunc(own, func(s model.Session) bool { return s.Key == key }) {
 		return view.Answer{}, view.NotFound("session")
 	}
-	if err := p.opt.Access.DeleteSession(ctx, key); err != nil {
+	if err := m.opt.Access.DeleteSession(ctx, key); err != nil {
 		return view.Answer{}, fmt.Errorf("end the session: %w", err)
 	}
 	return view.Redirect("/account?done=session-ended"), nil

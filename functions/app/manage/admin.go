@@ -1,4 +1,4 @@
-package page
+package manage
 
 import (
 	"context"
@@ -32,12 +32,12 @@ type adminPage struct {
 const silentAfter = 90 * time.Second
 
 // admin answers: does Heartwood itself work?
-func (p *Pages) admin(ctx context.Context, v *view.Visit) (view.Answer, error) {
+func (m *Manage) admin(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	if err := v.Need(view.ReadSite); err != nil {
 		return view.Answer{}, err
 	}
-	d := adminPage{Embedded: p.opt.Embedded, Groups: len(v.Groups)}
-	instances, err := p.opt.Site.Instances(ctx)
+	d := adminPage{Embedded: m.opt.Embedded, Groups: len(v.Groups)}
+	instances, err := m.opt.Site.Instances(ctx)
 	if err != nil {
 		return view.Answer{}, fmt.Errorf("read the instances: %w", err)
 	}
@@ -48,7 +48,7 @@ func (p *Pages) admin(ctx context.Context, v *view.Visit) (view.Answer, error) {
 		}
 		d.Instances = append(d.Instances, instanceRow{in, s})
 	}
-	passes, err := p.opt.Site.PassStates(ctx)
+	passes, err := m.opt.Site.PassStates(ctx)
 	if err != nil {
 		return view.Answer{}, fmt.Errorf("read the periodic duties: %w", err)
 	}

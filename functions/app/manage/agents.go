@@ -1,4 +1,4 @@
-package page
+package manage
 
 import (
 	"context"
@@ -31,21 +31,21 @@ type agentsPage struct {
 type newKey struct{ Desc, Text, Public string }
 
 // agents answers: which agents run where, and how do I install one?
-func (p *Pages) agents(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	return p.agentsPage(ctx, v, nil)
+func (m *Manage) agents(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	return m.agentsPage(ctx, v, nil)
 }
 
 // FirstKey makes a group's first agent key and shows it with the commands that use it: the end of registration.
-func (p *Pages) FirstKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
-	key, err := p.makeAgentKey(ctx, v, "first key")
+func (m *Manage) FirstKey(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	key, err := m.makeAgentKey(ctx, v, "first key")
 	if err != nil {
 		return view.Answer{}, err
 	}
-	return p.agentsPage(ctx, v, key)
+	return m.agentsPage(ctx, v, key)
 }
 
-func (p *Pages) agentsPage(ctx context.Context, v *view.Visit, made *newKey) (view.Answer, error) {
-	list, err := p.opt.Inventory.Agents(ctx, v.Group.ID)
+func (m *Manage) agentsPage(ctx context.Context, v *view.Visit, made *newKey) (view.Answer, error) {
+	list, err := m.opt.Inventory.Agents(ctx, v.Group.ID)
 	if err != nil {
 		return view.Answer{}, fmt.Errorf("read the agents: %w", err)
 	}
@@ -53,10 +53,10 @@ func (p *Pages) agentsPage(ctx context.Context, v *view.Visit, made *newKey) (vi
 	for i := range list {
 		d.Rows = append(d.Rows, agentRow{list[i], agentState(&list[i], v)})
 	}
-	if d.Keys, err = p.opt.Access.AgentKeys(ctx, v.Group.ID); err != nil {
+	if d.Keys, err = m.opt.Access.AgentKeys(ctx, v.Group.ID); err != nil {
 		return view.Answer{}, fmt.Errorf("read the agent keys: %w", err)
 	}
-	statuses, err := p.opt.Inventory.Statuses(ctx, v.Group.ID)
+	statuses, err := m.opt.Inventory.Statuses(ctx, v.Group.ID)
 	if err != nil {
 		return view.Answer{}, fmt.Errorf("read the statuses: %w", err)
 	}
@@ -66,7 +66,7 @@ func (p *Pages) agentsPage(ctx context.Context, v *view.Visit, made *newKey) (vi
 		}
 	}
 	d.Hosts = len(statuses)
-	d.commands(p.baseURL(v), v.Group.ID)
+	d.commands(m.baseURL(v), v.Group.ID)
 	return view.Answer{Template: "agents.html", Title: "Agents", Nav: "agents", Data: &d}, nil
 }
 
