@@ -35,15 +35,22 @@ func missing(t *testing.T, tool, why string) {
 
 // deployment is something that speaks MongoDB's protocol.
 type deployment struct {
-	uri string
+	uri    string
+	client *mongo.Client
 
 	mu     sync.Mutex
 	opened map[docstore.Engine]mongodoc.Options
 	loser  *loser
 }
 
-func newDeployment(uri string) *deployment {
-	return &deployment{uri: uri, opened: map[docstore.Engine]mongodoc.Options{}, loser: &loser{}}
+func newDeployment(t *testing.T, uri string) *deployment {
+	t.Helper()
+	client, err := mongo.Connect(options.Client().ApplyURI(uri))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(context.Background()) })
+	return &deployment{uri: uri, client: client, opened: map[docstore.Engine]mongodoc.Options{}, loser: &loser{}}
 }
 
 // open gives an engine on a database of its own that is dropped at the end.
@@ -52,9 +59,11 @@ func (d *deployment) open(t *testing.T) docstore.Engine {
 	b := make([]byte, 6)
 	_, _ = rand.Read(b)
 	database := "heartwood_test_" + hex.EncodeToString(b)
-	t.Cleanup(func() { drop(t, d.uri, database) })
-	return d.connect(t, mongodoc.Options{URI: d.uri, Database: database,
-		Configure: func(o *options.ClientOptions) { o.SetDialer(d.loser) }})
+	t.Cleanup(func() { d.drop(t, database) })
+	return d.connect(t, mongodoc.Options{
+		URI: d.uri, Database: database,
+		Configure: func(o *options.ClientOptions) { o.SetDialer(d.loser) },
+	})
 }
 
 func (d *deployment) connect(t *testing.T, o mongodoc.Options) docstore.Engine {
@@ -68,6 +77,16 @@ func (d *deployment) connect(t *testing.T, o mongodoc.Options) docstore.Engine {
 	defer d.mu.Unlock()
 	d.opened[e] = o
 	return e
+}
+
+// drop removes a database, with one client for all of them.
+func (d *deployment) drop(t *testing.T, database string) {
+	t.Helper()
+	ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
+	defer stop()
+	if err := d.client.Database(database).Drop(ctx); err != nil {
+		t.Logf("drop %s: %v", database, err)
+	}
 }
 
 // options are the capabilities that every deployment has.
@@ -126,26 +145,11 @@ func (c *losingConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func drop(t *testing.T, uri, database string) {
-	t.Helper()
-	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
-	defer stop()
-	c, err := mongo.Connect(options.Client().ApplyURI(uri))
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer func() { _ = c.Disconnect(ctx) }()
-	if err := c.Database(database).Drop(ctx); err != nil {
-		t.Logf("drop %s: %v", database, err)
-	}
-}
-
 func TestDeployment(t *testing.T) {
 	uri := os.Getenv("HEARTWOOD_TEST_MONGO_URI")
 	if uri == "" {
 		missing(t, "mongo", "HEARTWOOD_TEST_MONGO_URI is not set")
 	}
-	d := newDeployment(uri)
+	d := newDeployment(t, uri)
 	docstoretest.Run(t, d.open, d.options()...)
 }

@@ -19,7 +19,7 @@ func TestFerretDB(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it scans a whole collection for every range: too slow for -short")
 	}
-	d := newDeployment(startFerretDB(t))
+	d := newDeployment(t, startFerretDB(t))
 	docstoretest.Run(t, d.open, append(d.options(), docstoretest.Slow(),
 		// What 1.24.2 with SQLite does not keep, found by this suite:
 		docstoretest.Except("decimals come back as they were", "FerretDB closes the connection at a Decimal128"),

@@ -30,7 +30,7 @@ func startSim(t *testing.T) *mongosim.Deployment {
 // asks for, and one because it is killed.
 func TestSimulator(t *testing.T) {
 	sim := startSim(t)
-	d := newDeployment(sim.URI())
+	d := newDeployment(t, sim.URI())
 	docstoretest.Run(t, d.open, append(d.options(),
 		docstoretest.Elect(func(t *testing.T, _ docstore.Engine) {
 			if err := sim.StepDown(t.Context()); err != nil {

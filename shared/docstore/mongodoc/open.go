@@ -53,10 +53,14 @@ type Engine struct {
 	log     *slog.Logger
 	timeout time.Duration
 	closed  atomic.Bool
+	dialer  *dialer
 
 	ensure sync.Mutex // one Ensure at a time changes schema
 	schema atomic.Pointer[docstore.Schema]
 }
+
+// closeWithin bounds Close.
+const closeWithin = 5 * time.Second
 
 var errTooSlow = errors.New("the database took longer than mongodoc's timeout")
 
@@ -89,11 +93,12 @@ func Open(o Options) (*Engine, error) {
 	if o.Configure != nil {
 		o.Configure(opts)
 	}
-	client, err := mongo.Connect(opts)
+	d := newDialer(opts.Dialer)
+	client, err := mongo.Connect(opts.SetDialer(d))
 	if err != nil {
 		return nil, fmt.Errorf("mongodoc: %w", err)
 	}
-	e := &Engine{client: client, db: client.Database(o.Database), log: o.Log, timeout: o.Timeout}
+	e := &Engine{client: client, db: client.Database(o.Database), log: o.Log, timeout: o.Timeout, dialer: d}
 	s, err := (*docstore.Schema)(nil).With(nil)
 	if err != nil {
 		return nil, err
@@ -107,9 +112,23 @@ func (e *Engine) Close() error {
 	if e.closed.Swap(true) {
 		return nil
 	}
-	ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), closeWithin)
 	defer stop()
-	return e.client.Disconnect(ctx)
+	done := make(chan error, 1)
+	go func() { done <- e.client.Disconnect(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(closeWithin / 10):
+		// What still has a connection now is a heartbeat.
+		e.dialer.hangUp()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("disconnect: %w", ctx.Err())
+	}
 }
 
 // enter checks that the engine may be used and bounds the call.
