@@ -51,6 +51,7 @@ type gzipWriter struct {
 	decided bool
 }
 
+// WriteHeader holds the status back until the encoding is decided.
 func (w *gzipWriter) WriteHeader(code int) {
 	if code < 200 {
 		w.ResponseWriter.WriteHeader(code)
@@ -61,6 +62,7 @@ func (w *gzipWriter) WriteHeader(code int) {
 	}
 }
 
+// Write compresses, once it is decided that this pays.
 func (w *gzipWriter) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK

@@ -61,8 +61,10 @@ func readConfig(reply bson.Raw) *rsConfig {
 	c.ID = idText(lookup(doc.Lookup("settings"), "replicaSetId"))
 	eachDoc(doc.Lookup("members"), func(d bson.Raw) {
 		id, _ := number(d.Lookup("_id"))
-		m := model.Member{ID: int(id), Host: strings.ToLower(text(d.Lookup("host"))), Priority: 1, Votes: 1,
-			Arbiter: truth(d.Lookup("arbiterOnly")), Hidden: truth(d.Lookup("hidden"))}
+		m := model.Member{
+			ID: int(id), Host: strings.ToLower(text(d.Lookup("host"))), Priority: 1, Votes: 1,
+			Arbiter: truth(d.Lookup("arbiterOnly")), Hidden: truth(d.Lookup("hidden")),
+		}
 		if p, err := d.LookupErr("priority"); err == nil {
 			m.Priority = float(p)
 		}

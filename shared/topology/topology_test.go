@@ -548,8 +548,14 @@ func TestNameRank(t *testing.T) {
 		better, worse string
 		preferred     string
 	}{
-		{"db1.example.net", "db1", ""}, {"db1", "192.0.2.1", ""}, {"192.0.2.1", "127.0.0.1", ""}, {"db1", "localhost", ""}, {"192.0.2.1", "::1", ""},
-		{"db1.corp", "db1.example.net", ".corp"}, {"db1-x", "db1.example.net", "/^db[0-9]-x$/"}, {"db1", "192.0.2.1", "/(/"},
+		{"db1.example.net", "db1", ""},
+		{"db1", "192.0.2.1", ""},
+		{"192.0.2.1", "127.0.0.1", ""},
+		{"db1", "localhost", ""},
+		{"192.0.2.1", "::1", ""},
+		{"db1.corp", "db1.example.net", ".corp"},
+		{"db1-x", "db1.example.net", "/^db[0-9]-x$/"},
+		{"db1", "192.0.2.1", "/(/"},
 	} {
 		if rank(c.better, false, c.preferred) < rank(c.worse, false, c.preferred) || rank(c.better, false, c.preferred) == rank(c.worse, false, c.preferred) {
 			t.Errorf("%s is not better than %s", c.better, c.worse)

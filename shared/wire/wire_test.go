@@ -254,9 +254,13 @@ func FuzzDecodePost(f *testing.F) {
 func FuzzValidate(f *testing.F) {
 	f.Add([]byte(recorded(f)))
 	all, err := bson.Marshal(bson.D{
-		{Key: "a", Value: bson.CodeWithScope{Code: "f", Scope: bson.D{{Key: "x", Value: 1}}}}, {Key: "b", Value: bson.Regex{Pattern: "a", Options: "i"}},
-		{Key: "c", Value: bson.DBPointer{DB: "x"}}, {Key: "d", Value: bson.Binary{Subtype: 2, Data: []byte("xy")}}, {Key: "e", Value: bson.MinKey{}},
-		{Key: "f", Value: bson.Decimal128{}}, {Key: "g", Value: bson.A{1, "two", nil, true}},
+		{Key: "a", Value: bson.CodeWithScope{Code: "f", Scope: bson.D{{Key: "x", Value: 1}}}},
+		{Key: "b", Value: bson.Regex{Pattern: "a", Options: "i"}},
+		{Key: "c", Value: bson.DBPointer{DB: "x"}},
+		{Key: "d", Value: bson.Binary{Subtype: 2, Data: []byte("xy")}},
+		{Key: "e", Value: bson.MinKey{}},
+		{Key: "f", Value: bson.Decimal128{}},
+		{Key: "g", Value: bson.A{1, "two", nil, true}},
 	})
 	if err != nil {
 		f.Fatal(err)
