@@ -208,8 +208,10 @@ func TestExtractDimensions(t *testing.T) {
 		"disks":  bson.M{"sda": bson.M{"reads": 1}, "loop0": bson.M{"reads": 2}},
 		"mounts": bson.M{"/": bson.M{"capacity": 10, "available": 3, "free": 4}, "/proc": bson.M{"capacity": 0}, "/data/db.1": bson.M{"capacity": 5}},
 	}}))
-	want{"disk.reads|sda": 1, "disk.reads|loop0": math.NaN(), "mount.capacity|/": 10, "mount.available|/": 3, "mount.free|/": 4,
-		"mount.capacity|/proc": math.NaN(), "mount.capacity|/data/db.1": 5}.check(t, row)
+	want{
+		"disk.reads|sda": 1, "disk.reads|loop0": math.NaN(), "mount.capacity|/": 10, "mount.available|/": 3, "mount.free|/": 4,
+		"mount.capacity|/proc": math.NaN(), "mount.capacity|/data/db.1": 5,
+	}.check(t, row)
 
 	many := bson.M{}
 	for i := range 400 {
@@ -228,9 +230,11 @@ func TestExtractRound(t *testing.T) {
 		bson.M{"dataSize": 1000},
 		"no document",
 	}
-	w := want{"dbTotal.data": 110, "dbTotal.dataNoSystem": 10, "dbTotal.storage": 55, "dbTotal.index": 8, "dbTotal.databases": 1,
+	w := want{
+		"dbTotal.data": 110, "dbTotal.dataNoSystem": 10, "dbTotal.storage": 55, "dbTotal.index": 8, "dbTotal.databases": 1,
 		"dbTotal.collections": 2, "dbTotal.indexes": 3, "dbTotal.views": 1, "db.dataSize|admin": 100, "db.dataSize|broken": math.NaN(),
-		"fs.total|data": math.NaN()}
+		"fs.total|data": math.NaN(),
+	}
 	w.check(t, extract(t, marshal(t, bson.M{"dbStats": bson.M{"list": list}})))
 	want{"dbTotal.data": math.NaN(), "db.dataSize|a": 10}.check(t, extract(t, marshal(t, bson.M{"dbStats": bson.M{"list": list, "partial": true}})))
 	want{"dbTotal.data": math.NaN()}.check(t, extract(t, marshal(t, bson.M{"dbStats": bson.M{"list": bson.A{}}})))

@@ -69,8 +69,10 @@ func newLoad(tb testing.TB) *load {
 	for _, c := range first.Cells {
 		col, _ := catalog.ColumnByName(c.Column)
 		v, _ := later.Get(c.Column, c.Dim)
-		cell := loadCell{column: c.Column, dim: c.Dim, counter: col.Counter, from: c.Value.Float64(), to: v.Float64(), float: c.Value.IsFloat(),
-			round: col.Scope == catalog.Database || col.Sparse > time.Hour}
+		cell := loadCell{
+			column: c.Column, dim: c.Dim, counter: col.Counter, from: c.Value.Float64(), to: v.Float64(), float: c.Value.IsFloat(),
+			round: col.Scope == catalog.Database || col.Sparse > time.Hour,
+		}
 		if cell.from != cell.to {
 			l.busy[c.Column] = true
 		}

@@ -472,9 +472,17 @@ func TestAutoStep(t *testing.T) {
 		from, to time.Duration // before now
 		want     time.Duration
 	}{
-		{time.Hour, 0, stepRaw}, {6 * time.Hour, 0, time.Minute}, {48 * time.Hour, 0, time.Minute}, {7 * day, 0, 5 * time.Minute},
-		{8 * day, 0, time.Hour}, {63 * day, 0, time.Hour}, {100 * day, 0, day}, {5 * 365 * day, 0, day},
-		{10 * day, 10*day - time.Hour, time.Hour}, {70 * day, 69 * day, day}, {6 * day, 6*day - time.Hour, stepRaw},
+		{time.Hour, 0, stepRaw},
+		{6 * time.Hour, 0, time.Minute},
+		{48 * time.Hour, 0, time.Minute},
+		{7 * day, 0, 5 * time.Minute},
+		{8 * day, 0, time.Hour},
+		{63 * day, 0, time.Hour},
+		{100 * day, 0, day},
+		{5 * 365 * day, 0, day},
+		{10 * day, 10*day - time.Hour, time.Hour},
+		{70 * day, 69 * day, day},
+		{6 * day, 6*day - time.Hour, stepRaw},
 	} {
 		if got := w.s.AutoStep(day0.Add(-c.from), day0.Add(-c.to)); got != c.want {
 			t.Errorf("from %s to %s before now: %s, want %s", c.from, c.to, got, c.want)
@@ -511,8 +519,10 @@ func TestCarry(t *testing.T) {
 		if i >= 200 && i < 210 {
 			continue // away
 		}
-		row := catalog.Row{At: day0.Add(10*time.Hour + time.Duration(i)*time.Minute), UptimeMS: int64(i+1) * 60_000, Process: "p",
-			Cells: []catalog.Cell{{Column: "connections.current", Value: catalog.Int(1)}}}
+		row := catalog.Row{
+			At: day0.Add(10*time.Hour + time.Duration(i)*time.Minute), UptimeMS: int64(i+1) * 60_000, Process: "p",
+			Cells: []catalog.Cell{{Column: "connections.current", Value: catalog.Int(1)}},
+		}
 		if i == 30 || i == 190 {
 			row.Cells = append(row.Cells, catalog.Cell{Column: "db.dataSize", Dim: "shop", Value: catalog.Int(int64(i))})
 		}
@@ -627,6 +637,36 @@ func TestExpireAndDelete(t *testing.T) {
 	}
 	if more, err := w.s.DeleteHost(t.Context(), hostID(1), 100); more || err != nil || w.count(collD1) != 2 {
 		t.Errorf("delete: %v %v, %d months left", more, err, w.count(collD1))
+	}
+}
+
+// TestChecks looks at every kind of document, whole and spoilt.
+func TestChecks(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.now = day0.Add(27 * time.Hour)
+	w.put(hostID(1), filled(newLoad(t), 1, day0.Add(22*time.Hour), 5*60)...)
+	w.compact()
+	w.rollup()
+	checks := Checks()
+	for _, c := range Collections() {
+		page, err := w.s.engine.Scan(t.Context(), docstore.Query{Collection: c.Name})
+		if err != nil || len(page.Docs) == 0 {
+			t.Fatalf("%s: %d documents, %v", c.Name, len(page.Docs), err)
+		}
+		for _, d := range page.Docs {
+			if err := checks[c.Name](nil, d); err != nil {
+				t.Errorf("%s %s: %v", c.Name, d.ID, err)
+			}
+			elsewhere := d
+			elsewhere.ID = "x/" + d.ID[2:len(d.ID)-1] + "9"
+			if checks[c.Name](nil, elsewhere) == nil {
+				t.Errorf("%s %s was taken as %s", c.Name, d.ID, elsewhere.ID)
+			}
+			d.Body = []byte{5, 0, 0, 0, 0}
+			if checks[c.Name](nil, d) == nil {
+				t.Errorf("%s %s: an empty document was taken", c.Name, d.ID)
+			}
+		}
 	}
 }
 
