@@ -29,10 +29,22 @@ func Box(t testing.TB) *seal.Box {
 	return box
 }
 
+// dir is a folder for databases, in memory where the system has such: waiting for a disk would be most of these tests'
+// time, and none of them pulls the plug.
+func dir(t testing.TB) string {
+	t.Helper()
+	d, err := os.MkdirTemp("/dev/shm", "heartwood-test-*") //nolint:usetesting // T.TempDir is on the disk
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(d) })
+	return d
+}
+
 // Engine opens a new embedded database that is closed when the test ends.
 func Engine(t testing.TB) *sqlitedoc.Engine {
 	t.Helper()
-	e, err := sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(t.TempDir(), "heartwood.db")})
+	e, err := sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(dir(t), "heartwood.db")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +56,7 @@ func Engine(t testing.TB) *sqlitedoc.Engine {
 // begin with the same state, and making it anew for each would take most of their time.
 func Prepared(t testing.TB, prepare func(e docstore.Engine)) func(t *testing.T) docstore.Engine {
 	t.Helper()
-	original := filepath.Join(t.TempDir(), "original.db")
+	original := filepath.Join(dir(t), "original.db")
 	e := Engine(t)
 	prepare(e)
 	if err := e.Backup(t.Context(), original, nil); err != nil {
@@ -56,7 +68,7 @@ func Prepared(t testing.TB, prepare func(e docstore.Engine)) func(t *testing.T) 
 	}
 	return func(t *testing.T) docstore.Engine {
 		t.Helper()
-		path := filepath.Join(t.TempDir(), "heartwood.db")
+		path := filepath.Join(dir(t), "heartwood.db")
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
