@@ -170,7 +170,7 @@ func (l *logs) count(s string) int {
 func testConfig(dir string) config.Agent {
 	cfg := config.DefaultAgent()
 	cfg.BaseURL, cfg.GroupID, cfg.APIKey, cfg.StateDir = "http://heartwood.example.net:8081", testGroup, testKey, dir
-	cfg.SelectionSeconds, cfg.DialSeconds = 1, 1
+	cfg.SelectionSeconds, cfg.DialSeconds = 10, 10 // machines that run tests are slow
 	return cfg
 }
 

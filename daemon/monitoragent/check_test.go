@@ -45,7 +45,8 @@ func TestCheck(t *testing.T) {
 			o.Config.AuthUsername, o.Config.AuthPassword = "monitor", "secret"
 			return p
 		}, true, []string{"REPLICA_ARBITER", "an arbiter holds no users"}, []string{"FAIL"}},
-		{"nothing listens", func(t *testing.T, _ *server, _ *Options) *mongotest.Process {
+		{"nothing listens", func(t *testing.T, _ *server, o *Options) *mongotest.Process {
+			o.Config.SelectionSeconds = 1
 			p := mongotest.Start(t, "primary")
 			p.Kill()
 			return p

@@ -32,7 +32,7 @@ func simulate(t *testing.T, o mongosim.Options) (*mongosim.Deployment, *server, 
 		s.conf.Hosts = append(s.conf.Hosts, wire.Host{ID: strconv.Itoa(i), Hostname: host, Port: int32(port), DBStats: true}) //nolint:gosec // a port
 	}
 	a, _ := newAgent(t, s, t.TempDir(), func(opt *Options) {
-		opt.Config.AuthUsername, opt.Config.AuthPassword, opt.Config.SelectionSeconds = "monitor", "secret", 3
+		opt.Config.AuthUsername, opt.Config.AuthPassword, opt.Config.SelectionSeconds = "monitor", "secret", 5
 	})
 	t.Cleanup(func() { _ = a.Close() })
 	return d, s, a
