@@ -277,7 +277,7 @@ func TestSeriesOfAHost(t *testing.T) {
 	if v, n := last(1, got.Charts[1].Series[0].Name); v != 40 || n < 25 {
 		t.Errorf("connections: last %v of %d points, want 40", v, n)
 	}
-	for query, code := range map[string]int{"charts=nonsense": 400, "charts=opcounters&step=7": 400, "charts=": 200, "charts=opcounters&from=x&to=y": 200} {
+	for query, code := range map[string]int{"charts=nonsense": 400, "charts=opcounters&step=7": 400, "charts=opcounters&step=10&from=2001-01-01T00:00:00Z&to=2026-01-01T00:00:00Z": 400, "charts=": 200, "charts=opcounters&from=x&to=y": 200} {
 		b.get(at(g, "/hosts/"+string(ids[0])+"/series?"+query)).want(code)
 	}
 	b.get(at(g, "/hosts/"+strings.Repeat("0", 32)+"/series?charts=opcounters")).want(404)

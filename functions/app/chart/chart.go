@@ -173,7 +173,7 @@ func (c *Charts) host(ctx context.Context, h *model.Host, charts []catalog.Chart
 		if scope == catalog.Process || dim != "" {
 			got, err := c.opt.Series.Read(ctx, series.Query{Host: h.ID, Measurements: unique(names), Dimension: dim, From: win.From, To: win.To, Step: step})
 			if err != nil {
-				return nil, fmt.Errorf("read the series of %s: %w", h.Address(), err)
+				return nil, readError(h.Address(), err)
 			}
 			step = got.Step // one step for the whole answer
 			lines = out.frame(got)
@@ -404,17 +404,9 @@ func (c *Charts) cluster(ctx context.Context, group model.ID, members []model.Ho
 		names = append(names, ch.Measurements...)
 	}
 	names = unique(names)
-	results := make([]series.Result, len(members))
-	eg, ectx := errgroup.WithContext(ctx)
-	eg.SetLimit(2)
-	for i := range members {
-		eg.Go(func() (err error) {
-			results[i], err = c.opt.Series.Read(ectx, series.Query{Host: members[i].ID, Measurements: names, From: win.From, To: win.To, Step: step})
-			return err
-		})
-	}
-	if err := eg.Wait(); err != nil {
-		return nil, fmt.Errorf("read the members' series: %w", err)
+	results, err := c.members(ctx, members, names, win, step)
+	if err != nil {
+		return nil, err
 	}
 	out := &Answer{Charts: make([]Drawn, len(charts))}
 	for i, ch := range charts {
@@ -430,12 +422,49 @@ func (c *Charts) cluster(ctx context.Context, group model.ID, members []model.Ho
 	for i := range members {
 		in[members[i].ID] = true
 	}
-	var err error
 	out.Marks, err = c.marks(ctx, alerting.EventQuery{GroupID: group, From: win.From, To: win.To, Types: markTypes(), Limit: maxMarks}, func(e *model.Event) bool {
 		// A new primary is one mark, not two: the one that stepped down shows in the lines.
 		return in[e.HostID] && e.Type != model.EventHostNowSecondary
 	})
 	return out, err
+}
+
+// members reads the same measurements of all members, by one step: where the store chose different ones (a member that is
+// not sampled, or more often than the others), the coarsest holds for all.
+func (c *Charts) members(ctx context.Context, members []model.Host, names []string, win Window, step time.Duration) ([]series.Result, error) {
+	results := make([]series.Result, len(members))
+	read := func(step time.Duration, again bool) error {
+		eg, ectx := errgroup.WithContext(ctx)
+		eg.SetLimit(2)
+		for i := range members {
+			if again && results[i].Step == step {
+				continue
+			}
+			eg.Go(func() (err error) {
+				results[i], err = c.opt.Series.Read(ectx, series.Query{Host: members[i].ID, Measurements: names, From: win.From, To: win.To, Step: step})
+				return err
+			})
+		}
+		if err := eg.Wait(); err != nil {
+			return readError("the members", err)
+		}
+		return nil
+	}
+	if err := read(step, false); err != nil {
+		return nil, err
+	}
+	for i := range results {
+		step = max(step, results[i].Step)
+	}
+	return results, read(step, true)
+}
+
+// readError tells a question the store refuses from a store that fails.
+func readError(of string, err error) error {
+	if errors.Is(err, series.ErrRange) {
+		return view.BadRequest("This range is too long for this step.")
+	}
+	return fmt.Errorf("read the series of %s: %w", of, err)
 }
 
 // sum adds lines up; a point is a gap only where all of them are.

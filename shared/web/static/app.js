@@ -41,13 +41,23 @@
   function found() { if (lostAt && say) say.textContent = ""; lostAt = null; }
   window.heartwoodLost = lost;
   window.heartwoodFound = found;
+  // A refresh leaves alone what the reader opened or chose.
+  if (window.Idiomorph) {
+    window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = function (name, node) {
+      return !(name === "open" && node.tagName === "DETAILS" || name === "class" && node.tagName === "TR" && node.classList.contains("sel"));
+    };
+  }
+  function busy(el) {
+    var a = doc.activeElement;
+    return a && a !== body && el.contains(a) && a.matches("input, select, textarea");
+  }
   var due = new WeakMap();
   setInterval(function () {
     if (doc.hidden) return;
     doc.querySelectorAll("[data-every]").forEach(function (el) {
       var at = due.get(el);
       if (at === undefined) { due.set(el, Date.now() + el.dataset.every * 1000); return; }
-      if (Date.now() < at || el.querySelector("details[open].menu, :focus-within input")) return;
+      if (Date.now() < at || busy(el)) return;
       due.set(el, Date.now() + el.dataset.every * 1000);
       if (window.htmx) window.htmx.trigger(el, "refresh");
     });
