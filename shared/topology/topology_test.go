@@ -576,7 +576,8 @@ func FuzzObserve(f *testing.F) {
 			return
 		}
 		o := Observe(Input{Host: newHost("db1:27017"), Replies: b, Ping: wire.Ping{At: t0}})
-		o2 := Observe(Input{Host: o.Host, Status: o.Status, Replies: b, Facts: raw(t, o.Facts), Ping: wire.Ping{At: t0.Add(time.Minute)}})
+		facts := raw(t, append(bson.D{}, o.Facts...))
+		o2 := Observe(Input{Host: o.Host, Status: o.Status, Replies: b, Facts: facts, Ping: wire.Ping{At: t0.Add(time.Minute)}})
 		if o2.ReplicaSet != nil {
 			c, _, _ := o2.ReplicaSet.Apply(nil, group, t0)
 			Elect(&c, &o2)
