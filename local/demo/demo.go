@@ -66,7 +66,6 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := login.choosePort(filepath.Join(o.DataDir, loginFile)); err != nil {
 		return err
 	}
-	clock := &clock{now: o.Now}
 	from, err := pastBegins(ctx, o, srv, model.ID(login.GroupID))
 	if err != nil {
 		return err
@@ -87,12 +86,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	agentConf.SeedHosts = login.Members
 	agentConf.StateDir = filepath.Join(o.DataDir, "agent")
 	agent, err := monitoragent.New(monitoragent.Options{
-		Config: agentConf, Log: o.Log.With(obs.KeyComponent, "agent"), Now: clock.Now, Version: obs.Build().Version,
+		Config: agentConf, Log: o.Log.With(obs.KeyComponent, "agent"), Version: obs.Build().Version,
 	})
 	if err != nil {
 		return fmt.Errorf("make the agent: %w", err)
 	}
-	if err := fillPast(ctx, o, srv, sim, agent, clock, login, from); err != nil {
+	if err := fillPast(ctx, o, srv, sim, agent, model.ID(login.GroupID), from); err != nil {
 		return fmt.Errorf("fill in the past: %w", err)
 	}
 	sim.GoLive()

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/mongodb-forks/digest"
 
@@ -71,7 +72,7 @@ func provision(ctx context.Context, srv *runner.Server, path string) (*Login, er
 }
 
 func (l *Login) register(ctx context.Context) error {
-	l.User, l.Password = "demo@example.com", rand.Text()[:20]
+	l.User, l.Password = "demo@example.com", "Hw9-"+strings.ToLower(rand.Text()[:20])
 	var made struct {
 		ProgrammaticAPIKey struct{ PublicKey, PrivateKey string }
 	}

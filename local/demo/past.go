@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/heartwood-db/heartwood/daemon/monitoragent"
@@ -11,20 +10,6 @@ import (
 	"github.com/heartwood-db/heartwood/local/runner"
 	"github.com/heartwood-db/heartwood/shared/model"
 )
-
-// clock is the agent's: the wall clock, or a moment of the past while that is filled in.
-type clock struct {
-	now  func() time.Time
-	past atomic.Pointer[time.Time]
-}
-
-// Now is the clock's time.
-func (c *clock) Now() time.Time {
-	if t := c.past.Load(); t != nil {
-		return *t
-	}
-	return c.now()
-}
 
 // discoveryRounds are how often the agent visits at most until the server has found every member through the seed.
 const discoveryRounds = 10
@@ -40,15 +25,13 @@ func pastBegins(ctx context.Context, o Options, srv *runner.Server, group model.
 }
 
 // fillPast runs the simulator and the agent from then until now, a minute a step.
-func fillPast(ctx context.Context, o Options, srv *runner.Server, sim *mongosim.Deployment, agent *monitoragent.Agent, c *clock, login *Login, from time.Time) error {
+func fillPast(ctx context.Context, o Options, srv *runner.Server, sim *mongosim.Deployment, agent *monitoragent.Agent, group model.ID, from time.Time) error {
 	total := int(o.Now().Sub(from) / pastStep)
 	if total <= 0 {
 		return nil
 	}
-	defer c.past.Store(nil)
 	at := from
 	visit := func() error {
-		c.past.Store(&at)
 		if err := sim.AdvanceTo(ctx, at); err != nil {
 			return err
 		}
@@ -62,7 +45,7 @@ func fillPast(ctx context.Context, o Options, srv *runner.Server, sim *mongosim.
 		if err := agent.Flush(ctx); err != nil {
 			return err
 		}
-		if known, err := srv.Site().Inventory.Hosts(ctx, model.ID(login.GroupID)); err != nil || len(known) >= members {
+		if known, err := srv.Site().Inventory.Hosts(ctx, group); err != nil || len(known) >= members {
 			if err != nil {
 				return err
 			}
