@@ -13,17 +13,22 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
 )
 
-func ask(t *testing.T, addr string, cmd any) bson.Raw {
+func dial(t *testing.T, addr string) *mongo.Client {
 	t.Helper()
 	c, err := mongo.Connect(options.Client().ApplyURI("mongodb://" + addr + "/?directConnection=true"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() { // when the hosts have stopped: a driver may wait for its last hello
 		if err := c.Disconnect(context.Background()); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	return c
+}
+
+func ask(t *testing.T, c *mongo.Client, cmd any) bson.Raw {
+	t.Helper()
 	r, err := c.Database("admin").RunCommand(t.Context(), cmd).Raw()
 	if err != nil {
 		t.Fatalf("%v: %v", cmd, err)
@@ -38,7 +43,7 @@ func TestLightHostsAnswer(t *testing.T) {
 	}
 	defer l.Stop()
 	for _, i := range []int{0, 1, 2, 254, 255, 256, 2999} {
-		c := l.Address(i)
+		c := dial(t, l.Address(i))
 		hello := ask(t, c, bson.D{{Key: "hello", Value: 1}})
 		if me := hello.Lookup("me").StringValue(); me != l.Address(i) {
 			t.Errorf("host %d at %s is %s", i, l.Address(i), me)
