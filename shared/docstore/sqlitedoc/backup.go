@@ -23,11 +23,12 @@ type Progress func(done, total int)
 // Backup copies the database as it is at the end of the copy to one new file, without holding up writers for longer than
 // a step takes. The file appears under its name only when it is complete, checked and on the disk; Open reads it.
 func (e *Engine) Backup(ctx context.Context, path string, progress Progress) error {
-	if err := e.enter(ctx); err != nil {
+	ctx, done, err := e.long(ctx)
+	if err != nil {
 		return err
 	}
-	defer e.leave()
-	path, err := filepath.Abs(path)
+	defer done()
+	path, err = filepath.Abs(path)
 	if err != nil {
 		return err
 	}
@@ -148,12 +149,13 @@ func syncDir(dir string) error {
 // Check reads the whole file and returns what is wrong with it, one sentence a fault: broken pages, and indexes that
 // disagree with their documents.
 func (e *Engine) Check(ctx context.Context) ([]string, error) {
-	if err := e.enter(ctx); err != nil {
+	ctx, done, err := e.long(ctx)
+	if err != nil {
 		return nil, err
 	}
-	defer e.leave()
+	defer done()
 	var faults []string
-	err := e.read(ctx, func(c *sqlconn.Conn) (err error) {
+	err = e.read(ctx, func(c *sqlconn.Conn) (err error) {
 		faults, err = integrity(ctx, c, "integrity_check")
 		if sqlconn.Damaged(err) {
 			faults, err = append(faults, err.Error()), nil

@@ -2,6 +2,7 @@ package sqlitedoc
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"os"
@@ -378,5 +379,77 @@ func TestCollectionsComeFromTheFile(t *testing.T) {
 	}
 	if fmt.Sprint(names) != "[indexed rows]" || count(t, e) != 3 {
 		t.Errorf("collections %v", names)
+	}
+}
+
+// TestCloseEndsABackup: nobody waits for a long copy at the end of the program.
+func TestCloseEndsABackup(t *testing.T) {
+	e := filled(t, Options{}, 3000, 2000)
+	var wg sync.WaitGroup
+	path := filepath.Join(t.TempDir(), "copy.db")
+	err := e.Backup(t.Context(), path, func(done, total int) {
+		if done < total {
+			wg.Go(func() { _ = e.Close() })
+			<-e.life.Done()
+		}
+	})
+	wg.Wait()
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Backup: %v", err)
+	}
+}
+
+// TestQueriesUseTheirIndex asks SQLite how it would answer: always by a search, never by sorting.
+func TestQueriesUseTheirIndex(t *testing.T) {
+	e := open(t, Options{})
+	f := func(name string, k docstore.Kind) docstore.Field { return docstore.Field{Name: name, Kind: k} }
+	err := e.Ensure(t.Context(), []docstore.Collection{{Name: "c", Indexes: []docstore.Index{
+		{Name: "abc", Fields: []docstore.Field{f("a", docstore.String), f("b", docstore.Int64), f("c", docstore.Bool)}},
+		{Name: "u", Unique: true, Fields: []docstore.Field{f("a", docstore.String), f("b", docstore.Int64)}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		q    docstore.Query
+		want string
+	}{
+		{docstore.Query{From: "a", To: "b"}, "PRIMARY KEY (id>? AND id<?)"},
+		{docstore.Query{Index: "abc", Prefix: []any{"x"}}, "x:c:abc (f:a=?)"},
+		{docstore.Query{Index: "abc", Prefix: []any{"x"}, Low: int64(1), High: int64(5)}, "x:c:abc (f:a=? AND f:b>? AND f:b<?)"},
+		{docstore.Query{Index: "abc", Prefix: []any{"x", int64(1), true}, Low: "i"}, "x:c:abc (f:a=? AND f:b=? AND f:c=? AND id>?)"},
+		{docstore.Query{Index: "u", Prefix: []any{"x"}, Low: int64(1)}, "x:c:u (f:a=? AND f:b>?)"},
+	} {
+		c.q.Collection = "c"
+		for _, desc := range []bool{false, true} {
+			for _, resume := range []bool{false, true} {
+				q := c.q
+				q.Descending = desc
+				p, err := e.schema.Load().Plan(q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if resume {
+					for _, r := range p.Rest {
+						p.After = append(p.After, docstore.Key{Kind: r.Kind, S: "k", I: 1})
+					}
+					p.After = append(p.After, docstore.Key{Kind: docstore.String, S: "k"})
+				}
+				sql, args := selectSQL(p, "id, rev, body")
+				var how []string
+				err = e.read(t.Context(), func(conn *sqlconn.Conn) error {
+					return conn.Each(t.Context(), "EXPLAIN QUERY PLAN "+sql, args, func(v []driver.Value) error {
+						how = append(how, v[3].(string))
+						return nil
+					})
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(how) != 1 || !strings.HasPrefix(how[0], "SEARCH") || !resume && !strings.Contains(how[0], c.want) || resume && !strings.Contains(how[0], "id") {
+					t.Errorf("%s\n%q, want %q", sql, how, c.want)
+				}
+			}
+		}
 	}
 }

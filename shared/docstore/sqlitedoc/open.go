@@ -82,6 +82,10 @@ type Engine struct {
 	inUse  sync.RWMutex
 	closed bool
 	stop   chan struct{}
+
+	// life ends as soon as Close is called: what takes long ends early by it.
+	life context.Context
+	end  context.CancelFunc
 }
 
 // Open opens or creates the file. It fails with an *opererr.Error when another process owns it, or when it is damaged, not
@@ -98,6 +102,7 @@ func Open(o Options) (*Engine, error) {
 		path: path, readOnly: o.ReadOnly, log: o.Log, now: o.Now, stop: make(chan struct{}),
 		queue: make(chan *request, 256), foldAt: walHard, checkpoints: make(chan struct{}, 1),
 	}
+	e.life, e.end = context.WithCancel(context.Background())
 	if e.log == nil {
 		e.log = obs.Discard()
 	}
@@ -331,6 +336,20 @@ func (e *Engine) enter(ctx context.Context) error {
 
 func (e *Engine) leave() { e.inUse.RUnlock() }
 
+// long is enter for what takes minutes: Close ends it instead of waiting for it.
+func (e *Engine) long(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if err := e.enter(ctx); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	unhook := context.AfterFunc(e.life, cancel)
+	return ctx, func() {
+		unhook()
+		cancel()
+		e.leave()
+	}, nil
+}
+
 // Now is the clock of this machine: the process is the database.
 func (e *Engine) Now(ctx context.Context) (time.Time, error) {
 	if err := e.enter(ctx); err != nil {
@@ -342,6 +361,7 @@ func (e *Engine) Now(ctx context.Context) (time.Time, error) {
 
 // Close waits for the calls under way, folds the log back into the file and releases it.
 func (e *Engine) Close() error {
+	e.end()
 	e.inUse.Lock()
 	defer e.inUse.Unlock()
 	if e.closed {
