@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -34,38 +35,51 @@ func credentialContext(id model.HostID) string { return "host/" + string(id) + "
 
 // Hosts lists all hosts of a group, hidden and deleted ones too, by name and port. Credentials are left out.
 func (in *Inventory) Hosts(ctx context.Context, group model.ID) ([]model.Host, error) {
-	// A host is a large value: counting first and sorting pointers saves copying ten thousand of them about.
-	var docs []docstore.Doc
+	// A host is a large value: what is sorted are the undecoded ones, by the two fields that the order needs, so that each
+	// is decoded where it stays.
+	var order []rawHost
 	for doc, err := range in.s.Docs(ctx, under(collHosts, group)) {
 		if err != nil {
 			return nil, err
 		}
-		docs = append(docs, doc)
+		order = append(order, newRawHost(doc))
 	}
+	slices.SortFunc(order, rawHost.compare)
 	dec := newHostDecoder()
-	hosts := make([]model.Host, len(docs))
-	for i, doc := range docs {
-		if err := dec.host(doc.Body, &hosts[i]); err != nil {
-			return nil, fmt.Errorf("host %s: %w", doc.ID, err)
+	hosts := make([]model.Host, len(order))
+	for i, raw := range order {
+		if err := dec.host(raw.body, &hosts[i]); err != nil {
+			return nil, fmt.Errorf("host %s: %w", raw.id, err)
 		}
 	}
-	return sorted(hosts), nil
+	return hosts, nil
 }
 
-// sorted returns the hosts by name and port.
-func sorted(hosts []model.Host) []model.Host {
-	order := make([]*model.Host, len(hosts))
-	for i := range hosts {
-		order[i] = &hosts[i]
-	}
-	slices.SortFunc(order, func(x, y *model.Host) int {
-		return cmp.Or(strings.Compare(x.Hostname, y.Hostname), cmp.Compare(x.Port, y.Port), strings.Compare(string(x.ID), string(y.ID)))
+// rawHost is an undecoded host and what it is sorted by.
+type rawHost struct {
+	id       string
+	hostname []byte
+	port     int64
+	body     bson.Raw
+}
+
+func newRawHost(doc docstore.Doc) rawHost {
+	raw := rawHost{id: doc.ID, body: doc.Body}
+	_ = walk(doc.Body, func(key []byte, v bsonValue) bool { // a document it cannot read fails when it is decoded
+		switch string(key) {
+		case "hostname":
+			raw.hostname = v.str()
+		case "port":
+			raw.port = v.int()
+			return false // the hostname comes before it
+		}
+		return true
 	})
-	out := make([]model.Host, len(hosts))
-	for i, h := range order {
-		out[i] = *h
-	}
-	return out
+	return raw
+}
+
+func (x rawHost) compare(y rawHost) int {
+	return cmp.Or(bytes.Compare(x.hostname, y.hostname), cmp.Compare(x.port, y.port), strings.Compare(x.id, y.id))
 }
 
 // Host returns one host without its credentials, or store.ErrNotFound.
