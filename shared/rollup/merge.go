@@ -14,44 +14,74 @@ func Concat(frames ...*Frame) *Frame {
 	if len(frames) == 1 {
 		return frames[0]
 	}
+	n := 0
+	ordered := true
+	for k, f := range frames {
+		n += f.Len()
+		ordered = ordered && (k == 0 || frames[k-1].Samples[frames[k-1].Len()-1].At.Before(f.Samples[0].At))
+	}
+	out := NewFrame(make([]Identity, 0, n))
+	if !ordered {
+		return interleave(frames, out)
+	}
+	for _, f := range frames {
+		out.Samples = append(out.Samples, f.Samples...)
+	}
+	begin := 0
+	for _, f := range frames {
+		for key, col := range f.cols {
+			to := out.Make(key)
+			to.fit(col)
+			copy(to.Has[begin:], col.Has)
+			copy(to.Ints[begin:], col.Ints)
+			if to.Floats != nil {
+				for i := range col.Has {
+					to.Floats[begin+i] = col.float(i)
+				}
+			}
+		}
+		begin += f.Len()
+	}
+	return out
+}
+
+// fit makes a column hold floats if the one that is to be copied into it does.
+func (c *Column) fit(from *Column) {
+	if from.Floats == nil || c.Floats != nil {
+		return
+	}
+	c.Floats = make([]float64, len(c.Ints))
+	for i, v := range c.Ints {
+		c.Floats[i] = float64(v)
+	}
+}
+
+// interleave is Concat of frames that lie among each other.
+func interleave(frames []*Frame, out *Frame) *Frame {
 	type source struct{ frame, sample int }
 	var order []source
-	sorted := true
 	for k, f := range frames {
 		for i := range f.Samples {
-			if n := len(order); n > 0 && !frames[order[n-1].frame].Samples[order[n-1].sample].At.Before(f.Samples[i].At) {
-				sorted = false
-			}
 			order = append(order, source{k, i})
 		}
 	}
 	at := func(s source) time.Time { return frames[s.frame].Samples[s.sample].At }
-	if !sorted {
-		slices.SortStableFunc(order, func(a, b source) int { return at(a).Compare(at(b)) })
-		order = slices.CompactFunc(order, func(a, b source) bool { return at(a).Equal(at(b)) })
-	}
-	out := NewFrame(make([]Identity, len(order)))
-	for n, s := range order {
-		out.Samples[n] = frames[s.frame].Samples[s.sample]
+	slices.SortStableFunc(order, func(a, b source) int { return at(a).Compare(at(b)) })
+	order = slices.CompactFunc(order, func(a, b source) bool { return at(a).Equal(at(b)) })
+	for _, s := range order {
+		out.Samples = append(out.Samples, frames[s.frame].Samples[s.sample])
 	}
 	for k, f := range frames {
 		for key, col := range f.cols {
 			to := out.Make(key)
-			if col.Floats != nil && to.Floats == nil {
-				to.Floats = make([]float64, len(order))
-				for i, v := range to.Ints {
-					to.Floats[i] = float64(v)
-				}
-			}
+			to.fit(col)
 			for n, s := range order {
 				if s.frame != k || !col.Has[s.sample] {
 					continue
 				}
-				to.Has[n] = true
+				to.Has[n], to.Ints[n] = true, col.Ints[s.sample]
 				if to.Floats != nil {
 					to.Floats[n] = col.float(s.sample)
-				} else {
-					to.Ints[n] = col.Ints[s.sample]
 				}
 			}
 		}

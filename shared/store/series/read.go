@@ -178,9 +178,10 @@ func (r *reading) raw(ctx context.Context, choose bool) error {
 // carried values if asked for.
 func (r *reading) accumulate(f *rollup.Frame, begin time.Time, block *pack.Block, step time.Duration, carry bool) {
 	place := make([]int, f.Len())
+	shift := steady(f.Samples, step)
 	for i := range f.Samples {
 		place[i] = -1
-		if at := f.Samples[i].At; !at.Before(begin) {
+		if at := f.Samples[i].At.Add(shift); !at.Before(begin) {
 			if k := int(at.Sub(begin) / step); k < len(block.Samples) {
 				place[i] = k
 				block.Samples[k]++
@@ -206,6 +207,28 @@ func (r *reading) accumulate(f *rollup.Frame, begin time.Time, block *pack.Block
 			}
 		}
 	}
+}
+
+// steady is how much later samples are taken to be so that each gets a bucket of its own. A host is sampled at its own moment
+// of the period, give or take some milliseconds; where that moment is the border of two buckets, one bucket would get two
+// samples and the next none, which looks like a gap.
+func steady(samples []rollup.Identity, step time.Duration) time.Duration {
+	if rollup.Period(samples) != step {
+		return 0
+	}
+	var before, behind int
+	for i := range samples {
+		switch phase := samples[i].At.Sub(samples[i].At.Truncate(step)); {
+		case phase >= step*7/8:
+			before++
+		case phase < step/8:
+			behind++
+		}
+	}
+	if before == 0 || behind == 0 || before+behind <= len(samples)/2 {
+		return 0
+	}
+	return step / 4
 }
 
 // frame joins rows with the chunks of a range. The rows must have been read first: compaction writes chunks before it
