@@ -34,6 +34,9 @@ var errForeign = errors.New("a document was not written by this engine")
 // split takes a stored document apart. Without body only id and revision are wanted.
 func split(d bson.Raw, withBody bool) (docstore.Doc, error) {
 	elements, err := d.Elements()
+	if err == nil && len(d) < 5 {
+		err = errors.New("it is empty")
+	}
 	if err != nil {
 		return docstore.Doc{}, fmt.Errorf("%w: %w", errForeign, err)
 	}

@@ -323,3 +323,22 @@ func TestFlatAndSplit(t *testing.T) {
 		t.Errorf("a document of somebody else: %v", err)
 	}
 }
+
+// FuzzSplit feeds what a server may answer to the taking apart of documents.
+func FuzzSplit(f *testing.F) {
+	empty, err := bson.Marshal(bson.D{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(flat("id", 7, empty)))
+	f.Add([]byte(empty))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		doc, err := split(b, true)
+		if err != nil {
+			return
+		}
+		if again, err := split(flat(doc.ID, doc.Rev, doc.Body), true); err != nil || again.ID != doc.ID || !slices.Equal(again.Body, doc.Body) {
+			t.Fatalf("%v became %v, %v", doc, again, err)
+		}
+	})
+}

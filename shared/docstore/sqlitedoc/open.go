@@ -69,6 +69,7 @@ type Engine struct {
 	queue   chan *request
 	rev     int64 // the last revision given; the writer's
 	revTop  int64 // the highest revision reserved in the file; the writer's
+	ailing  bool  // the last group failed; the writer's
 	readers chan *sqlconn.Conn
 	nRead   int
 

@@ -142,6 +142,10 @@ func (e *Engine) transact(group []*request) error {
 		return nil
 	}()
 	if err == nil {
+		if e.ailing {
+			e.ailing = false
+			e.log.Info("writes succeed again", obs.KeyFile, e.path)
+		}
 		return nil
 	}
 	// SQLite may have rolled back by itself; then this fails and that is all right.
@@ -150,7 +154,11 @@ func (e *Engine) transact(group []*request) error {
 		// The numbers given out were seen by nobody. The reservation, if one was made, is undone too.
 		e.rev, e.revTop = rev, top
 	}
-	e.log.Error("a write failed", obs.KeyFile, e.path, obs.KeyCount, len(group), obs.KeyErr, err)
+	if !e.ailing {
+		// Once, not for each of the hundreds of writes a second that a full disk refuses.
+		e.ailing = true
+		e.log.Error("writes fail", obs.KeyFile, e.path, obs.KeyErr, err)
+	}
 	return err
 }
 
