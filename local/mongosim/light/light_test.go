@@ -19,7 +19,7 @@ func dial(t *testing.T, addr string) *mongo.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // when the hosts have stopped: a driver may wait for its last hello
+	t.Cleanup(func() {
 		if err := c.Disconnect(context.Background()); err != nil {
 			t.Error(err)
 		}
@@ -41,8 +41,8 @@ func TestLightHostsAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Stop()
-	for _, i := range []int{0, 1, 2, 254, 255, 256, 2999} {
+	t.Cleanup(l.Stop)
+	for _, i := range []int{0, 255, 2999} {
 		c := dial(t, l.Address(i))
 		hello := ask(t, c, bson.D{{Key: "hello", Value: 1}})
 		if me := hello.Lookup("me").StringValue(); me != l.Address(i) {
