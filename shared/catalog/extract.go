@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/shared/catalog/raw"
 )
 
 // Bounds of what one row takes in, so that no reply can make it huge.
@@ -93,23 +95,23 @@ func Extract(replies bson.Raw, at time.Time, extra ...Cell) (Row, error) {
 	t := catalogue()
 	x := &extraction{t: t, slots: make([]slot, len(t.columns))}
 	row := Row{At: at.UTC().Truncate(time.Millisecond)}
-	w := walk(replies)
-	for e, ok := w.next(); ok; e, ok = w.next() {
-		if e.typ != typeDocument {
+	w := raw.Walk(replies)
+	for e, ok := w.Next(); ok; e, ok = w.Next() {
+		if e.Type != raw.Document {
 			continue
 		}
-		switch string(e.key) {
+		switch string(e.Key) {
 		case "serverStatus":
-			row.identify(e.data)
+			row.identify(e.Data)
 		case "dbStats":
-			x.round(e.data)
+			x.round(e.Data)
 			continue
 		}
-		if n := t.paths.children[string(e.key)]; n != nil {
-			x.document(e.data, n, "")
+		if n := t.paths.children[string(e.Key)]; n != nil {
+			x.document(e.Data, n, "")
 		}
 	}
-	if w.bad {
+	if w.Bad() {
 		return Row{}, errReplies
 	}
 	row.Process = processID(replies)
@@ -130,23 +132,23 @@ func Extract(replies bson.Raw, at time.Time, extra ...Cell) (Row, error) {
 
 // identify takes from a serverStatus reply what tells one incarnation of a process from another.
 func (r *Row) identify(status []byte) {
-	w := walk(status)
-	for e, ok := w.next(); ok; e, ok = w.next() {
-		switch string(e.key) {
+	w := raw.Walk(status)
+	for e, ok := w.Next(); ok; e, ok = w.Next() {
+		switch string(e.Key) {
 		case "pid":
-			if v, ok := e.number(); ok {
+			if v, ok := e.Number(); ok {
 				r.PID = v.Int64()
 			}
 		case "uptimeMillis":
-			if v, ok := e.number(); ok {
+			if v, ok := e.Number(); ok {
 				r.UptimeMS = v.Int64()
 			}
 		case "uptime":
-			if v, ok := e.number(); ok && r.UptimeMS == 0 {
+			if v, ok := e.Number(); ok && r.UptimeMS == 0 {
 				r.UptimeMS = int64(v.Float64() * 1000)
 			}
 		case "localTime":
-			if v, ok := e.number(); ok && e.typ == typeDate {
+			if v, ok := e.Number(); ok && e.Type == raw.Date {
 				r.Local = time.UnixMilli(v.Int64()).UTC()
 			}
 		}
@@ -160,8 +162,8 @@ func processID(replies []byte) string {
 		{"serverStatus", "repl", "topologyVersion", "processId"},
 		{"isSelf", "id"},
 	} {
-		if e, ok := lookup(replies, path...); ok && e.typ == typeObjectID {
-			return hex.EncodeToString(e.data)
+		if e, ok := raw.Lookup(replies, path...); ok && e.Type == raw.ObjectID {
+			return hex.EncodeToString(e.Data)
 		}
 	}
 	return ""
@@ -169,30 +171,30 @@ func processID(replies []byte) string {
 
 // document walks one document of a reply along the tree of paths.
 func (x *extraction) document(doc []byte, n *node, dim string) {
-	w := walk(doc)
-	for e, ok := w.next(); ok; e, ok = w.next() {
-		next := n.children[string(e.key)]
+	w := raw.Walk(doc)
+	for e, ok := w.Next(); ok; e, ok = w.Next() {
+		next := n.children[string(e.Key)]
 		if next != nil {
 			x.field(&e, next, dim)
 			continue
 		}
-		if n.wild != nil && e.typ == typeDocument {
-			x.field(&e, n.wild, string(e.key))
+		if n.wild != nil && e.Type == raw.Document {
+			x.field(&e, n.wild, string(e.Key))
 		}
 	}
 }
 
-func (x *extraction) field(e *element, n *node, dim string) {
-	if e.typ == typeDocument {
+func (x *extraction) field(e *raw.Element, n *node, dim string) {
+	if e.Type == raw.Document {
 		if len(n.children) > 0 || n.wild != nil {
-			x.document(e.data, n, dim)
+			x.document(e.Data, n, dim)
 		}
 		return
 	}
 	if len(n.targets) == 0 {
 		return
 	}
-	v, ok := e.number()
+	v, ok := e.Number()
 	if !ok {
 		return
 	}
@@ -256,37 +258,37 @@ func pseudoDisk(name string) bool {
 // round takes in the dbStats replies of one round: a set of cells a database, and their sums. A round that is marked
 // partial has no sums.
 func (x *extraction) round(doc []byte) {
-	list, ok := lookup(doc, "list")
-	if !ok || list.typ != typeArray {
+	list, ok := raw.Lookup(doc, "list")
+	if !ok || list.Type != raw.Array {
 		return
 	}
 	var storage, data, dataNoSystem, index, databases, collections, views, indexes float64
 	any := false
 	var fsTotal, fsUsed float64
-	w := walk(list.data)
-	for e, ok := w.next(); ok; e, ok = w.next() {
-		if e.typ != typeDocument {
+	w := raw.Walk(list.Data)
+	for e, ok := w.Next(); ok; e, ok = w.Next() {
+		if e.Type != raw.Document {
 			continue
 		}
-		name, ok := stringField(e.data, "db")
+		name, ok := stringField(e.Data, "db")
 		if !ok {
 			continue
 		}
 		get := func(field string) float64 {
-			if f, ok := lookup(e.data, field); ok {
-				if v, ok := f.number(); ok {
+			if f, ok := raw.Lookup(e.Data, field); ok {
+				if v, ok := f.Number(); ok {
 					return max(0, v.Float64())
 				}
 			}
 			return 0
 		}
-		if failed, ok := lookup(e.data, "ok"); ok {
-			if v, isNumber := failed.number(); isNumber && v.Float64() == 0 {
+		if failed, ok := raw.Lookup(e.Data, "ok"); ok {
+			if v, isNumber := failed.Number(); isNumber && v.Float64() == 0 {
 				continue
 			}
 		}
 		any = true
-		x.document(e.data, x.t.dbPaths, name)
+		x.document(e.Data, x.t.dbPaths, name)
 		storage += get("storageSize")
 		data += get("dataSize")
 		index += get("indexSize")
@@ -312,7 +314,7 @@ func (x *extraction) round(doc []byte) {
 			}
 		}
 	}
-	if partial, ok := lookup(doc, "partial"); ok && partial.typ == typeBool && partial.data[0] != 0 {
+	if partial, ok := raw.Lookup(doc, "partial"); ok && partial.Type == raw.Bool && partial.Data[0] != 0 {
 		return
 	}
 	for name, v := range map[string]float64{
@@ -329,11 +331,11 @@ const DataVolume = "data"
 func systemDatabase(name string) bool { return name == "admin" || name == "local" || name == "config" }
 
 func stringField(doc []byte, name string) (string, bool) {
-	e, ok := lookup(doc, name)
-	if !ok || e.typ != typeString || len(e.data) < 5 {
+	e, ok := raw.Lookup(doc, name)
+	if !ok || e.Type != raw.String || len(e.Data) < 5 {
 		return "", false
 	}
-	return string(e.data[4 : len(e.data)-1]), true
+	return string(e.Data[4 : len(e.Data)-1]), true
 }
 
 func (x *extraction) set(column string, v Value) {

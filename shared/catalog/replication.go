@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/shared/catalog/raw"
 )
 
 // memberView is what one replSetGetStatus reply says of a member.
@@ -21,18 +23,18 @@ type memberView struct {
 // operation minus its own, both of one reply and both written by the primary's clock. Not ok: it is no secondary, no primary is in
 // sight, or it has applied nothing yet. A heartbeat older than the secondary's own progress gives 0.
 func ReplicationLag(replies bson.Raw) (ms int64, ok bool) {
-	list, ok := lookup(replies, "replSetGetStatus", "members")
-	if !ok || list.typ != typeArray {
+	list, ok := raw.Lookup(replies, "replSetGetStatus", "members")
+	if !ok || list.Type != raw.Array {
 		return 0, false
 	}
 	var self, primary memberView
 	var haveSelf, havePrimary bool
-	w := walk(list.data)
-	for e, more := w.next(); more; e, more = w.next() {
-		if e.typ != typeDocument {
+	w := raw.Walk(list.Data)
+	for e, more := w.Next(); more; e, more = w.Next() {
+		if e.Type != raw.Document {
 			continue
 		}
-		switch m := viewMember(e.data); {
+		switch m := viewMember(e.Data); {
 		case m.self:
 			self, haveSelf = m, true
 		case m.state == 1 && m.healthy:
@@ -55,10 +57,10 @@ func ReplicationLag(replies bson.Raw) (ms int64, ok bool) {
 
 func viewMember(doc []byte) memberView {
 	m := memberView{state: -1, healthy: true}
-	w := walk(doc)
-	for e, ok := w.next(); ok; e, ok = w.next() {
-		v, isNumber := e.number()
-		switch string(e.key) {
+	w := raw.Walk(doc)
+	for e, ok := w.Next(); ok; e, ok = w.Next() {
+		v, isNumber := e.Number()
+		switch string(e.Key) {
 		case "self":
 			m.self = isNumber && v.Int64() != 0
 		case "state":
@@ -84,17 +86,17 @@ func viewMember(doc []byte) memberView {
 }
 
 // emptyOptime recognises the optime of a member that has applied nothing: Timestamp(0, 0) or term -1.
-func emptyOptime(e *element) bool {
-	switch e.typ {
-	case typeTimestamp:
-		return binary.LittleEndian.Uint64(e.data) == 0
-	case typeDocument:
-		ts, ok := lookup(e.data, "ts")
-		if !ok || ts.typ == typeTimestamp && binary.LittleEndian.Uint64(ts.data) == 0 {
+func emptyOptime(e *raw.Element) bool {
+	switch e.Type {
+	case raw.Timestamp:
+		return binary.LittleEndian.Uint64(e.Data) == 0
+	case raw.Document:
+		ts, ok := raw.Lookup(e.Data, "ts")
+		if !ok || ts.Type == raw.Timestamp && binary.LittleEndian.Uint64(ts.Data) == 0 {
 			return true
 		}
-		if term, ok := lookup(e.data, "t"); ok {
-			if v, isNumber := term.number(); isNumber && v.Int64() == -1 {
+		if term, ok := raw.Lookup(e.Data, "t"); ok {
+			if v, isNumber := term.Number(); isNumber && v.Int64() == -1 {
 				return true
 			}
 		}
@@ -120,12 +122,12 @@ func OplogWindow(replies bson.Raw) (secs int64, ok bool) {
 
 // timestampAt reads the seconds of a timestamp, or of the ts within a document.
 func timestampAt(replies []byte, path []string) (int64, bool) {
-	e, ok := lookup(replies, path...)
-	if ok && e.typ == typeDocument {
-		e, ok = lookup(e.data, "ts")
+	e, ok := raw.Lookup(replies, path...)
+	if ok && e.Type == raw.Document {
+		e, ok = raw.Lookup(e.Data, "ts")
 	}
-	if !ok || e.typ != typeTimestamp {
+	if !ok || e.Type != raw.Timestamp {
 		return 0, false
 	}
-	return int64(binary.LittleEndian.Uint32(e.data[4:])), true
+	return int64(binary.LittleEndian.Uint32(e.Data[4:])), true
 }

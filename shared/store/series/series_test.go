@@ -516,8 +516,10 @@ func TestBorder(t *testing.T) {
 	w.now = day0.Add(2 * time.Hour)
 	for i := range 60 {
 		jitter := time.Duration(i*37%100-50) * time.Millisecond
-		w.put(hostID(1), catalog.Row{At: day0.Add(time.Duration(i)*time.Minute + jitter + time.Minute), Process: "p", UptimeMS: int64(i+1) * 60_000,
-			Cells: []catalog.Cell{{Column: "connections.current", Value: catalog.Int(int64(i))}}})
+		w.put(hostID(1), catalog.Row{
+			At: day0.Add(time.Duration(i)*time.Minute + jitter + time.Minute), Process: "p", UptimeMS: int64(i+1) * 60_000,
+			Cells: []catalog.Cell{{Column: "connections.current", Value: catalog.Int(int64(i))}},
+		})
 	}
 	r := w.read(Query{Host: hostID(1), Measurements: []string{"CONNECTIONS"}, From: day0.Add(time.Minute), To: day0.Add(time.Hour), Step: time.Minute})
 	for i, v := range r.Lines[0].Values {
