@@ -71,6 +71,7 @@ type Line struct {
 	Name   string
 	Colour int // index into the palette
 	Values []float64
+	Unit   catalog.Unit // where it is not the chart's: requests beside bytes
 }
 
 // Drawn is one chart with its numbers.
@@ -181,6 +182,9 @@ func (c *Charts) host(ctx context.Context, h *model.Host, charts []catalog.Chart
 		for i, ch := range charts {
 			if ch.Scope == scope {
 				out.Charts[i] = draw(ch, lines)
+				if why := notHere(h, ch.ID); why != "" {
+					out.Charts[i].Why = why
+				}
 			}
 		}
 	}
@@ -227,7 +231,11 @@ func (a *Answer) frame(r series.Result) map[string][]float64 {
 func draw(ch catalog.Chart, lines map[string][]float64) Drawn {
 	d := Drawn{ID: ch.ID, Unit: ch.Unit, Stacked: ch.Stacked, Percent: ch.Percent}
 	for i, name := range ch.Measurements {
-		d.Lines = append(d.Lines, Line{Name: lineName(name, ch), Colour: i, Values: lines[name]})
+		l := Line{Name: lineName(name, ch), Colour: i, Values: lines[name]}
+		if m, ok := catalog.Find(name); ok && m.Unit != ch.Unit {
+			l.Unit = m.Unit
+		}
+		d.Lines = append(d.Lines, l)
 	}
 	switch ch.Scope {
 	case catalog.Database:
@@ -240,6 +248,22 @@ func draw(ch catalog.Chart, lines map[string][]float64) Drawn {
 		}
 	}
 	return d
+}
+
+// notHere says of charts that only one role of a replica set fills why they are empty on the other.
+func notHere(h *model.Host, id string) string {
+	primary := h.Type == model.TypeReplicaPrimary || h.Type == model.TypeShardPrimary
+	switch id {
+	case "replication-lag", "replication-headroom":
+		if primary {
+			return "This member is primary: lag is measured on secondaries."
+		}
+	case "oplog-rate":
+		if h.Type == model.TypeReplicaSecondary || h.Type == model.TypeShardSecondary {
+			return "This member is secondary: the primary generates the oplog."
+		}
+	}
+	return ""
 }
 
 // lineName is a measurement's name in its chart.

@@ -83,7 +83,7 @@ func TestJSON(t *testing.T) {
 	a := Answer{
 		Start: time.Unix(1_700_000_000, 0), Step: time.Minute, N: 5,
 		Marks:  []model.Mark{{At: time.UnixMilli(1_700_000_001_500), Type: model.EventHostNowPrimary, Text: `db"1: <b>`}},
-		Charts: []Drawn{{ID: "x", Unit: catalog.Percent, Percent: true, Stacked: true, Why: "none", Lines: []Line{{"a", 3, []float64{1, nan, 1234567, 0.123456789}}, {"b", 0, nil}, {"c", 1, []float64{math.Inf(1), -5, 1e-9, 2.5e15, 1e6}}}}},
+		Charts: []Drawn{{ID: "x", Unit: catalog.Percent, Percent: true, Stacked: true, Why: "none", Lines: []Line{{"a", 3, []float64{1, nan, 1234567, 0.123456789}, ""}, {"b", 0, nil, ""}, {"c", 1, []float64{math.Inf(1), -5, 1e-9, 2.5e15, 1e6}, catalog.Scalar}}}},
 	}
 	body := a.json()
 	var got any
@@ -92,7 +92,7 @@ func TestJSON(t *testing.T) {
 	}
 	want := `{"start":1700000000,"step":60,"n":5,"resolution":"1 min","marks":[{"t":1700000001.5,"kind":"primary","text":"db\"1: \u003cb\u003e"}],` +
 		`"charts":[{"id":"x","unit":"PERCENT","stacked":true,"max":100,"why":"none","series":[{"name":"a","c":3,"v":[1,null,1.2346e+06,0.12346,null]},` +
-		`{"name":"b","c":0,"v":[null,null,null,null,null]},{"name":"c","c":1,"v":[null,-5,1e-09,2.5e+15,1e+06]}]}]}` + "\n"
+		`{"name":"b","c":0,"v":[null,null,null,null,null]},{"name":"c","c":1,"u":"SCALAR","v":[null,-5,1e-09,2.5e+15,1e+06]}]}]}` + "\n"
 	if string(body) != want {
 		t.Errorf("got  %s\nwant %s", body, want)
 	}
@@ -102,12 +102,12 @@ func TestJSON(t *testing.T) {
 }
 
 func TestCSV(t *testing.T) {
-	a := Answer{Start: time.Unix(1_700_000_000, 0), Step: time.Minute, N: 2, Charts: []Drawn{{ID: "x", Unit: catalog.Scalar, Lines: []Line{{"a", 0, []float64{1.5}}, {"b", 1, []float64{math.NaN(), 2}}}}}}
+	a := Answer{Start: time.Unix(1_700_000_000, 0), Step: time.Minute, N: 2, Charts: []Drawn{{ID: "x", Unit: catalog.Scalar, Lines: []Line{{"a", 0, []float64{1.5}, ""}, {"b", 1, []float64{math.NaN(), 2}, catalog.Bytes}}}}}
 	w := httptest.NewRecorder()
 	if err := a.writeCSV(w, `../"evil`); err != nil {
 		t.Fatal(err)
 	}
-	if want := "time (UTC),x a (SCALAR),x b (SCALAR)\n2023-11-14T22:13:20Z,1.5,\n2023-11-14T22:14:20Z,,2\n"; w.Body.String() != want {
+	if want := "time (UTC),x a (SCALAR),x b (BYTES)\n2023-11-14T22:13:20Z,1.5,\n2023-11-14T22:14:20Z,,2\n"; w.Body.String() != want {
 		t.Errorf("CSV %q, want %q", w.Body.String(), want)
 	}
 	if got := w.Header().Get("Content-Disposition"); got != `attachment; filename="..--evil.csv"` {
@@ -150,5 +150,35 @@ func TestMarks(t *testing.T) {
 	}
 	if got := EventWord(model.EventAgentTookOver); got != "agent took over" {
 		t.Errorf("an unmarked type reads %q", got)
+	}
+}
+
+func TestEmptyChartsSayWhy(t *testing.T) {
+	for _, c := range []struct {
+		typ  model.ProcessType
+		id   string
+		says bool
+	}{
+		{model.TypeReplicaPrimary, "replication-lag", true}, {model.TypeReplicaSecondary, "replication-lag", false},
+		{model.TypeShardSecondary, "oplog-rate", true}, {model.TypeReplicaPrimary, "oplog-rate", false}, {model.TypeReplicaPrimary, "memory", false},
+	} {
+		if got := notHere(&model.Host{Type: c.typ}, c.id); (got != "") != c.says {
+			t.Errorf("%s of a %s: %q", c.id, c.typ, got)
+		}
+	}
+	for _, typ := range []model.ProcessType{model.TypeReplicaPrimary, model.TypeShardMongos} {
+		for _, ch := range catalog.Charts(typ) {
+			d := draw(ch, nil)
+			if len(d.Lines) != len(ch.Measurements) {
+				t.Errorf("%s: %d lines of %d measurements", ch.ID, len(d.Lines), len(ch.Measurements))
+			}
+			names := map[string]bool{}
+			for _, l := range d.Lines {
+				if l.Name == "" || names[l.Name] {
+					t.Errorf("%s: line %q has no name or one twice", ch.ID, l.Name)
+				}
+				names[l.Name] = true
+			}
+		}
 	}
 }

@@ -91,6 +91,10 @@ func (d *Drawn) json(b []byte, n int) []byte {
 		b = text(b, l.Name)
 		b = append(b, `,"c":`...)
 		b = strconv.AppendInt(b, int64(l.Colour), 10)
+		if l.Unit != "" {
+			b = append(b, `,"u":`...)
+			b = text(b, string(l.Unit))
+		}
 		b = append(b, `,"v":[`...)
 		for k := range n {
 			if k > 0 {
@@ -153,7 +157,11 @@ func (a *Answer) writeCSV(w http.ResponseWriter, name string) error {
 	row := []string{"time (UTC)"}
 	for i := range a.Charts {
 		for _, l := range a.Charts[i].Lines {
-			row = append(row, a.Charts[i].ID+" "+l.Name+" ("+string(a.Charts[i].Unit)+")")
+			unit := l.Unit
+			if unit == "" {
+				unit = a.Charts[i].Unit
+			}
+			row = append(row, a.Charts[i].ID+" "+l.Name+" ("+string(unit)+")")
 		}
 	}
 	if err := out.Write(row); err != nil {

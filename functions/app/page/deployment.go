@@ -55,6 +55,23 @@ func (r *hostRow) LastPing() time.Time {
 	return r.Status.LastPing
 }
 
+// Since is when the state it is in began, zero where that is not known: a lag grows, it does not begin.
+func (r *hostRow) Since() time.Time {
+	switch s := r.Status; {
+	case s == nil || r.State.Word == "lags":
+		return time.Time{}
+	case r.State.Word == "stale":
+		return s.At
+	case s.Reach != model.ReachUp:
+		return s.ReachSince
+	default:
+		return s.StateSince
+	}
+}
+
+// Waiting reports whether nothing has ever been heard of it.
+func (r *hostRow) Waiting() bool { return r.Status == nil || r.Status.LastPing.IsZero() }
+
 // clusterRows is a cluster with its members.
 type clusterRows struct {
 	Cluster *model.Cluster

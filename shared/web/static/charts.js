@@ -105,7 +105,7 @@
       var v = null, list = c.series[i].v;
       if (live) v = list[at];
       else for (var k = list.length - 1; k >= 0 && k > list.length - 4; k--) if (list[k] !== null) { v = list[k]; break; }
-      var b = this.legend.children[i] && this.legend.children[i].lastChild, s = text(v, c.unit);
+      var b = this.legend.children[i] && this.legend.children[i].lastChild, s = text(v, c.series[i].u || c.unit);
       if (b && b.textContent !== s) b.textContent = s;
     }
     var note = "";
@@ -146,6 +146,7 @@
     var self = this, c = this.data, i;
     if (this.u) { sync.unsub(this.u); this.u.destroy(); }
     this.plot.textContent = "";
+    this.plot.classList.remove("none");
     var series = [{}], bands = [];
     c.series.forEach(function (s, n) {
       var col = look.series[(s.c === undefined ? n : s.c) % 8];
@@ -213,6 +214,7 @@
       p.className = "why-empty";
       p.textContent = c.why || "Nothing was measured in this range.";
       this.plot.appendChild(p);
+      this.plot.classList.add("none");
     }
     this.values();
   };
