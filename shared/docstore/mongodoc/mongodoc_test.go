@@ -238,12 +238,19 @@ func TestPartOfABatch(t *testing.T) {
 		}
 		return nil
 	})
-	res, err := e.Write(t.Context(), []docstore.Op{
-		{Kind: docstore.Insert, Collection: "a", ID: "x", Body: body(t)},
-		{Kind: docstore.Put, Collection: "b", ID: "x", Body: body(t)},
-	}, true)
-	if !errors.Is(err, docstore.ErrOutcomeUnknown) || res[0].Err != nil || res[0].Rev == 0 || !errors.Is(res[1].Err, docstore.ErrOutcomeUnknown) {
-		t.Errorf("%v, %v", res, err)
+	for _, ordered := range []bool{true, false} {
+		res, err := e.Write(t.Context(), []docstore.Op{
+			{Kind: docstore.Insert, Collection: "a", ID: "x", Body: body(t)},
+			{Kind: docstore.Put, Collection: "b", ID: "x", Body: body(t)},
+		}, ordered)
+		if !errors.Is(err, docstore.ErrOutcomeUnknown) || res[0].Err != nil || res[0].Rev == 0 || !errors.Is(res[1].Err, docstore.ErrOutcomeUnknown) {
+			t.Errorf("ordered %t: %v, %v", ordered, res, err)
+		}
+	}
+	res, err := e.Write(t.Context(), []docstore.Op{{Kind: docstore.Put, Collection: "a", ID: "x", Body: body(t)},
+		{Kind: docstore.Put, Collection: "b", ID: "x", Body: body(t)}}, false)
+	if !errors.Is(err, docstore.ErrUnavailable) || errors.Is(err, docstore.ErrOutcomeUnknown) {
+		t.Errorf("nothing of the batch: %v, %v", res, err)
 	}
 }
 

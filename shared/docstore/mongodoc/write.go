@@ -27,7 +27,7 @@ func (it item) conditional() bool {
 	return it.Kind == docstore.Replace || it.Kind == docstore.Delete && it.Rev != 0
 }
 
-// parallel bounds the conditional writes of an unordered batch under way at once.
+// parallel bounds the commands of one unordered batch under way at once.
 const parallel = 8
 
 // Write carries out a batch; see docstore.Engine. Operations of one collection go out as one bulk write (a run); in an
@@ -55,31 +55,71 @@ func (e *Engine) write(ctx context.Context, ops []docstore.Op, ordered bool, res
 		return fmt.Errorf("%w: a batch of %d operations, at most %d are allowed", docstore.ErrInvalid, len(ops), docstore.MaxBatch)
 	}
 	items := e.prepare(ops, ordered, results)
-	wrote := false
-	for _, run := range runs(items, ordered) {
-		failed, err := e.run(ctx, run, ordered, results)
-		if err != nil {
-			// What an earlier run wrote is written: "nothing was written" would be wrong for the batch.
-			if wrote && !errors.Is(err, docstore.ErrOutcomeUnknown) {
-				err = fmt.Errorf("%w: a part of the batch was written: %w", docstore.ErrOutcomeUnknown, err)
-			}
+	if !ordered {
+		list := runs(items, false)
+		return together(len(list), func(i int) error {
+			_, err := e.run(ctx, list[i], false, results)
 			return err
+		})
+	}
+	wrote := false
+	for _, run := range runs(items, true) {
+		failed, err := e.run(ctx, run, true, results)
+		if err != nil {
+			return partly(wrote, err)
 		}
 		wrote = true
-		if failed && ordered {
+		if failed {
 			break
 		}
 	}
-	if ordered {
-		stopped := false
-		for i := range results {
-			if stopped {
-				results[i] = docstore.Result{Err: docstore.ErrNotAttempted}
-			}
-			stopped = stopped || results[i].Err != nil
+	stopped := false
+	for i := range results {
+		if stopped {
+			results[i] = docstore.Result{Err: docstore.ErrNotAttempted}
 		}
+		stopped = stopped || results[i].Err != nil
 	}
 	return nil
+}
+
+// partly is the error of a batch of which a part was written: "nothing was written" would not be true.
+func partly(wrote bool, err error) error {
+	if wrote && !errors.Is(err, docstore.ErrOutcomeUnknown) {
+		return fmt.Errorf("%w: a part of the batch was written: %w", docstore.ErrOutcomeUnknown, err)
+	}
+	return err
+}
+
+// together carries out n independent writes side by side, each of which fails for the batch as a whole or not at all.
+func together(n int, do func(i int) error) error {
+	if n == 1 {
+		return do(0)
+	}
+	errs := make([]error, n)
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	for i := range n {
+		g.Go(func() error {
+			errs[i] = do(i)
+			return nil
+		})
+	}
+	_ = g.Wait()
+	var worst error
+	wrote := false
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			wrote = true
+		case worst == nil || errors.Is(err, docstore.ErrOutcomeUnknown):
+			worst = err
+		}
+	}
+	if worst == nil {
+		return nil
+	}
+	return partly(wrote, worst)
 }
 
 // prepare checks the operations and keeps those to be sent; an ordered batch is cut before the first that cannot be.
@@ -144,29 +184,15 @@ func (e *Engine) run(ctx context.Context, run []item, ordered bool, results []do
 	if !run[0].conditional() {
 		return e.bulk(ctx, run, ordered, results)
 	}
-	errs := make([]error, len(run))
-	var g errgroup.Group
-	g.SetLimit(parallel)
-	for i, it := range run {
-		g.Go(func() error {
-			errs[i] = e.conditional(ctx, it, &results[it.at])
-			return nil
-		})
+	// In an ordered batch a conditional write is a run of its own.
+	err = together(len(run), func(i int) error { return e.conditional(ctx, run[i], &results[run[i].at]) })
+	if err != nil {
+		return false, err
 	}
-	_ = g.Wait()
-	wrote := 0
-	for i, it := range run {
-		if errs[i] != nil {
-			err = errs[i]
-			continue
-		}
-		wrote++
+	for _, it := range run {
 		failed = failed || results[it.at].Err != nil
 	}
-	if err != nil && wrote > 0 && !errors.Is(err, docstore.ErrOutcomeUnknown) {
-		err = fmt.Errorf("%w: a part of the batch was written: %w", docstore.ErrOutcomeUnknown, err)
-	}
-	return failed, err
+	return failed, nil
 }
 
 func idFilter(id string) bson.D { return bson.D{{Key: docstore.FieldID, Value: id}} }
