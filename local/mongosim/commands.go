@@ -360,8 +360,13 @@ func (m *Member) operations() []bson.D {
 	var out []bson.D
 	for _, c := range srv.Connections() {
 		d := bson.D{
-			{Key: "type", Value: "op"}, {Key: "host", Value: m.view().Host()}, {Key: "desc", Value: "conn"}, {Key: "connectionId", Value: c.Session.ID},
-			{Key: "client", Value: c.Session.Remote}, {Key: "appName", Value: c.Session.AppName}, {Key: "active", Value: c.Command != ""},
+			{Key: "type", Value: "op"},
+			{Key: "host", Value: m.view().Host()},
+			{Key: "desc", Value: "conn"},
+			{Key: "connectionId", Value: c.Session.ID},
+			{Key: "client", Value: c.Session.Remote},
+			{Key: "appName", Value: c.Session.AppName},
+			{Key: "active", Value: c.Command != ""},
 			{Key: "currentOpTime", Value: now.Format("2006-01-02T15:04:05.000+00:00")},
 		}
 		if c.Command != "" {

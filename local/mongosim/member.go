@@ -173,8 +173,10 @@ func (m *Member) start(run context.Context, ln net.Listener) error {
 	m.span(now, load.Idle)
 	m.counts, m.activity = load.Counts{}, 0
 	m.log = logline.Ring{}
-	m.log.Add(logline.Line{At: now, Severity: "I", Component: "CONTROL", ID: 4615611, Context: "initandlisten", Msg: "MongoDB starting",
-		Attr: map[string]any{"pid": m.pid(), "port": m.port, "host": m.hostname(), "simulated": true}})
+	m.log.Add(logline.Line{
+		At: now, Severity: "I", Component: "CONTROL", ID: 4615611, Context: "initandlisten", Msg: "MongoDB starting",
+		Attr: map[string]any{"pid": m.pid(), "port": m.port, "host": m.hostname(), "simulated": true},
+	})
 	if d.set == nil {
 		m.span(now, load.Standalone)
 	}
@@ -263,6 +265,7 @@ func (m *Member) relisten(ctx context.Context) (net.Listener, error) {
 // handler passes commands of connections to the engine, which asks the member first.
 type handler struct{ eng *engine.Engine }
 
+// Handle answers one command.
 func (h handler) Handle(ctx context.Context, s *engine.Session, db string, cmd bson.Raw) bson.Raw {
 	return h.eng.Run(ctx, s, db, cmd)
 }
@@ -297,8 +300,10 @@ func (m *Member) stateIs(at time.Time, st model.MemberState) {
 	defer m.mu.Unlock()
 	m.span(at, role)
 	if st != model.StateDown {
-		m.log.Add(logline.Line{At: at, Severity: "I", Component: "REPL", ID: 21358, Context: "ReplCoord-0", Msg: "Replica set state transition",
-			Attr: map[string]any{"newState": st.String()}})
+		m.log.Add(logline.Line{
+			At: at, Severity: "I", Component: "REPL", ID: 21358, Context: "ReplCoord-0", Msg: "Replica set state transition",
+			Attr: map[string]any{"newState": st.String()},
+		})
 	}
 }
 

@@ -101,7 +101,10 @@ func Start(ctx context.Context, o Options) (*Deployment, error) {
 	}
 	if o.Username != "" {
 		d.users = wire.NewUsers()
-		d.users.Add(wire.User{Name: o.Username, DB: "admin", Password: o.Password, Roles: []engine.Role{{Role: "root", DB: "admin"}}})
+		root := wire.User{Name: o.Username, DB: "admin", Password: o.Password, Roles: []engine.Role{{Role: "root", DB: "admin"}}}
+		if err := d.users.Add(root); err != nil {
+			return nil, fmt.Errorf("simulated deployment: %w", err)
+		}
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = stop

@@ -140,6 +140,7 @@ type ownOnly struct {
 	l *Hosts
 }
 
+// Accept gives the next connection to one of the hosts.
 func (o ownOnly) Accept() (net.Conn, error) {
 	for {
 		c, err := o.Listener.Accept()

@@ -151,8 +151,10 @@ func (s *Set) Reconfig(i int, cfg bson.Raw, force bool) *engine.Error {
 		if d.Host != old.Host || d.ArbiterOnly != old.Arbiter || d.ID != old.ID {
 			return engine.Errf(incompatible, "the simulator cannot change a member's _id, host or arbiterOnly (%s)", old.Host)
 		}
-		c := MemberConfig{ID: d.ID, Host: d.Host, Arbiter: d.ArbiterOnly, Hidden: d.Hidden, Priority: 1, Votes: 1, Tags: d.Tags,
-			Delay: time.Duration(max(d.SecondaryDelaySecs, d.SlaveDelay)) * time.Second}
+		c := MemberConfig{
+			ID: d.ID, Host: d.Host, Arbiter: d.ArbiterOnly, Hidden: d.Hidden, Priority: 1, Votes: 1, Tags: d.Tags,
+			Delay: time.Duration(max(d.SecondaryDelaySecs, d.SlaveDelay)) * time.Second,
+		}
 		if d.Priority != nil {
 			c.Priority = *d.Priority
 		}

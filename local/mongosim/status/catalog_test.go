@@ -27,8 +27,10 @@ func TestTheCatalogueFindsItsNumbers(t *testing.T) {
 		k, p := kit(t, v), view(t, v, 1)
 		req := raw(t, bson.D{{Key: "serverStatus", Value: 1}, {Key: "oplog", Value: 1}})
 		replies := raw(t, bson.D{
-			{Key: "hello", Value: Hello(p, false, true)}, {Key: "serverStatus", Value: k.ServerStatus(p, req)},
-			{Key: "replSetGetStatus", Value: ReplSetGetStatus(p)}, {Key: "oplogStats", Value: k.OplogStats(p, 1)},
+			{Key: "hello", Value: Hello(p, false, true)},
+			{Key: "serverStatus", Value: k.ServerStatus(p, req)},
+			{Key: "replSetGetStatus", Value: ReplSetGetStatus(p)},
+			{Key: "oplogStats", Value: k.OplogStats(p, 1)},
 			{Key: "systemMetrics", Value: k.DiagnosticData(p).Lookup("data", "systemMetrics")},
 		})
 		row, err := catalog.Extract(replies, time.Now())

@@ -60,8 +60,13 @@ func DBStats(v *View, db string, colls []Collection, extra, scale int64) bson.D 
 	}
 	sc := func(x int64) float64 { return float64(x) / float64(scale) }
 	d := bson.D{
-		{Key: "db", Value: db}, {Key: "collections", Value: int32(n)}, {Key: "views", Value: int32(views)}, {Key: "objects", Value: small(docs)},
-		{Key: "avgObjSize", Value: avg}, {Key: "dataSize", Value: sc(data)}, {Key: "storageSize", Value: sc(stored)},
+		{Key: "db", Value: db},
+		{Key: "collections", Value: int32(n)},
+		{Key: "views", Value: int32(views)},
+		{Key: "objects", Value: small(docs)},
+		{Key: "avgObjSize", Value: avg},
+		{Key: "dataSize", Value: sc(data)},
+		{Key: "storageSize", Value: sc(stored)},
 	}
 	if !v.Version.AtLeast(4, 4) {
 		d = append(d, bson.E{Key: "numExtents", Value: int32(0)})

@@ -61,9 +61,16 @@ func (k *Kit) appendOplogStats(dst []byte, v *View, scale int64) []byte {
 		avg = o.Size / o.Count
 	}
 	for _, e := range []bson.E{
-		{Key: "ns", Value: "local.oplog.rs"}, {Key: "size", Value: small(o.Size / scale)}, {Key: "count", Value: small(o.Count)},
-		{Key: "avgObjSize", Value: small(avg)}, {Key: "storageSize", Value: small(v.oplogStored() / scale)}, {Key: "capped", Value: true},
-		{Key: "max", Value: int32(-1)}, {Key: "maxSize", Value: small(o.MaxSize / scale)}, {Key: "sleepCount", Value: int32(0)}, {Key: "sleepMS", Value: int32(0)},
+		{Key: "ns", Value: "local.oplog.rs"},
+		{Key: "size", Value: small(o.Size / scale)},
+		{Key: "count", Value: small(o.Count)},
+		{Key: "avgObjSize", Value: small(avg)},
+		{Key: "storageSize", Value: small(v.oplogStored() / scale)},
+		{Key: "capped", Value: true},
+		{Key: "max", Value: int32(-1)},
+		{Key: "maxSize", Value: small(o.MaxSize / scale)},
+		{Key: "sleepCount", Value: int32(0)},
+		{Key: "sleepMS", Value: int32(0)},
 	} {
 		dst = template.AppendValue(dst, e.Key, e.Value)
 	}
@@ -71,8 +78,12 @@ func (k *Kit) appendOplogStats(dst []byte, v *View, scale int64) []byte {
 	dst = append(append(dst, "wiredTiger"...), 0)
 	dst = k.oplogWT.Append(dst, v, v.Activity)
 	for _, e := range []bson.E{
-		{Key: "nindexes", Value: int32(0)}, {Key: "indexDetails", Value: bson.D{}}, {Key: "indexBuilds", Value: bson.A{}},
-		{Key: "totalIndexSize", Value: int32(0)}, {Key: "totalSize", Value: small(v.oplogStored() / scale)}, {Key: "indexSizes", Value: bson.D{}},
+		{Key: "nindexes", Value: int32(0)},
+		{Key: "indexDetails", Value: bson.D{}},
+		{Key: "indexBuilds", Value: bson.A{}},
+		{Key: "totalIndexSize", Value: int32(0)},
+		{Key: "totalSize", Value: small(v.oplogStored() / scale)},
+		{Key: "indexSizes", Value: bson.D{}},
 		{Key: "scaleFactor", Value: int32(scale)},
 	} {
 		if e.Key == "totalSize" && !k.Version.AtLeast(4, 4) {

@@ -17,16 +17,29 @@ import (
 func BuildInfo(v *View) bson.D {
 	ver := v.Version
 	return ok(bson.D{
-		{Key: "version", Value: ver.String()}, {Key: "gitVersion", Value: "simulated"}, {Key: "modules", Value: bson.A{}},
-		{Key: "allocator", Value: "system"}, {Key: "javascriptEngine", Value: "none"}, {Key: "sysInfo", Value: "deprecated"},
+		{Key: "version", Value: ver.String()},
+		{Key: "gitVersion", Value: "simulated"},
+		{Key: "modules", Value: bson.A{}},
+		{Key: "allocator", Value: "system"},
+		{Key: "javascriptEngine", Value: "none"},
+		{Key: "sysInfo", Value: "deprecated"},
 		{Key: "versionArray", Value: bson.A{int32(ver.Major), int32(ver.Minor), int32(ver.Patch), int32(0)}},
 		{Key: "openssl", Value: bson.D{{Key: "running", Value: "disabled"}, {Key: "compiled", Value: "disabled"}}},
 		{Key: "buildEnvironment", Value: bson.D{
-			{Key: "distmod", Value: "mongosim"}, {Key: "distarch", Value: "x86_64"}, {Key: "cc", Value: ""}, {Key: "ccflags", Value: ""},
-			{Key: "cxx", Value: ""}, {Key: "cxxflags", Value: ""}, {Key: "linkflags", Value: ""}, {Key: "target_arch", Value: "x86_64"},
-			{Key: "target_os", Value: "linux"}, {Key: "cppdefines", Value: ""},
+			{Key: "distmod", Value: "mongosim"},
+			{Key: "distarch", Value: "x86_64"},
+			{Key: "cc", Value: ""},
+			{Key: "ccflags", Value: ""},
+			{Key: "cxx", Value: ""},
+			{Key: "cxxflags", Value: ""},
+			{Key: "linkflags", Value: ""},
+			{Key: "target_arch", Value: "x86_64"},
+			{Key: "target_os", Value: "linux"},
+			{Key: "cppdefines", Value: ""},
 		}},
-		{Key: "bits", Value: int32(64)}, {Key: "debug", Value: false}, {Key: "maxBsonObjectSize", Value: int32(16777216)},
+		{Key: "bits", Value: int32(64)},
+		{Key: "debug", Value: false},
+		{Key: "maxBsonObjectSize", Value: int32(16777216)},
 		{Key: "storageEngines", Value: bson.A{"devnull", "ephemeralForTest", "wiredTiger"}},
 	})
 }
@@ -35,8 +48,12 @@ func BuildInfo(v *View) bson.D {
 func HostInfo(v *View) bson.D {
 	const memMB = int64(load.MemTotalKB >> 10)
 	system := bson.D{
-		{Key: "currentTime", Value: date(v.Now)}, {Key: "hostname", Value: v.Host()}, {Key: "cpuAddrSize", Value: int32(64)},
-		{Key: "memSizeMB", Value: memMB}, {Key: "memLimitMB", Value: memMB}, {Key: "numCores", Value: int32(load.Cores)},
+		{Key: "currentTime", Value: date(v.Now)},
+		{Key: "hostname", Value: v.Host()},
+		{Key: "cpuAddrSize", Value: int32(64)},
+		{Key: "memSizeMB", Value: memMB},
+		{Key: "memLimitMB", Value: memMB},
+		{Key: "numCores", Value: int32(load.Cores)},
 	}
 	if v.Version.AtLeast(6, 0) {
 		system = append(system, bson.E{Key: "numPhysicalCores", Value: int32(load.Cores / 2)}, bson.E{Key: "numCpuSockets", Value: int32(1)})
@@ -51,9 +68,14 @@ func HostInfo(v *View) bson.D {
 			{Key: "type", Value: "Linux"}, {Key: "name", Value: `PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"`}, {Key: "version", Value: "Kernel 6.1.0-sim"},
 		}},
 		{Key: "extra", Value: bson.D{
-			{Key: "versionString", Value: "Linux version 6.1.0-sim (simulated)"}, {Key: "libcVersion", Value: "2.36"},
-			{Key: "kernelVersion", Value: "6.1.0-sim"}, {Key: "cpuFrequencyMHz", Value: "2600.000"}, {Key: "cpuFeatures", Value: "fpu sse4_2 avx2"},
-			{Key: "pageSize", Value: int64(4096)}, {Key: "numPages", Value: int32(load.MemTotalKB / 4)}, {Key: "maxOpenFiles", Value: int32(64000)},
+			{Key: "versionString", Value: "Linux version 6.1.0-sim (simulated)"},
+			{Key: "libcVersion", Value: "2.36"},
+			{Key: "kernelVersion", Value: "6.1.0-sim"},
+			{Key: "cpuFrequencyMHz", Value: "2600.000"},
+			{Key: "cpuFeatures", Value: "fpu sse4_2 avx2"},
+			{Key: "pageSize", Value: int64(4096)},
+			{Key: "numPages", Value: int32(load.MemTotalKB / 4)},
+			{Key: "maxOpenFiles", Value: int32(64000)},
 			{Key: "mountInfo", Value: bson.A{mountInfo(41, DataMount, 1), mountInfo(42, LogMount, 2)}},
 		}},
 	})
@@ -61,9 +83,17 @@ func HostInfo(v *View) bson.D {
 
 func mountInfo(id int32, point string, part int32) bson.D {
 	return bson.D{
-		{Key: "mountId", Value: id}, {Key: "parentId", Value: int32(1)}, {Key: "major", Value: int32(259)}, {Key: "minor", Value: part},
-		{Key: "root", Value: "/"}, {Key: "mountPoint", Value: point}, {Key: "options", Value: "rw,noatime"}, {Key: "fields", Value: ""},
-		{Key: "type", Value: "xfs"}, {Key: "source", Value: "/dev/" + Device + "p" + strconv.Itoa(int(part))}, {Key: "superOpt", Value: "rw"},
+		{Key: "mountId", Value: id},
+		{Key: "parentId", Value: int32(1)},
+		{Key: "major", Value: int32(259)},
+		{Key: "minor", Value: part},
+		{Key: "root", Value: "/"},
+		{Key: "mountPoint", Value: point},
+		{Key: "options", Value: "rw,noatime"},
+		{Key: "fields", Value: ""},
+		{Key: "type", Value: "xfs"},
+		{Key: "source", Value: "/dev/" + Device + "p" + strconv.Itoa(int(part))},
+		{Key: "superOpt", Value: "rw"},
 	}
 }
 
@@ -152,11 +182,15 @@ func StartupWarnings(v *View) []logline.Line {
 	tags := []string{"startupWarnings"}
 	var out []logline.Line
 	if !v.Auth {
-		out = append(out, logline.Line{At: at, Severity: "W", Component: "CONTROL", ID: 22120, Context: "initandlisten", Tags: tags,
-			Msg: "Access control is not enabled for the database. Read and write access to data and configuration is unrestricted"})
+		out = append(out, logline.Line{
+			At: at, Severity: "W", Component: "CONTROL", ID: 22120, Context: "initandlisten", Tags: tags,
+			Msg: "Access control is not enabled for the database. Read and write access to data and configuration is unrestricted",
+		})
 	}
-	return append(out, logline.Line{At: at, Severity: "W", Component: "CONTROL", ID: 22184, Context: "initandlisten", Tags: tags,
-		Msg: "Soft rlimits for open file descriptors too low", Attr: map[string]any{"currentValue": 20000, "recommendedMinimum": 64000}})
+	return append(out, logline.Line{
+		At: at, Severity: "W", Component: "CONTROL", ID: 22184, Context: "initandlisten", Tags: tags,
+		Msg: "Soft rlimits for open file descriptors too low", Attr: map[string]any{"currentValue": 20000, "recommendedMinimum": 64000},
+	})
 }
 
 // ConnPoolStats answers the command: a member keeps a connection to each other member.
@@ -178,9 +212,15 @@ func ConnPoolStats(v *View) bson.D {
 		pools = bson.D{{Key: "NetworkInterfaceTL-ReplNetwork", Value: append(pool, hosts...)}}
 	}
 	return ok(bson.D{
-		{Key: "numClientConnections", Value: int32(0)}, {Key: "numAScopedConnections", Value: int32(0)}, {Key: "totalInUse", Value: int32(0)},
-		{Key: "totalAvailable", Value: n}, {Key: "totalCreated", Value: n}, {Key: "totalRefreshing", Value: int32(0)},
-		{Key: "pools", Value: pools}, {Key: "hosts", Value: hosts}, {Key: "replicaSets", Value: bson.D{}},
+		{Key: "numClientConnections", Value: int32(0)},
+		{Key: "numAScopedConnections", Value: int32(0)},
+		{Key: "totalInUse", Value: int32(0)},
+		{Key: "totalAvailable", Value: n},
+		{Key: "totalCreated", Value: n},
+		{Key: "totalRefreshing", Value: int32(0)},
+		{Key: "pools", Value: pools},
+		{Key: "hosts", Value: hosts},
+		{Key: "replicaSets", Value: bson.D{}},
 	})
 }
 
@@ -194,9 +234,15 @@ func Top(v *View, namespaces []string) bson.D {
 	for _, ns := range namespaces {
 		q, g, i, u, r := c[load.Query]*share, c[load.GetMore]*share, c[load.Insert]*share, c[load.Update]*share, c[load.Delete]*share
 		totals = append(totals, bson.E{Key: ns, Value: bson.D{
-			{Key: "total", Value: op(q+g+i+u+r, 500)}, {Key: "readLock", Value: op(q+g, 420)}, {Key: "writeLock", Value: op(i+u+r, 680)},
-			{Key: "queries", Value: op(q, 430)}, {Key: "getmore", Value: op(g, 380)}, {Key: "insert", Value: op(i, 600)},
-			{Key: "update", Value: op(u, 760)}, {Key: "remove", Value: op(r, 720)}, {Key: "commands", Value: op(0, 0)},
+			{Key: "total", Value: op(q+g+i+u+r, 500)},
+			{Key: "readLock", Value: op(q+g, 420)},
+			{Key: "writeLock", Value: op(i+u+r, 680)},
+			{Key: "queries", Value: op(q, 430)},
+			{Key: "getmore", Value: op(g, 380)},
+			{Key: "insert", Value: op(i, 600)},
+			{Key: "update", Value: op(u, 760)},
+			{Key: "remove", Value: op(r, 720)},
+			{Key: "commands", Value: op(0, 0)},
 		}})
 		share *= 0.5
 	}

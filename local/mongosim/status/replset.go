@@ -47,8 +47,10 @@ func replFields(v *View, legacy bool) bson.D {
 	s, me := v.Set, v.self()
 	if me.State == model.StateStartup || me.State == model.StateRemoved {
 		return bson.D{
-			{Key: writableName(legacy), Value: false}, {Key: "secondary", Value: false},
-			{Key: "info", Value: "Does not have a valid replica set config"}, {Key: "isreplicaset", Value: true},
+			{Key: writableName(legacy), Value: false},
+			{Key: "secondary", Value: false},
+			{Key: "info", Value: "Does not have a valid replica set config"},
+			{Key: "isreplicaset", Value: true},
 		}
 	}
 	d := bson.D{}
@@ -102,8 +104,10 @@ func replFields(v *View, legacy bool) bson.D {
 		applied = s.Committed
 	}
 	add("lastWrite", bson.D{
-		{Key: "opTime", Value: applied.doc()}, {Key: "lastWriteDate", Value: applied.date()},
-		{Key: "majorityOpTime", Value: s.Committed.doc()}, {Key: "majorityWriteDate", Value: s.Committed.date()},
+		{Key: "opTime", Value: applied.doc()},
+		{Key: "lastWriteDate", Value: applied.date()},
+		{Key: "majorityOpTime", Value: s.Committed.doc()},
+		{Key: "majorityWriteDate", Value: s.Committed.date()},
 	})
 	return d
 }
@@ -142,9 +146,14 @@ func ReplSetGetStatus(v *View) bson.D {
 	majority, writeMajority, voting, writable := s.counts()
 	host, id := syncSource(s, me)
 	d := bson.D{
-		{Key: "set", Value: s.Name}, {Key: "date", Value: date(v.Now)}, {Key: "myState", Value: int32(me.State)},
-		{Key: "term", Value: s.Term}, {Key: "syncSourceHost", Value: host}, {Key: "syncSourceId", Value: id},
-		{Key: "heartbeatIntervalMillis", Value: int64(2000)}, {Key: "majorityVoteCount", Value: majority},
+		{Key: "set", Value: s.Name},
+		{Key: "date", Value: date(v.Now)},
+		{Key: "myState", Value: int32(me.State)},
+		{Key: "term", Value: s.Term},
+		{Key: "syncSourceHost", Value: host},
+		{Key: "syncSourceId", Value: id},
+		{Key: "heartbeatIntervalMillis", Value: int64(2000)},
+		{Key: "majorityVoteCount", Value: majority},
 		{Key: "writeMajorityCount", Value: writeMajority},
 	}
 	if v.Version.AtLeast(4, 4) {
@@ -155,7 +164,8 @@ func ReplSetGetStatus(v *View) bson.D {
 		applied, appliedWall, durable, durableWall = s.Committed, s.CommittedWall, NoOpTime(), time.Time{}
 	}
 	optimes := bson.D{
-		{Key: "lastCommittedOpTime", Value: s.Committed.doc()}, {Key: "lastCommittedWallTime", Value: date(s.CommittedWall)},
+		{Key: "lastCommittedOpTime", Value: s.Committed.doc()},
+		{Key: "lastCommittedWallTime", Value: date(s.CommittedWall)},
 		{Key: "readConcernMajorityOpTime", Value: s.Committed.doc()},
 	}
 	if !v.Version.AtLeast(6, 0) {
@@ -202,9 +212,13 @@ func syncSource(s *Set, m *Member) (string, int32) {
 
 func candidateMetrics(s *Set, e *Election, needed int32) bson.D {
 	d := bson.D{
-		{Key: "lastElectionReason", Value: e.Reason}, {Key: "lastElectionDate", Value: date(e.At)}, {Key: "electionTerm", Value: e.Term},
-		{Key: "lastCommittedOpTimeAtElection", Value: e.Committed.doc()}, {Key: "lastSeenOpTimeAtElection", Value: e.LastSeen.doc()},
-		{Key: "numVotesNeeded", Value: needed}, {Key: "priorityAtElection", Value: s.Members[e.Winner].Priority},
+		{Key: "lastElectionReason", Value: e.Reason},
+		{Key: "lastElectionDate", Value: date(e.At)},
+		{Key: "electionTerm", Value: e.Term},
+		{Key: "lastCommittedOpTimeAtElection", Value: e.Committed.doc()},
+		{Key: "lastSeenOpTimeAtElection", Value: e.LastSeen.doc()},
+		{Key: "numVotesNeeded", Value: needed},
+		{Key: "priorityAtElection", Value: s.Members[e.Winner].Priority},
 		{Key: "electionTimeoutMillis", Value: s.ElectionMS},
 	}
 	if e.Prior >= 0 && e.Prior < len(s.Members) {
@@ -220,9 +234,13 @@ func participantMetrics(s *Set, me *Member, e *Election) bson.D {
 		last = OpTime{Term: -1}
 	}
 	d := bson.D{
-		{Key: "votedForCandidate", Value: true}, {Key: "electionTerm", Value: e.Term}, {Key: "lastVoteDate", Value: date(e.At)},
-		{Key: "electionCandidateMemberId", Value: s.Members[e.Winner].ID}, {Key: "voteReason", Value: ""},
-		{Key: "lastAppliedOpTimeAtElection", Value: last.doc()}, {Key: "maxAppliedOpTimeInSet", Value: e.LastSeen.doc()},
+		{Key: "votedForCandidate", Value: true},
+		{Key: "electionTerm", Value: e.Term},
+		{Key: "lastVoteDate", Value: date(e.At)},
+		{Key: "electionCandidateMemberId", Value: s.Members[e.Winner].ID},
+		{Key: "voteReason", Value: ""},
+		{Key: "lastAppliedOpTimeAtElection", Value: last.doc()},
+		{Key: "maxAppliedOpTimeInSet", Value: e.LastSeen.doc()},
 		{Key: "priorityAtElection", Value: me.Priority},
 	}
 	if me.Arbiter {
@@ -318,9 +336,15 @@ func ReplSetConfig(v *View) bson.D {
 			tags = bson.D{}
 		}
 		members = append(members, bson.D{
-			{Key: "_id", Value: m.ID}, {Key: "host", Value: m.Host}, {Key: "arbiterOnly", Value: m.Arbiter}, {Key: "buildIndexes", Value: true},
-			{Key: "hidden", Value: m.Hidden}, {Key: "priority", Value: m.Priority}, {Key: "tags", Value: tags},
-			{Key: delayName(v.Version), Value: int64(m.Delay / time.Second)}, {Key: "votes", Value: m.Votes},
+			{Key: "_id", Value: m.ID},
+			{Key: "host", Value: m.Host},
+			{Key: "arbiterOnly", Value: m.Arbiter},
+			{Key: "buildIndexes", Value: true},
+			{Key: "hidden", Value: m.Hidden},
+			{Key: "priority", Value: m.Priority},
+			{Key: "tags", Value: tags},
+			{Key: delayName(v.Version), Value: int64(m.Delay / time.Second)},
+			{Key: "votes", Value: m.Votes},
 		})
 	}
 	head := bson.D{{Key: "_id", Value: s.Name}, {Key: "version", Value: s.ConfigVersion}}
@@ -328,9 +352,13 @@ func ReplSetConfig(v *View) bson.D {
 		head = append(head, bson.E{Key: "term", Value: int32(s.ConfigTerm)})
 	}
 	settings := bson.D{
-		{Key: "chainingAllowed", Value: true}, {Key: "heartbeatIntervalMillis", Value: int32(2000)}, {Key: "heartbeatTimeoutSecs", Value: int32(10)},
-		{Key: "electionTimeoutMillis", Value: int32(s.ElectionMS)}, {Key: "catchUpTimeoutMillis", Value: int32(-1)},
-		{Key: "catchUpTakeoverDelayMillis", Value: int32(30000)}, {Key: "getLastErrorModes", Value: bson.D{}},
+		{Key: "chainingAllowed", Value: true},
+		{Key: "heartbeatIntervalMillis", Value: int32(2000)},
+		{Key: "heartbeatTimeoutSecs", Value: int32(10)},
+		{Key: "electionTimeoutMillis", Value: int32(s.ElectionMS)},
+		{Key: "catchUpTimeoutMillis", Value: int32(-1)},
+		{Key: "catchUpTakeoverDelayMillis", Value: int32(30000)},
+		{Key: "getLastErrorModes", Value: bson.D{}},
 		{Key: "getLastErrorDefaults", Value: bson.D{{Key: "w", Value: int32(1)}, {Key: "wtimeout", Value: int32(0)}}},
 		{Key: "replicaSetId", Value: s.ID},
 	}

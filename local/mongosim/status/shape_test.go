@@ -334,8 +334,10 @@ func TestDiagnosticDataHasWhatIsRead(t *testing.T) {
 	for _, v := range []Version{{4, 2, 24}, {4, 4, 29}, {5, 0, 31}, {6, 0, 9}, {7, 0, 14}, {8, 0, 4}} {
 		got := map[string]string{}
 		kinds(kit(t, v).DiagnosticData(view(t, v, 0)), "", true, got)
-		want := []string{"cpu|user_ms", "cpu|idle_ms", "cpu|iowait_ms", "memory|MemTotal_kb", "memory|MemFree_kb", "memory|SwapTotal_kb", "netstat|IpExt:InOctets", "vmstat|pswpin",
-			"disks|" + Device + "|reads", "disks|" + Device + "|io_queued_ms"}
+		want := []string{
+			"cpu|user_ms", "cpu|idle_ms", "cpu|iowait_ms", "memory|MemTotal_kb", "memory|MemFree_kb", "memory|SwapTotal_kb", "netstat|IpExt:InOctets", "vmstat|pswpin",
+			"disks|" + Device + "|reads", "disks|" + Device + "|io_queued_ms",
+		}
 		if v.AtLeast(6, 0) {
 			want = append(want, "mounts|"+DataMount+"|capacity", "mounts|"+DataMount+"|free")
 		}

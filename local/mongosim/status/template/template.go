@@ -14,6 +14,7 @@ import (
 // Sep separates the names of a path: wiredTiger's own names hold dots, blanks and slashes.
 const Sep = "|"
 
+// Parse reads a recorded document in canonical extended JSON.
 func Parse(json []byte) (bson.D, error) {
 	var d bson.D
 	if err := bson.UnmarshalExtJSON(json, true, &d); err != nil {

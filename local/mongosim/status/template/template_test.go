@@ -34,7 +34,8 @@ type numbers struct{ n float64 }
 
 func TestABlockKeepsItsShapeAndTakesNewNumbers(t *testing.T) {
 	d := bson.D{
-		{Key: "small", Value: int32(1)}, {Key: "text", Value: "stays"},
+		{Key: "small", Value: int32(1)},
+		{Key: "text", Value: "stays"},
 		{Key: "in", Value: bson.D{{Key: "big", Value: int64(2)}, {Key: "float", Value: 3.5}, {Key: "flows", Value: int64(0)}, {Key: "still", Value: int64(9)}}},
 	}
 	n := func(v *numbers) float64 { return v.n }
@@ -57,7 +58,8 @@ func TestABlockKeepsItsShapeAndTakesNewNumbers(t *testing.T) {
 	want := bson.D{
 		{Key: "doc", Value: bson.D{{Key: "k", Value: "v"}}},
 		{Key: "s", Value: bson.D{
-			{Key: "small", Value: int32(1<<31 - 1)}, {Key: "text", Value: "stays"},
+			{Key: "small", Value: int32(1<<31 - 1)},
+			{Key: "text", Value: "stays"},
 			{Key: "in", Value: bson.D{{Key: "big", Value: int64(5e12)}, {Key: "float", Value: 5e12}, {Key: "flows", Value: int64(100)}, {Key: "still", Value: int64(9)}}},
 		}},
 	}
