@@ -2,6 +2,7 @@ package rollup
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/catalog"
@@ -155,12 +156,37 @@ func (e *Evaluator) bind(form *catalog.Form, dim string) bound {
 		if x.id == 0 {
 			continue
 		}
-		*x.col = e.column(x.id, catalog.Process, "")
-		if *x.col == nil && x.id != form.Guard {
+		col := e.column(x.id, catalog.Process, "")
+		if col == nil && x.id != form.Guard {
 			b.usable = false
 		}
+		if x.id != form.Guard {
+			col = filled(col)
+		}
+		*x.col = col
 	}
 	return b
+}
+
+// filled is a gauge that hardly ever moves (cores, the oplog's size), with its value also where a sample lacks it: the one
+// before, or for the first samples the one after. Without getDiagnosticData the cores are known once an hour.
+func filled(c *Column) *Column {
+	if c == nil || !slices.Contains(c.Has, false) {
+		return c
+	}
+	out := NewColumn(len(c.Has))
+	last := slices.Index(c.Has, true)
+	if last < 0 {
+		return out
+	}
+	for i := range c.Has {
+		if c.Has[i] {
+			last = i
+		}
+		v, _ := c.Value(last)
+		out.Set(i, v)
+	}
+	return out
 }
 
 // column finds a column; the uptime is every sample's own.

@@ -118,6 +118,7 @@ func TestRules(t *testing.T) {
 
 		{"processor time of the process", "PROCESS_CPU_USER", "", one("process.userMicros", 0, 30e6), []float64{x, 50}},
 		{"as a share of the machine", "PROCESS_NORMALIZED_CPU_USER", "", with(one("process.userMicros", 0, 30e6, 60e6), "cores", 4, 4, 0), []float64{x, 12.5, x}},
+		{"the cores are told once an hour", "PROCESS_NORMALIZED_CPU_USER", "", with(one("process.userMicros", 0, 30e6, 90e6), "cores", x, 4, x), []float64{x, 12.5, 25}},
 		{"processor time of the machine", "SYSTEM_NORMALIZED_CPU_USER", "", with(with(with(with(one("cpu.user", 0, 300), "cpu.guest", 0, 100), "cpu.system", 0, 100), "cpu.idle", 0, 600), "cpu.iowait", 50, 40), []float64{x, 20}},
 		{"times the cores", "SYSTEM_CPU_KERNEL", "", with(with(with(one("cpu.user", 0, 0), "cpu.system", 0, 250), "cpu.idle", 0, 750), "cores", 8, 8), []float64{x, 200}},
 		{"a machine's counters outlive the process", "SYSTEM_NORMALIZED_CPU_KERNEL", "", processes(with(with(one("cpu.user", 0, 0), "cpu.system", 0, 1), "cpu.idle", 0, 3), "a", "b"), []float64{x, 25}},

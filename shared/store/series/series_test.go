@@ -388,6 +388,52 @@ func TestFaultAtEveryStep(t *testing.T) {
 	}
 }
 
+// TestReadDuringCompaction: whatever the pass is at, readers see every row once.
+func TestReadDuringCompaction(t *testing.T) {
+	l := newLoad(t)
+	start := day0.Add(22 * time.Hour)
+	w := newWorld(t, Options{})
+	w.now = start.Add(30 * time.Hour)
+	host := hostID(1)
+	w.put(host, filled(l, 1, start, 4*60)...)
+	names := []string{"OPCOUNTER_INSERT", "CONNECTIONS", "OP_EXECUTION_TIME_READS", "MAX_PROCESS_CPU_USER"}
+	queries := []Query{
+		{Step: time.Minute, From: start, To: start.Add(4 * time.Hour)},
+		{Step: time.Hour, From: start, To: start.Add(4 * time.Hour)},
+		{Step: 24 * time.Hour, From: start, To: start.Add(4 * time.Hour)},
+	}
+	var want []Result
+	for i := range queries {
+		queries[i].Host, queries[i].Measurements = host, names
+		want = append(want, w.read(queries[i]))
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer close(done)
+		for _, pass := range []func(context.Context, time.Time) (store.PassReport, error){w.s.Compact, w.s.Rollup} {
+			if _, err := pass(context.Background(), w.now); err != nil {
+				done <- err
+			}
+		}
+	}()
+	for running := true; running; {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			running = false
+		default:
+		}
+		for i, q := range queries {
+			same(t, fmt.Sprint("meanwhile ", q.Step), want[i], w.read(q), 1e-6)
+		}
+	}
+	if w.count(collRows) != 0 {
+		t.Error("rows are left")
+	}
+}
+
 // TestPassesAreBounded runs compaction in small bites.
 func TestPassesAreBounded(t *testing.T) {
 	w := newWorld(t, Options{MaxHours: 3})
