@@ -56,6 +56,7 @@ type Agent struct {
 	connector collect.Connector
 	seeds     []string
 	client    *push.Client
+	hurry     chan struct{} // one token: the server is back, do not wait to call it
 
 	opening sync.Mutex
 	state   *state // nil until opened
@@ -89,7 +90,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, now: o.Now, version: o.Version, started: o.Now(), session: string(model.NewID()), stateDir: stateDir(cfg.StateDir),
-		connector: o.connector, seeds: o.seeds, hosts: map[string]*watched{}, tail: &tail{},
+		connector: o.connector, seeds: o.seeds, hosts: map[string]*watched{}, tail: &tail{}, hurry: make(chan struct{}, 1),
 	}
 	a.log = slog.New(a.tail.tee(o.Log.Handler()))
 	a.hostname, _ = os.Hostname()
@@ -108,6 +109,14 @@ func New(o Options) (*Agent, error) {
 	}
 	a.client = push.NewClient(cfg.BaseURL, cfg.GroupID, cfg.APIKey, o.HTTP, o.Now)
 	return a, nil
+}
+
+// serverIsBack makes the configuration call come soon: an agent that stays silent for too long loses its place.
+func (a *Agent) serverIsBack() {
+	select {
+	case a.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // postLimit is how long one request to the server may take.
@@ -152,7 +161,7 @@ func (a *Agent) open() error {
 	}
 	a.state, a.spool = st, sp
 	a.pusher = push.NewPusher(push.Options{
-		Spool: sp, Post: a.client.Post, Info: a.postInfo, Sent: a.sendClock, Now: a.clock, Log: a.log,
+		Spool: sp, Post: a.client.Post, Info: a.postInfo, Sent: a.sendClock, Now: a.clock, Log: a.log, Back: a.serverIsBack,
 	})
 	return nil
 }

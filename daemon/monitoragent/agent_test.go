@@ -53,6 +53,7 @@ type server struct {
 	posts  []wire.Post
 	confs  []string // raw queries
 	reject func(p wire.Ping) string
+	called time.Time // when the last configuration call came
 }
 
 func newServer(hosts ...wire.Host) *server {
@@ -83,6 +84,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case wire.PathConf:
 		s.confs = append(s.confs, r.URL.RawQuery)
+		s.called = time.Now()
 		c := s.conf
 		if c.Time.IsZero() {
 			c.Time = time.Now()
@@ -367,6 +369,13 @@ func TestServerAway(t *testing.T) {
 			t.Errorf("the same failed configuration call was logged %d times", n)
 		}
 		s.set(func(s *server) { s.away = false })
+		for len(s.got()) == before {
+			time.Sleep(time.Second)
+		}
+		time.Sleep(time.Second)
+		if d := time.Since(s.called); d > 3*time.Second {
+			t.Errorf("the configuration call did not come with the server's return, the last was %v ago", d)
+		}
 		time.Sleep(3 * time.Minute)
 		stop()
 		pings := s.got()[before:]

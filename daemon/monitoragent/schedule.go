@@ -88,6 +88,8 @@ func (a *Agent) callForConf(ctx context.Context) {
 		case <-ctx.Done():
 			t.Stop()
 			return
+		case <-a.hurry:
+			t.Stop()
 		case <-t.C:
 		}
 	}

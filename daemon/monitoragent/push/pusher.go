@@ -24,6 +24,7 @@ type Pusher struct {
 	sent   func() time.Time
 	now    func() time.Time
 	log    *slog.Logger
+	back   func()
 	period atomic.Int64 // nanoseconds between a host's pings: older ones than two are late
 	limit  atomic.Int64 // bytes the server takes in a post
 
@@ -41,11 +42,12 @@ type Options struct {
 	Sent  func() time.Time      // the clock that posts are stamped with when they are sent
 	Now   func() time.Time      // the clock that pings were stamped with
 	Log   *slog.Logger
+	Back  func() // called when the server takes pings again after a failure; may be nil
 }
 
 // NewPusher returns a pusher that knows nothing of the server's limits yet.
 func NewPusher(o Options) *Pusher {
-	p := &Pusher{spool: o.Spool, post: o.Post, info: o.Info, sent: o.Sent, now: o.Now, log: o.Log}
+	p := &Pusher{spool: o.Spool, post: o.Post, info: o.Info, sent: o.Sent, now: o.Now, log: o.Log, back: o.Back}
 	p.Configure(time.Minute, wire.MaxPost)
 	return p
 }
@@ -175,6 +177,9 @@ func (p *Pusher) send(ctx context.Context, batch spool.Batch) error {
 	if p.trouble != "" {
 		p.log.Info("the server takes pings again", obs.KeyCount, len(batch.Records))
 		p.trouble = ""
+		if p.back != nil {
+			p.back()
+		}
 	}
 	for _, r := range ack.Rejected {
 		p.rejected++
