@@ -104,7 +104,7 @@ func Extract(replies bson.Raw, at time.Time, extra ...Cell) (Row, error) {
 		case "serverStatus":
 			row.identify(e.Data)
 		case "dbStats":
-			x.round(e.Data)
+			x.round(e.Data, listed(replies))
 			continue
 		}
 		if n := t.paths.children[string(e.Key)]; n != nil {
@@ -255,15 +255,37 @@ func pseudoDisk(name string) bool {
 	return name == "/run" || strings.HasPrefix(name, "/run/") && !strings.HasPrefix(name, "/run/media/")
 }
 
-// round takes in the dbStats replies of one round: a set of cells a database, and their sums. A round that is marked
-// partial has no sums.
-func (x *extraction) round(doc []byte) {
+// roundLimit is how many databases agents measure at most: the largest. Their sums stand for the sums of all.
+const roundLimit = 200
+
+// listed are the databases that the same ping's listDatabases names; nil when it was not asked.
+func listed(replies []byte) map[string]bool {
+	list, ok := raw.Lookup(replies, "listDatabases", "databases")
+	if !ok || list.Type != raw.Array {
+		return nil
+	}
+	names := map[string]bool{}
+	w := raw.Walk(list.Data)
+	for e, ok := w.Next(); ok; e, ok = w.Next() {
+		if e.Type != raw.Document {
+			continue
+		}
+		if name, ok := stringField(e.Data, "name"); ok {
+			names[name] = true
+		}
+	}
+	return names
+}
+
+// round takes in the dbStats replies of one round: a set of cells a database, and their sums. A round that did not come to
+// all databases (it is cut when it takes too long) has no sums: they would show a drop that never was.
+func (x *extraction) round(doc []byte, missing map[string]bool) {
 	list, ok := raw.Lookup(doc, "list")
 	if !ok || list.Type != raw.Array {
 		return
 	}
 	var storage, data, dataNoSystem, index, databases, collections, views, indexes float64
-	any := false
+	found := 0
 	var fsTotal, fsUsed float64
 	w := raw.Walk(list.Data)
 	for e, ok := w.Next(); ok; e, ok = w.Next() {
@@ -287,7 +309,8 @@ func (x *extraction) round(doc []byte) {
 				continue
 			}
 		}
-		any = true
+		found++
+		delete(missing, name)
 		x.document(e.Data, x.t.dbPaths, name)
 		storage += get("storageSize")
 		data += get("dataSize")
@@ -301,7 +324,7 @@ func (x *extraction) round(doc []byte) {
 			indexes += get("indexes")
 		}
 	}
-	if !any {
+	if found == 0 {
 		return
 	}
 	if fsTotal > 0 {
@@ -314,7 +337,7 @@ func (x *extraction) round(doc []byte) {
 			}
 		}
 	}
-	if partial, ok := raw.Lookup(doc, "partial"); ok && partial.Type == raw.Bool && partial.Data[0] != 0 {
+	if len(missing) > 0 && found < roundLimit {
 		return
 	}
 	for name, v := range map[string]float64{

@@ -236,7 +236,15 @@ func TestExtractRound(t *testing.T) {
 		"fs.total|data": math.NaN(),
 	}
 	w.check(t, extract(t, marshal(t, bson.M{"dbStats": bson.M{"list": list}})))
-	want{"dbTotal.data": math.NaN(), "db.dataSize|a": 10}.check(t, extract(t, marshal(t, bson.M{"dbStats": bson.M{"list": list, "partial": true}})))
+	listing := func(names ...string) bson.M {
+		databases := bson.A{"no document"}
+		for _, n := range names {
+			databases = append(databases, bson.M{"name": n, "sizeOnDisk": 1})
+		}
+		return bson.M{"dbStats": bson.M{"list": list}, "listDatabases": bson.M{"databases": databases}}
+	}
+	w.check(t, extract(t, marshal(t, listing("a", "admin"))))
+	want{"dbTotal.data": math.NaN(), "db.dataSize|a": 10}.check(t, extract(t, marshal(t, listing("a", "admin", "not reached"))))
 	want{"dbTotal.data": math.NaN()}.check(t, extract(t, marshal(t, bson.M{"dbStats": bson.M{"list": bson.A{}}})))
 }
 
