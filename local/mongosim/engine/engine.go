@@ -1,172 +1,148 @@
 // Package engine keeps one simulated member's documents and answers the commands that read and write them, to the letter
 // of a real server where recordings tell what that is. It is a test double: it is not MongoDB and must never be sold as it.
 //
-// The package owns the data of one member: collections in memory, indexes, cursors, sessions, transactions, and the journal
-// in its dbpath. It knows nothing of networks, elections or other members; whoever builds a deployment plugs those in
-// through Options: Commands answers the member's own commands (hello, replSetGetStatus, serverStatus), Gate refuses by
-// member state, NextOpTime and OnWrite make an oplog, WaitWrite waits for other members, and Apply replays their entries.
+// This package is the door: it puts the table of commands (crud, ddl) and the member's data (member) together and names
+// what a deployment needs. It knows nothing of networks, elections or other members; whoever builds a deployment plugs
+// those in through Options: Commands answers the member's own commands (hello, replSetGetStatus, serverStatus), Gate refuses
+// by member state, NextOpTime and OnWrite make an oplog, WaitWrite waits for other members, and Engine.Apply replays their
+// entries.
 package engine
 
 import (
-	"context"
-	"log/slog"
-	"sync"
-	"time"
-
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/crud"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/ddl"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/member"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/stats"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 )
 
-// OpTime is a position in the oplog.
-type OpTime struct {
-	TS   bson.Timestamp
-	Term int64
-}
-
-// WriteConcern is what a command asked for. W is empty when it asked for nothing.
-type WriteConcern struct {
-	W        string // "majority", a number as text, or a tag set's name
-	Journal  bool
-	WTimeout time.Duration
-}
-
-// Options make an Engine. The zero value is a standalone member kept in memory.
-type Options struct {
-	// DBPath is the folder of the journal and the snapshot; empty keeps everything in memory only.
-	DBPath string
-	// NoSync leaves out fsync: what was acknowledged then survives the death of the process, not of the machine.
-	NoSync bool
-	// Log may be nil.
-	Log *slog.Logger
-	// Clock is the member's wall clock; nil is time.Now.
-	Clock func() time.Time
-	// Commands is asked first: a member's own commands, or other answers to known ones. It says false to pass.
-	Commands func(ctx context.Context, s *Session, db, name string, cmd bson.Raw) (bson.Raw, bool)
-	// Gate refuses a command by the member's state (NotWritablePrimary, NotPrimaryOrSecondary...). It is called before the
-	// command runs and, for writes, once more with the write lock held, so that a step-down made within Exclusive cannot
-	// race with a write. Internal sessions are not asked about.
-	Gate func(s *Session, req *Request) *Error
-	// NextOpTime gives the position of the next oplog entry; called with the write lock held. Nil: no oplog is kept
-	// (a standalone).
-	NextOpTime func() OpTime
-	// OnWrite is told of each new oplog entry, in order, with the write lock held; it must not call the engine.
-	OnWrite func(OplogEntry)
-	// WaitWrite waits, after a write, for other members. An error becomes the reply's writeConcernError.
-	WaitWrite func(ctx context.Context, s *Session, wc WriteConcern, at OpTime) *Error
-	// Trailer gives the fields that end each reply ($clusterTime, operationTime), as a document.
-	Trailer func(s *Session, db, name string, ok bool) bson.Raw
-	// DiffUpdates writes update entries as $v: 2 diffs (servers from 5.0), else as $v: 1.
-	DiffUpdates bool
-	// HostPort, when set, writes index builds over documents as startIndexBuild and commitIndexBuild entries, as 4.4 and
-	// later do, with this member's name in them.
-	HostPort string
-	// Stats counts what really happened; nil makes a private one.
-	Stats *Counters
-	// AwaitData is how long a getMore waits by default on a tailable cursor; zero is one second.
-	AwaitData time.Duration
-}
-
-// Session is one client connection's state, made by the listener. One goroutine uses it at a time.
-type Session struct {
-	ID       int64     // connection id, as in hello's connectionId
-	Remote   string    // the client's address
-	Local    string    // the address it dialled
-	Since    time.Time // when it connected
-	AppName  string
-	Client   bson.Raw // client metadata of the first hello
-	Users    []Principal
-	Internal bool // a member's own access: no gate, no authorization
-}
-
-// Principal is an authenticated user.
-type Principal struct {
-	Name, DB string
-	Roles    []Role
-}
-
-// Role is a role granted on a database.
-type Role struct{ Role, DB string }
-
-// Request is a command as the Gate sees it.
-type Request struct {
-	Name, DB string
-	Cmd      bson.Raw
-	Kind     Kind
-	// SecondaryOK says that the client accepts a secondary's answer ($readPreference or the wire flag).
-	SecondaryOK bool
-	// Local says that the command addresses the local database only, which every member may read and write.
-	Local bool
-}
-
-// Kind says what a command does to the data.
-type Kind int
+// What a deployment builds on; see the packages they are from.
+type (
+	Engine        = member.Engine
+	Options       = member.Options
+	Session       = member.Session
+	Principal     = member.Principal
+	Role          = member.Role
+	Request       = member.Request
+	Kind          = member.Kind
+	WriteConcern  = member.WriteConcern
+	Counters      = stats.Counters
+	CommandCount  = stats.CommandCount
+	NamespaceSize = store.NamespaceSize
+	IndexSize     = store.IndexSize
+	Error         = refuse.Error
+	OplogEntry    = oplog.Entry
+	OpTime        = oplog.OpTime
+)
 
 // The kinds of commands.
 const (
-	KindOther Kind = iota // neither reads nor writes user data
-	KindRead
-	KindWrite
+	KindOther = member.KindOther
+	KindRead  = member.KindRead
+	KindWrite = member.KindWrite
 )
 
-// Engine is one member's data. All methods are safe for concurrent use.
-type Engine struct {
-	o     Options
-	stats *Counters
+// OplogNS is the collection of the oplog.
+const OplogNS = oplog.NS
 
-	mu    sync.RWMutex // guards st, txns and everything reachable from them
-	st    *store.State
-	batch store.Batch // changes made under mu and not yet handed to the journal
-	jn    *store.Journal
-
-	last    OpTime
-	changed chan struct{} // closed and replaced whenever something was written: wakes tailable cursors
-	closed  bool
-
-	cur  cursors
-	sess sessions        // guarded by mu
-	lock map[string]*txn // documents that open transactions wrote; guarded by mu
+// Open makes an engine and reads back what its dbpath holds.
+func Open(o Options) (*Engine, error) {
+	o.Lookup = lookup
+	return member.Open(o)
 }
 
-// Run answers one command. The reply is always a document; a refusal is {ok: 0, errmsg, code, codeName}.
-func (e *Engine) Run(ctx context.Context, s *Session, db string, cmd bson.Raw) bson.Raw {
-	return e.run(ctx, s, db, cmd)
-}
+// Errf makes a refusal.
+func Errf(code int32, format string, args ...any) *Error { return refuse.Errf(code, format, args...) }
 
-// Exclusive runs f while nothing else reads or writes; a deployment changes a member's state in it.
-func (e *Engine) Exclusive(f func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	f()
-}
+// CodeName is the server's name of a code.
+func CodeName(code int32) string { return refuse.CodeName(code) }
 
-// LastOpTime is the position of the newest oplog entry this member holds.
-func (e *Engine) LastOpTime() OpTime {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return e.last
-}
+// ErrorReply is the reply of a refused command.
+func ErrorReply(err *Error) bson.Raw { return refuse.Reply(err) }
 
-// Stats are the engine's counters.
-func (e *Engine) Stats() *Counters { return e.stats }
+// RetryableCode says that a write refused with this code may be sent again.
+func RetryableCode(code int32) bool { return member.RetryableCode(code) }
 
-// Changed is closed at the next write; a deployment's replication waits on it.
-func (e *Engine) Changed() <-chan struct{} {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return e.changed
-}
+// ParseOplogEntry reads an oplog entry from its document.
+func ParseOplogEntry(doc bson.Raw) OplogEntry { return oplog.Parse(doc) }
 
-// wake tells all waiters that something was written; mu is held.
-func (e *Engine) wake() {
-	close(e.changed)
-	e.changed = make(chan struct{})
-}
+// ParseWriteConcern reads a command's writeConcern.
+func ParseWriteConcern(cmd bson.Raw) WriteConcern { return member.ParseWriteConcern(cmd) }
 
-func (e *Engine) now() time.Time { return e.o.Clock() }
-
-func stringValue(doc bson.Raw, key string) string {
-	v, _ := bsonval.Lookup(doc, key)
-	return bsonval.Str(v)
+// lookup finds a command. The table is code so that no state is shared.
+func lookup(name string) (member.Command, bool) {
+	switch name {
+	case "insert":
+		return member.Command{Run: crud.Insert, Kind: member.KindWrite}, true
+	case "update":
+		return member.Command{Run: crud.Update, Kind: member.KindWrite}, true
+	case "delete":
+		return member.Command{Run: crud.Delete, Kind: member.KindWrite}, true
+	case "findAndModify", "findandmodify":
+		return member.Command{Run: crud.FindAndModify, Kind: member.KindWrite}, true
+	case "find":
+		return member.Command{Run: crud.Find, Kind: member.KindRead}, true
+	case "getMore":
+		return member.Command{Run: crud.GetMore, Kind: member.KindRead}, true
+	case "killCursors":
+		return member.Command{Run: crud.KillCursors}, true
+	case "count":
+		return member.Command{Run: crud.Count, Kind: member.KindRead}, true
+	case "distinct":
+		return member.Command{Run: crud.Distinct, Kind: member.KindRead}, true
+	case "aggregate":
+		return member.Command{Run: crud.Aggregate, Kind: member.KindRead}, true
+	case "create":
+		return member.Command{Run: ddl.Create, Kind: member.KindWrite}, true
+	case "drop":
+		return member.Command{Run: ddl.Drop, Kind: member.KindWrite}, true
+	case "dropDatabase":
+		return member.Command{Run: ddl.DropDatabase, Kind: member.KindWrite}, true
+	case "createIndexes":
+		return member.Command{Run: ddl.CreateIndexes, Kind: member.KindWrite}, true
+	case "dropIndexes", "deleteIndexes":
+		return member.Command{Run: ddl.DropIndexes, Kind: member.KindWrite}, true
+	case "listIndexes":
+		return member.Command{Run: ddl.ListIndexes, Kind: member.KindRead}, true
+	case "listCollections":
+		return member.Command{Run: ddl.ListCollections, Kind: member.KindRead}, true
+	case "listDatabases":
+		return member.Command{Run: ddl.ListDatabases, Kind: member.KindRead, Admin: true}, true
+	case "collMod":
+		return member.Command{Run: ddl.CollMod, Kind: member.KindWrite}, true
+	case "convertToCapped":
+		return member.Command{Run: ddl.ConvertToCapped, Kind: member.KindWrite}, true
+	case "renameCollection":
+		return member.Command{Run: ddl.RenameCollection, Kind: member.KindWrite, Admin: true}, true
+	case "applyOps":
+		return member.Command{Run: ddl.ApplyOps, Kind: member.KindWrite, Admin: true}, true
+	case "dbStats", "dbstats":
+		return member.Command{Run: ddl.DbStats, Kind: member.KindRead}, true
+	case "collStats", "collstats":
+		return member.Command{Run: ddl.CollStats, Kind: member.KindRead}, true
+	case "startSession", "endSessions", "refreshSessions", "killSessions", "killAllSessions", "killAllSessionsByPattern":
+		return member.Command{Run: member.SessionCommand}, true
+	case "commitTransaction":
+		return member.Command{Run: member.CommitTransaction, Admin: true}, true
+	case "abortTransaction":
+		return member.Command{Run: member.AbortTransaction, Admin: true}, true
+	case "ping", "logout", "logRotate":
+		return member.Command{Run: func(*member.Call) (*bsonval.Builder, error) { return &bsonval.Builder{}, nil }}, true
+	case "hello", "isMaster", "ismaster":
+		return member.Command{Run: ddl.Hello}, true
+	case "buildInfo", "buildinfo":
+		return member.Command{Run: ddl.BuildInfo}, true
+	case "whatsmyuri":
+		return member.Command{Run: func(c *member.Call) (*bsonval.Builder, error) {
+			return new(bsonval.Builder).String("you", c.Session.Remote), nil
+		}}, true
+	case "fsync":
+		return member.Command{Run: crud.Fsync}, true
+	}
+	return member.Command{}, false
 }

@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 )
 
 // fixtures finds the recorded files that are too large to copy.
@@ -61,7 +62,7 @@ func TestReplay(t *testing.T) {
 			w := newWorld(t, Options{})
 			var entries []OplogEntry
 			for _, d := range bsonFile(t, filepath.Join(dir, file)) {
-				if x := ParseOplogEntry(d); dbOf(x.NS) != "config" {
+				if x := ParseOplogEntry(d); store.DBOf(x.NS) != "config" {
 					entries = append(entries, x)
 				}
 			}
@@ -92,7 +93,7 @@ func compareFinal(t *testing.T, w *world, dir string) {
 	}
 	n := 0
 	for _, c := range m.Collections {
-		coll := w.e.st.Get(c.DB + "." + c.Name)
+		coll := w.collection(c.DB + "." + c.Name)
 		if coll == nil {
 			t.Errorf("%s.%s is missing", c.DB, c.Name)
 			continue
@@ -124,7 +125,7 @@ func compareFinal(t *testing.T, w *world, dir string) {
 				break
 			}
 			spec := parse(t, x)
-			if have := coll.Index(stringValue(bson.Raw(spec.Value), "name")); have == nil || w.differs("index", spec, bsonval.Doc(have.Spec), true) != "" {
+			if have := coll.Index(bsonval.StringField(bson.Raw(spec.Value), "name")); have == nil || w.differs("index", spec, bsonval.Doc(have.Spec), true) != "" {
 				t.Errorf("%s: want index %s", coll.NS, fmt.Sprint(spec))
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 )
 
 // unsupported lists the recorded cases the simulator does not answer as the recorded server did, with the reason.
@@ -65,7 +66,7 @@ func newWorld(t *testing.T, o Options) *world {
 	o.HostPort = "127.0.0.1:37017"
 	o.NextOpTime = func() OpTime {
 		w.tick++
-		return OpTime{bson.Timestamp{T: 1795243976, I: w.tick}, 1}
+		return OpTime{TS: bson.Timestamp{T: 1795243976, I: w.tick}, Term: 1}
 	}
 	o.OnWrite = func(x OplogEntry) { w.log = append(w.log, x) }
 	e, err := Open(o)
@@ -80,6 +81,12 @@ func newWorld(t *testing.T, o Options) *world {
 
 func (w *world) run(db string, cmd bson.Raw) bson.Raw {
 	return w.e.Run(context.Background(), w.s, db, cmd)
+}
+
+// collection gives a collection for a look, nil when there is none.
+func (w *world) collection(ns string) (c *store.Collection) {
+	w.e.View(func(st *store.State) { c = st.Get(ns) })
+	return c
 }
 
 // must runs a command given as extended JSON.
@@ -149,7 +156,7 @@ func (w *world) step(raw json.RawMessage) (reply bson.Raw, skip bool) {
 			b.Value(k, v)
 		}
 	}
-	if s := stringValue(cmd, "$db"); s == "admin" {
+	if s := bsonval.StringField(cmd, "$db"); s == "admin" {
 		cmd, db = b.Raw(), s
 	}
 	reply = w.run(db, cmd)
@@ -182,7 +189,7 @@ func (w *world) differs(path string, want, got bson.RawValue, loose bool) string
 				return ""
 			}
 		case strings.HasPrefix(s, "uuid-"):
-			if u, ok := uuidOf(got); ok {
+			if u, ok := bsonval.UUIDOf(got); ok {
 				id := string(u[:])
 				if known, ok := w.uuids[s]; ok && known != id {
 					return fmt.Sprintf("%s: %s is another uuid than before", path, s)
@@ -342,7 +349,7 @@ func (w *world) checkReplay() {
 			continue
 		}
 		if !a[i].View {
-			if d := w.differs("replay", w.documents(nameOf(a[i].NS)), other.documents(nameOf(a[i].NS)), false); d != "" {
+			if d := w.differs("replay", w.documents(store.NameOf(a[i].NS)), other.documents(store.NameOf(a[i].NS)), false); d != "" {
 				w.t.Error(d)
 			}
 		}
@@ -365,7 +372,7 @@ func (w *world) checkAfter(after json.RawMessage) {
 	}
 	want := parse(w.t, after)
 	if want.Type == bson.TypeNull {
-		if w.e.st.Get("semantics.c") != nil {
+		if w.collection("semantics.c") != nil {
 			w.t.Error("the collection exists afterwards")
 		}
 		return

@@ -443,3 +443,26 @@ func Truthy(v bson.RawValue) bool {
 	}
 	return true
 }
+
+// SubDocs lists the documents of an array.
+func SubDocs(v bson.RawValue) []bson.Raw {
+	var out []bson.Raw
+	for _, x := range Each(SubDoc(v)) {
+		out = append(out, SubDoc(x))
+	}
+	return out
+}
+
+func UUIDOf(v bson.RawValue) ([16]byte, bool) {
+	sub, data, ok := v.BinaryOK()
+	if !ok || sub != 4 || len(data) != 16 {
+		return [16]byte{}, false
+	}
+	return [16]byte(data), true
+}
+
+// StringField gives the string in a top-level field, empty when there is none.
+func StringField(doc bson.Raw, key string) string {
+	v, _ := Lookup(doc, key)
+	return Str(v)
+}

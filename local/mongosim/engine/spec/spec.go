@@ -165,3 +165,26 @@ func IDIndex(collation bson.Raw) bson.Raw {
 	}
 	return b.Raw()
 }
+
+// CheckName refuses names a collection cannot have.
+func CheckName(ns string) error {
+	db, name := ns, ""
+	db, name, _ = strings.Cut(ns, ".")
+	switch {
+	case len(ns) > 255:
+		return refuse.Errf(17381, "Fully qualified namespace is too long. Namespace: %s Max: 255", ns)
+	case strings.Contains(name, "$"):
+		return refuse.Errf(refuse.CodeInvalidNamespace, "invalid collection name")
+	case db == "" || strings.ContainsAny(db, "/\\. \"$*<>:|?\x00") || len(db) > 63:
+		return refuse.Errf(refuse.CodeInvalidNamespace, "Invalid namespace specified '%s'", ns)
+	}
+	if strings.HasPrefix(name, "system.") {
+		switch name {
+		case "system.views", "system.js", "system.profile", "system.users", "system.roles", "system.version", "system.keys",
+			"system.indexBuilds", "system.sessions", "system.replset":
+		default:
+			return refuse.Errf(refuse.CodeInvalidNamespace, "cannot write to '%s'", ns)
+		}
+	}
+	return nil
+}

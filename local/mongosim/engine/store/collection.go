@@ -383,3 +383,26 @@ func (c *Collection) build(x *Index) error {
 	}
 	return nil
 }
+
+// DBOf is the database of a namespace.
+func DBOf(ns string) string {
+	db, _, _ := strings.Cut(ns, ".")
+	return db
+}
+
+// NameOf is the collection of a namespace.
+func NameOf(ns string) string {
+	_, name, _ := strings.Cut(ns, ".")
+	return name
+}
+
+// Collation is the collection's own, nil for the simple one.
+func (c *Collection) Collation() *bsonval.Collation {
+	v, ok := bsonval.Lookup(c.Options, "collation")
+	if !ok {
+		return nil
+	}
+	n, _ := bsonval.Lookup(bsonval.SubDoc(v), "strength")
+	k, _ := bsonval.Integer(n)
+	return &bsonval.Collation{Strength: int(k)}
+}

@@ -1,4 +1,5 @@
-package engine
+// Package stats counts what a simulated member really did, for its serverStatus.
+package stats
 
 import (
 	"maps"
@@ -29,7 +30,8 @@ type Counters struct {
 // CommandCount is one line of metrics.commands.
 type CommandCount struct{ Total, Failed int64 }
 
-func (c *Counters) command(name string, ok bool) {
+// Ran counts one command.
+func (c *Counters) Ran(name string, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.commands == nil {
@@ -50,17 +52,15 @@ func (c *Counters) Commands() map[string]CommandCount {
 	return maps.Clone(c.commands)
 }
 
-func (c *Counters) latency(k Kind, d time.Duration) {
-	us := d.Microseconds()
-	switch k {
-	case KindRead:
-		c.ReadOps.Add(1)
-		c.ReadMicros.Add(us)
-	case KindWrite:
-		c.WriteOps.Add(1)
-		c.WriteMicros.Add(us)
-	case KindOther:
-		c.CmdOps.Add(1)
-		c.CmdMicros.Add(us)
+// Latency adds one operation's time to the reads, the writes or the rest.
+func (c *Counters) Latency(read, write bool, d time.Duration) {
+	ops, micros := &c.CmdOps, &c.CmdMicros
+	switch {
+	case read:
+		ops, micros = &c.ReadOps, &c.ReadMicros
+	case write:
+		ops, micros = &c.WriteOps, &c.WriteMicros
 	}
+	ops.Add(1)
+	micros.Add(d.Microseconds())
 }

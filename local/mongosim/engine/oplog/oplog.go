@@ -1,4 +1,5 @@
-package engine
+// Package oplog is one entry of a replica set's oplog: its fields, its place, and its form as a document. It owns no state.
+package oplog
 
 import (
 	"time"
@@ -8,11 +9,25 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
 )
 
-// OplogNS is the collection of the oplog.
-const OplogNS = "local.oplog.rs"
+// OpTime is a position in the oplog.
+type OpTime struct {
+	TS   bson.Timestamp
+	Term int64
+}
 
-// OplogEntry is one entry of the oplog: o and o2 in the shapes of a real server.
-type OplogEntry struct {
+// Before orders positions.
+func (a OpTime) Before(b OpTime) bool {
+	if a.TS.T != b.TS.T {
+		return a.TS.T < b.TS.T
+	}
+	return a.TS.I < b.TS.I
+}
+
+// NS is the collection of the oplog.
+const NS = "local.oplog.rs"
+
+// Entry is one entry of the oplog: o and o2 in the shapes of a real server.
+type Entry struct {
 	At   OpTime
 	Wall time.Time
 	Op   string // i, u, d, c or n
@@ -30,7 +45,7 @@ type OplogEntry struct {
 }
 
 // Marshal gives the entry as a document.
-func (x OplogEntry) Marshal() bson.Raw {
+func (x Entry) Marshal() bson.Raw {
 	var b bsonval.Builder
 	if x.LSID != nil {
 		b.Doc("lsid", x.LSID).Int64("txnNumber", x.TxnNumber)
@@ -58,9 +73,9 @@ func (x OplogEntry) Marshal() bson.Raw {
 	return b.Raw()
 }
 
-// ParseOplogEntry reads an entry back.
-func ParseOplogEntry(doc bson.Raw) OplogEntry {
-	var x OplogEntry
+// Parse reads an entry back.
+func Parse(doc bson.Raw) Entry {
+	var x Entry
 	for k, v := range bsonval.Each(doc) {
 		switch k {
 		case "ts":

@@ -1,4 +1,4 @@
-package engine
+package member
 
 import (
 	"maps"
@@ -8,7 +8,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/update"
 )
 
 // txnLifetime is how long a transaction may hold documents others wait for.
@@ -21,7 +24,7 @@ const sessionLifetime = 30 * time.Minute
 type session struct {
 	lsid  bson.Raw
 	num   int64
-	stmts map[int]stmtResult
+	stmts map[int]StmtResult
 	tx    *txn
 	state txnState
 	used  time.Time
@@ -36,11 +39,11 @@ const (
 	txnAborted
 )
 
-// stmtResult is what a retried statement answers again.
-type stmtResult struct {
-	n, modified   int32
-	upserted      *bson.RawValue
-	before, after bson.Raw
+// StmtResult is what a retried statement answers again.
+type StmtResult struct {
+	N, Modified   int32
+	Upserted      *bson.RawValue
+	Before, After bson.Raw
 }
 
 // txn is an open transaction: its own copy of the member's state, and what it changed there.
@@ -48,7 +51,7 @@ type txn struct {
 	sess  *session
 	num   int64
 	st    *store.State
-	ops   []OplogEntry
+	ops   []oplog.Entry
 	locks []string
 	done  chan struct{}
 	since time.Time
@@ -86,7 +89,7 @@ func (t *sessions) get(key string, lsid bson.Raw, now time.Time) *session {
 }
 
 // remember takes note of a retryable write or a commit another member's entry, or this member's own oplog, tells of.
-func (t *sessions) remember(x OplogEntry, before, after bson.Raw) {
+func (t *sessions) remember(x oplog.Entry, before, after bson.Raw) {
 	if x.LSID == nil {
 		return
 	}
@@ -104,19 +107,19 @@ func (t *sessions) remember(x OplogEntry, before, after bson.Raw) {
 	if !x.HasStmt {
 		return
 	}
-	r := stmtResult{n: 1, before: before, after: after}
+	r := StmtResult{N: 1, Before: before, After: after}
 	switch x.Op {
 	case "u":
-		r.modified = 1
+		r.Modified = 1
 	case "i":
 		id, _ := bsonval.Lookup(x.O, "_id")
-		r.upserted, r.after = &id, x.O
+		r.Upserted, r.After = &id, x.O
 	}
 	s.stmts[int(x.StmtID)] = r
 }
 
 func (s *session) start(num int64) {
-	s.num, s.state, s.stmts = num, txnNone, map[int]stmtResult{}
+	s.num, s.state, s.stmts = num, txnNone, map[int]StmtResult{}
 }
 
 func sessionKey(lsid bson.Raw) string {
@@ -125,29 +128,29 @@ func sessionKey(lsid bson.Raw) string {
 }
 
 // parseSession reads the session fields of a command.
-func (c *call) parseSession() {
-	c.lsid = bsonval.SubDoc(c.arg("lsid"))
+func (c *Call) parseSession() {
+	c.lsid = bsonval.SubDoc(c.Arg("lsid"))
 	if c.lsid != nil {
 		c.key = sessionKey(c.lsid)
 	}
-	n := c.arg("txnNumber")
+	n := c.Arg("txnNumber")
 	c.num, c.hasNum = bsonval.Integer(n)
 	c.hasNum = c.hasNum && c.key != ""
-	c.retry = c.hasNum && c.arg("autocommit").Type == 0
+	c.retry = c.hasNum && c.Arg("autocommit").Type == 0
 }
 
 // begin joins or starts the session's transaction, or checks a retryable write's number.
-func (c *call) begin() *Error {
-	c.st = c.e.st
+func (c *Call) begin() *refuse.Error {
+	c.State = c.E.st
 	if !c.hasNum {
 		return nil
 	}
-	e := c.e
+	e := c.E
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.sess.get(c.key, c.lsid, time.Now())
 	if c.num < s.num {
-		return Errf(CodeTransactionTooOld, "Retryable write with txnNumber %d is prohibited on session %s because a newer retryable write with txnNumber %d has already started on this session.",
+		return refuse.Errf(refuse.CodeTransactionTooOld, "Retryable write with txnNumber %d is prohibited on session %s because a newer retryable write with txnNumber %d has already started on this session.",
 			c.num, bsonval.FormatDoc(c.lsid), s.num)
 	}
 	if c.retry {
@@ -159,9 +162,9 @@ func (c *call) begin() *Error {
 		}
 		return nil
 	}
-	if bsonval.Truthy(c.arg("startTransaction")) {
+	if bsonval.Truthy(c.Arg("startTransaction")) {
 		if c.num == s.num && s.state != txnNone {
-			return Errf(117, "Transaction %d has already started", c.num) // ConflictingOperationInProgress
+			return refuse.Errf(117, "Transaction %d has already started", c.num) // ConflictingOperationInProgress
 		}
 		if s.tx != nil {
 			e.abort(s.tx)
@@ -172,100 +175,100 @@ func (c *call) begin() *Error {
 		e.stats.TxnStarted.Add(1)
 		e.stats.TxnOpen.Add(1)
 	}
-	if c.name == "commitTransaction" && c.num == s.num && s.state == txnCommitted {
+	if c.Name == "commitTransaction" && c.num == s.num && s.state == txnCommitted {
 		return nil
 	}
 	if s.tx == nil || s.num != c.num {
 		if s.num == c.num && s.state == txnAborted {
-			return Errf(CodeNoSuchTransaction, "Transaction %d has been aborted.", c.num)
+			return refuse.Errf(refuse.CodeNoSuchTransaction, "Transaction %d has been aborted.", c.num)
 		}
 		if s.num == c.num && s.state == txnCommitted {
-			return Errf(CodeTransactionCommitted, "Transaction %d has been committed.", c.num)
+			return refuse.Errf(refuse.CodeTransactionCommitted, "Transaction %d has been committed.", c.num)
 		}
-		return Errf(CodeNoSuchTransaction, "Given transaction number %d does not match any in-progress transactions. The active transaction number is %d", c.num, s.num)
+		return refuse.Errf(refuse.CodeNoSuchTransaction, "Given transaction number %d does not match any in-progress transactions. The active transaction number is %d", c.num, s.num)
 	}
-	switch c.name {
+	switch c.Name {
 	case "insert", "update", "delete", "findAndModify", "findandmodify", "find", "getMore", "aggregate", "distinct", "killCursors",
 		"commitTransaction", "abortTransaction", "create", "createIndexes":
 	default:
-		return Errf(263, "Cannot run '%s' in a multi-document transaction.", c.name)
+		return refuse.Errf(263, "Cannot run '%s' in a multi-document transaction.", c.Name)
 	}
 	c.tx = s.tx
 	return nil
 }
 
 // failed finishes a refusal: what a transaction's and a retryable write's driver must know, and the end of the transaction.
-func (c *call) failed(err *Error) {
+func (c *Call) failed(err *refuse.Error) {
 	inTxn := c.hasNum && !c.retry
-	if inTxn && (err.Code == CodeWriteConflict || err.Code == CodeNoSuchTransaction) ||
-		inTxn && c.name != "commitTransaction" && RetryableCode(err.Code) {
+	if inTxn && (err.Code == refuse.CodeWriteConflict || err.Code == refuse.CodeNoSuchTransaction) ||
+		inTxn && c.Name != "commitTransaction" && RetryableCode(err.Code) {
 		err.Labels = append(err.Labels, "TransientTransactionError")
 	}
-	if RetryableCode(err.Code) && (c.retry || c.name == "commitTransaction" || c.name == "abortTransaction") {
+	if RetryableCode(err.Code) && (c.retry || c.Name == "commitTransaction" || c.Name == "abortTransaction") {
 		err.Labels = append(err.Labels, "RetryableWriteError")
 	}
-	if c.tx != nil && c.name != "commitTransaction" && c.name != "getMore" {
-		c.e.mu.Lock()
-		c.e.abort(c.tx)
-		c.e.mu.Unlock()
+	if c.tx != nil && c.Name != "commitTransaction" && c.Name != "getMore" {
+		c.E.mu.Lock()
+		c.E.abort(c.tx)
+		c.E.mu.Unlock()
 	}
 }
 
 // RetryableCode says that a write refused with this code may be sent again.
 func RetryableCode(code int32) bool {
 	switch code {
-	case 6, 7, 89, CodeShutdownInProgress, CodePrimarySteppedDown, 262, 9001, CodeNotWritablePrimary, CodeInterruptedAtShutdown,
-		CodeInterruptedStateChange, CodeNotPrimaryNoSecondary, CodeNotPrimaryOrSecondary:
+	case 6, 7, 89, refuse.CodeShutdownInProgress, refuse.CodePrimarySteppedDown, 262, 9001, refuse.CodeNotWritablePrimary, refuse.CodeInterruptedAtShutdown,
+		refuse.CodeInterruptedStateChange, refuse.CodeNotPrimaryNoSecondary, refuse.CodeNotPrimaryOrSecondary:
 		return true
 	}
 	return false
 }
 
 // done finds the result of a retried statement; mu is held.
-func (c *call) done(stmt int) (stmtResult, bool) {
+func (c *Call) Done(stmt int) (StmtResult, bool) {
 	if !c.retry {
-		return stmtResult{}, false
+		return StmtResult{}, false
 	}
-	s := c.e.sess.m[c.key]
+	s := c.E.sess.m[c.key]
 	if s == nil || s.num != c.num {
-		return stmtResult{}, false
+		return StmtResult{}, false
 	}
 	r, ok := s.stmts[stmt]
 	if ok {
-		c.e.stats.RetriedStatements.Add(1)
+		c.E.stats.RetriedStatements.Add(1)
 	}
 	return r, ok
 }
 
 // amend replaces what a retry of the statement will answer; mu is held.
-func (c *call) amend(stmt int, r stmtResult) {
+func (c *Call) Amend(stmt int, r StmtResult) {
 	if !c.retry {
 		return
 	}
-	if s := c.e.sess.m[c.key]; s != nil && s.num == c.num {
+	if s := c.E.sess.m[c.key]; s != nil && s.num == c.num {
 		s.stmts[stmt] = r
 	}
 }
 
 // record notes a change just made: in the transaction, or in the oplog at once; mu is held.
-func (c *call) record(x OplogEntry, stmt int, r stmtResult) {
-	c.wrote = true
+func (c *Call) Record(x oplog.Entry, stmt int, r StmtResult) {
+	c.Wrote = true
 	if c.tx != nil {
 		c.tx.ops = append(c.tx.ops, x)
 		return
 	}
 	if c.retry {
 		x.LSID, x.TxnNumber, x.StmtID, x.HasStmt = c.lsid, c.num, int32(stmt), true
-		c.amend(stmt, r)
+		c.Amend(stmt, r)
 	}
-	c.e.log(x)
+	c.E.Log(x)
 }
 
 // claim makes sure that this call may write the document: in a transaction it takes the document or finds a conflict, outside
 // it waits until no transaction holds it. It gives the collection again, which may have changed meanwhile; nil when it is
 // gone. mu is held, but let go while waiting.
-func (c *call) claim(coll *store.Collection, id bson.RawValue) (*store.Collection, error) {
-	e := c.e
+func (c *Call) Claim(coll *store.Collection, id bson.RawValue) (*store.Collection, error) {
+	e := c.E
 	if c.tx == nil && len(e.lock) == 0 {
 		return coll, nil
 	}
@@ -286,15 +289,15 @@ func (c *call) claim(coll *store.Collection, id bson.RawValue) (*store.Collectio
 			}
 		}
 		e.stats.WriteConflicts.Add(1)
-		return nil, Errf(CodeWriteConflict, "WriteConflict error: this operation conflicted with another operation. Please retry your operation or multi-document transaction.")
+		return nil, refuse.Errf(refuse.CodeWriteConflict, "WriteConflict error: this operation conflicted with another operation. Please retry your operation or multi-document transaction.")
 	}
 	for {
 		owner := e.lock[key]
 		if owner == nil {
-			return c.st.Get(coll.NS), nil
+			return c.State.Get(coll.NS), nil
 		}
 		e.stats.WriteConflicts.Add(1)
-		if s := e.seal(); s > 0 {
+		if s := e.Seal(); s > 0 {
 			c.seq = s
 		}
 		e.wake()
@@ -307,13 +310,13 @@ func (c *call) claim(coll *store.Collection, id bson.RawValue) (*store.Collectio
 			e.mu.Lock()
 			e.abort(owner)
 			e.mu.Unlock()
-		case <-c.ctx.Done():
-			err = c.ctx.Err()
+		case <-c.Ctx.Done():
+			err = c.Ctx.Err()
 		}
 		timer.Stop()
 		e.mu.Lock()
 		if err == nil && e.closed {
-			err = Errf(CodeInterruptedAtShutdown, "interrupted at shutdown")
+			err = refuse.Errf(refuse.CodeInterruptedAtShutdown, "interrupted at shutdown")
 		}
 		if err == nil {
 			if g := c.gate(); g != nil {
@@ -323,7 +326,7 @@ func (c *call) claim(coll *store.Collection, id bson.RawValue) (*store.Collectio
 		if err != nil {
 			return nil, err
 		}
-		c.st = e.st
+		c.State = e.st
 	}
 }
 
@@ -355,56 +358,58 @@ func (e *Engine) AbortTransactions() {
 	}
 }
 
-func (c *call) abortTransaction() (*bsonval.Builder, error) {
-	c.e.mu.Lock()
-	defer c.e.mu.Unlock()
+// AbortTransaction is the command abortTransaction.
+func AbortTransaction(c *Call) (*bsonval.Builder, error) {
+	c.E.mu.Lock()
+	defer c.E.mu.Unlock()
 	if c.tx == nil {
-		return nil, Errf(50768, "Transaction isn't in progress")
+		return nil, refuse.Errf(50768, "Transaction isn't in progress")
 	}
-	c.e.abort(c.tx)
+	c.E.abort(c.tx)
 	return &bsonval.Builder{}, nil
 }
 
-func (c *call) commitTransaction() (*bsonval.Builder, error) {
+// CommitTransaction is the command commitTransaction.
+func CommitTransaction(c *Call) (*bsonval.Builder, error) {
 	if c.tx == nil {
 		if c.hasNum {
 			return &bsonval.Builder{}, nil // committed before: an answer that was lost
 		}
-		return nil, Errf(125, "commitTransaction must be run within a transaction") // CommandFailed
+		return nil, refuse.Errf(125, "commitTransaction must be run within a transaction") // CommandFailed
 	}
 	t := c.tx
 	c.kind = KindWrite
 	c.tx = nil // what follows is the member's own state
-	if err := c.lock(); err != nil {
+	if err := c.Lock(); err != nil {
 		c.tx = t
 		return nil, err
 	}
-	defer c.unlock()
+	defer c.Unlock()
 	if t.sess.tx != t {
-		return nil, Errf(CodeNoSuchTransaction, "Transaction %d has been aborted.", t.num)
+		return nil, refuse.Errf(refuse.CodeNoSuchTransaction, "Transaction %d has been aborted.", t.num)
 	}
 	if err := c.applyTxn(t); err != nil {
-		c.e.abort(t)
+		c.E.abort(t)
 		return nil, err
 	}
 	t.sess.tx, t.sess.state = nil, txnCommitted
-	c.e.release(t)
-	c.e.stats.TxnCommitted.Add(1)
+	c.E.release(t)
+	c.E.stats.TxnCommitted.Add(1)
 	return &bsonval.Builder{}, nil
 }
 
 // applyTxn repeats a transaction's changes on the member's state; when one cannot be done they are all undone.
-func (c *call) applyTxn(t *txn) error {
+func (c *Call) applyTxn(t *txn) error {
 	if len(t.ops) == 0 {
 		return nil
 	}
-	e := c.e
+	e := c.E
 	var undo []func()
 	for _, x := range t.ops {
 		coll := e.st.ByUUID(x.UI)
 		var err error
 		if coll == nil {
-			err = Errf(CodeWriteConflict, "collection of the transaction was dropped")
+			err = refuse.Errf(refuse.CodeWriteConflict, "collection of the transaction was dropped")
 		} else {
 			id, _ := bsonval.Lookup(x.O, "_id")
 			if x.Op == "u" {
@@ -413,16 +418,16 @@ func (c *call) applyTxn(t *txn) error {
 			rid, old, had := coll.FindID(id)
 			switch {
 			case x.Op == "i":
-				rid, err = e.st.Insert(e.bt(), coll, x.O)
-				undo = append(undo, func() { e.st.Remove(e.bt(), coll, rid) })
+				rid, err = e.st.Insert(e.Batch(), coll, x.O)
+				undo = append(undo, func() { e.st.Remove(e.Batch(), coll, rid) })
 			case !had:
-				err = Errf(CodeWriteConflict, "document of the transaction is gone")
+				err = refuse.Errf(refuse.CodeWriteConflict, "document of the transaction is gone")
 			case x.Op == "u":
-				err = e.st.Put(e.bt(), coll, rid, applyUpdate(old, x.O))
-				undo = append(undo, func() { _ = e.st.Put(e.bt(), coll, rid, old) })
+				err = e.st.Put(e.Batch(), coll, rid, update.ApplyEntry(old, x.O))
+				undo = append(undo, func() { _ = e.st.Put(e.Batch(), coll, rid, old) })
 			case x.Op == "d":
-				e.st.Remove(e.bt(), coll, rid)
-				undo = append(undo, func() { _ = e.st.Put(e.bt(), coll, rid, old) })
+				e.st.Remove(e.Batch(), coll, rid)
+				undo = append(undo, func() { _ = e.st.Put(e.Batch(), coll, rid, old) })
 			}
 			if err != nil && (x.Op == "i" || x.Op == "u") && len(undo) > 0 {
 				undo = undo[:len(undo)-1] // the failed change itself left nothing
@@ -433,7 +438,7 @@ func (c *call) applyTxn(t *txn) error {
 				f()
 			}
 			e.stats.WriteConflicts.Add(1)
-			return Errf(CodeWriteConflict, "WriteConflict error: this operation conflicted with another operation. Please retry your operation or multi-document transaction. (%s)", err.Error())
+			return refuse.Errf(refuse.CodeWriteConflict, "WriteConflict error: this operation conflicted with another operation. Please retry your operation or multi-document transaction. (%s)", err.Error())
 		}
 	}
 	var inner []bson.Raw
@@ -445,24 +450,25 @@ func (c *call) applyTxn(t *txn) error {
 		}
 		inner = append(inner, b.Raw())
 	}
-	c.wrote = true
+	c.Wrote = true
 	o := new(bsonval.Builder).Docs("applyOps", inner).Raw()
-	e.log(OplogEntry{Op: "c", NS: "admin.$cmd", O: o, LSID: t.sess.lsid, TxnNumber: t.num})
+	e.Log(oplog.Entry{Op: "c", NS: "admin.$cmd", O: o, LSID: t.sess.lsid, TxnNumber: t.num})
 	return nil
 }
 
-func (c *call) sessionCommand() (*bsonval.Builder, error) {
-	if c.name == "startSession" {
-		id := new(bsonval.Builder).Value("id", bsonval.UUID(newUUID())).Raw()
+// SessionCommand is startSession, endSessions and their like.
+func SessionCommand(c *Call) (*bsonval.Builder, error) {
+	if c.Name == "startSession" {
+		id := new(bsonval.Builder).Value("id", bsonval.UUID(NewUUID())).Raw()
 		return new(bsonval.Builder).Doc("id", id).Int32("timeoutMinutes", 30), nil
 	}
-	if c.name == "endSessions" || c.name == "killSessions" || c.name == "killAllSessions" {
-		c.e.mu.Lock()
-		defer c.e.mu.Unlock()
-		for _, v := range bsonval.Each(bsonval.SubDoc(c.arg(c.name))) {
-			s := c.e.sess.m[sessionKey(bsonval.SubDoc(v))]
+	if c.Name == "endSessions" || c.Name == "killSessions" || c.Name == "killAllSessions" {
+		c.E.mu.Lock()
+		defer c.E.mu.Unlock()
+		for _, v := range bsonval.Each(bsonval.SubDoc(c.Arg(c.Name))) {
+			s := c.E.sess.m[sessionKey(bsonval.SubDoc(v))]
 			if s != nil && s.tx != nil {
-				c.e.abort(s.tx)
+				c.E.abort(s.tx)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package engine
+package member
 
 import (
 	"context"
@@ -10,7 +10,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/cursor"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/match"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/stats"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 )
 
@@ -23,13 +26,12 @@ func Open(o Options) (*Engine, error) {
 		o.Clock = time.Now
 	}
 	if o.Stats == nil {
-		o.Stats = &Counters{}
+		o.Stats = &stats.Counters{}
 	}
 	if o.AwaitData == 0 {
 		o.AwaitData = time.Second
 	}
-	e := &Engine{o: o, stats: o.Stats, st: store.NewState(compileFilter), changed: make(chan struct{}), lock: map[string]*txn{}}
-	e.cur.init()
+	e := &Engine{o: o, stats: o.Stats, st: store.NewState(compileFilter), changed: make(chan struct{}), lock: map[string]*txn{}, Cursors: cursor.NewTable()}
 	e.sess.init()
 	if o.DBPath != "" {
 		jn, err := store.OpenJournal(o.DBPath, e.st, o.NoSync)
@@ -52,12 +54,12 @@ func compileFilter(doc bson.Raw) (func(bson.Raw) bool, error) {
 
 // recoverOplog finds the newest entry and the retryable writes the oplog remembers.
 func (e *Engine) recoverOplog() {
-	c := e.st.Get(OplogNS)
+	c := e.st.Get(oplog.NS)
 	if c == nil {
 		return
 	}
 	for _, doc := range c.Records.Ascend(0) {
-		x := ParseOplogEntry(doc)
+		x := oplog.Parse(doc)
 		e.last = x.At
 		e.sess.remember(x, nil, nil)
 	}
@@ -87,7 +89,7 @@ func (e *Engine) Sync() error {
 		return nil
 	}
 	e.mu.Lock()
-	seq := e.seal()
+	seq := e.Seal()
 	e.mu.Unlock()
 	return e.jn.Wait(seq, true)
 }
@@ -103,9 +105,9 @@ func (e *Engine) CopyFrom(src *Engine) error {
 	if err == nil {
 		e.last, e.sess = last, sess
 	}
-	e.cur.killAll()
+	e.Cursors.KillAll()
 	e.wake()
-	seq := e.seal()
+	seq := e.Seal()
 	e.mu.Unlock()
 	return errors.Join(err, e.waitJournal(seq, true))
 }
@@ -113,12 +115,12 @@ func (e *Engine) CopyFrom(src *Engine) error {
 // replaceBy takes over another state's collections; mu is held.
 func (e *Engine) replaceBy(snap *store.State) error {
 	for _, c := range e.st.Collections("") {
-		if dbOf(c.NS) != "local" || c.NS == OplogNS {
-			e.st.Drop(e.bt(), c)
+		if store.DBOf(c.NS) != "local" || c.NS == oplog.NS {
+			e.st.Drop(e.Batch(), c)
 		}
 	}
 	for _, c := range snap.Collections("") {
-		if dbOf(c.NS) == "local" && c.NS != OplogNS {
+		if store.DBOf(c.NS) == "local" && c.NS != oplog.NS {
 			continue
 		}
 		if err := e.copyCollection(c); err != nil {
@@ -137,16 +139,16 @@ func (e *Engine) copyCollection(c *store.Collection) error {
 		}
 		d.Indexes = append(d.Indexes, y)
 	}
-	e.st.Create(e.bt(), d)
+	e.st.Create(e.Batch(), d)
 	if c.Records == nil {
 		return nil
 	}
 	for rid, doc := range c.Records.Ascend(0) {
-		if err := e.st.Put(e.bt(), d, rid, doc); err != nil {
+		if err := e.st.Put(e.Batch(), d, rid, doc); err != nil {
 			return fmt.Errorf("copy %s: %w", c.NS, err)
 		}
 		if e.batch.Len() > 1<<20 {
-			e.seal()
+			e.Seal()
 		}
 	}
 	return nil
@@ -156,74 +158,66 @@ func (e *Engine) copyCollection(c *store.Collection) error {
 func (e *Engine) CreateOplog(size int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.st.Get(OplogNS) != nil {
+	if e.st.Get(oplog.NS) != nil {
 		return
 	}
 	var o bsonval.Builder
 	o.Bool("capped", true).Int64("size", size).Bool("autoIndexId", false)
-	e.st.Create(e.bt(), &store.Collection{NS: OplogNS, UUID: newUUID(), Options: o.Raw()})
-	e.seal()
+	e.st.Create(e.Batch(), &store.Collection{NS: oplog.NS, UUID: NewUUID(), Options: o.Raw()})
+	e.Seal()
 }
 
 // LogNoop writes a no-op entry ("initiating set", "new primary", "periodic noop") and gives its position.
-func (e *Engine) LogNoop(msg bson.Raw) OpTime {
+func (e *Engine) LogNoop(msg bson.Raw) oplog.OpTime {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.log(OplogEntry{Op: "n", O: msg})
+	e.Log(oplog.Entry{Op: "n", O: msg})
 	e.wake()
-	e.seal()
+	e.Seal()
 	return e.last
 }
 
 // Apply replays entries of another member in order, as a secondary does: each is written to this member's oplog and then
 // carried out. Entries not newer than the newest this member has are passed over, so a batch may be applied twice.
 // OnWrite is not called.
-func (e *Engine) Apply(ctx context.Context, entries []OplogEntry) error {
+func (e *Engine) Apply(ctx context.Context, entries []oplog.Entry) error {
 	e.mu.Lock()
 	for _, x := range entries {
 		if !e.last.Before(x.At) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			e.seal()
+			e.Seal()
 			e.mu.Unlock()
 			return err
 		}
-		if err := e.applyEntry(x); err != nil {
-			e.seal()
+		if err := e.ApplyEntry(x); err != nil {
+			e.Seal()
 			e.mu.Unlock()
 			return fmt.Errorf("apply entry %d.%d (%s %s): %w", x.At.TS.T, x.At.TS.I, x.Op, x.NS, err)
 		}
 		e.appendOplog(x)
 	}
 	e.wake()
-	seq := e.seal()
+	seq := e.Seal()
 	e.mu.Unlock()
 	return e.waitJournal(seq, false)
 }
 
-// Before orders positions.
-func (a OpTime) Before(b OpTime) bool {
-	if a.TS.T != b.TS.T {
-		return a.TS.T < b.TS.T
-	}
-	return a.TS.I < b.TS.I
-}
-
 // OplogAfter gives up to limit entries after a position, and false when the position itself is no longer, or not, in this
 // member's oplog (the reader is stale or has diverged). The zero position is before everything.
-func (e *Engine) OplogAfter(at OpTime, limit int) ([]OplogEntry, bool) {
+func (e *Engine) OplogAfter(at oplog.OpTime, limit int) ([]oplog.Entry, bool) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	c := e.st.Get(OplogNS)
+	c := e.st.Get(oplog.NS)
 	if c == nil {
-		return nil, at == OpTime{}
+		return nil, at == oplog.OpTime{}
 	}
 	from := int64(uint64(at.TS.T)<<32 | uint64(at.TS.I))
-	found := at == OpTime{}
-	var out []OplogEntry
+	found := at == oplog.OpTime{}
+	var out []oplog.Entry
 	for rid, doc := range c.Records.Ascend(from) {
-		x := ParseOplogEntry(doc)
+		x := oplog.Parse(doc)
 		if rid == from {
 			found = x.At.Term == at.Term
 			continue
@@ -237,56 +231,24 @@ func (e *Engine) OplogAfter(at OpTime, limit int) ([]OplogEntry, bool) {
 }
 
 // OplogBounds gives the first and last entry's positions.
-func (e *Engine) OplogBounds() (first, last OpTime) {
+func (e *Engine) OplogBounds() (first, last oplog.OpTime) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	if c := e.st.Get(OplogNS); c != nil {
+	if c := e.st.Get(oplog.NS); c != nil {
 		if _, doc, ok := c.Records.First(); ok {
-			first = ParseOplogEntry(doc).At
+			first = oplog.Parse(doc).At
 		}
 	}
 	return first, e.last
 }
 
-// NamespaceSize is what a collection takes.
-type NamespaceSize struct {
-	NS                    string
-	UUID                  [16]byte
-	View, Capped          bool
-	Docs, Bytes, MaxBytes int64
-	Indexes               []IndexSize
-	Options               bson.Raw
-}
-
-// IndexSize is what an index takes.
-type IndexSize struct {
-	Name           string
-	Entries, Bytes int64
-}
-
 // Namespaces lists what a database holds (all databases when db is empty), for dbStats, collStats and top.
-func (e *Engine) Namespaces(db string) []NamespaceSize {
+func (e *Engine) Namespaces(db string) []store.NamespaceSize {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	var out []NamespaceSize
+	var out []store.NamespaceSize
 	for _, c := range e.st.Collections(db) {
-		out = append(out, sizeOf(c))
+		out = append(out, store.SizeOf(c))
 	}
 	return out
-}
-
-func sizeOf(c *store.Collection) NamespaceSize {
-	n := NamespaceSize{NS: c.NS, UUID: c.UUID, View: c.View, Capped: c.Capped, Bytes: c.Bytes, MaxBytes: c.Size, Options: c.Options}
-	if c.Records != nil {
-		n.Docs = int64(c.Records.Len())
-	}
-	for _, x := range c.Indexes {
-		i := IndexSize{Name: x.Name, Bytes: 4096}
-		if x.Entries != nil {
-			i.Entries = int64(x.Entries.Len())
-			i.Bytes += i.Entries * 16
-		}
-		n.Indexes = append(n.Indexes, i)
-	}
-	return n
 }

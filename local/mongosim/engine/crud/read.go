@@ -1,4 +1,4 @@
-package engine
+package crud
 
 import (
 	"slices"
@@ -9,8 +9,11 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/agg"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/cursor"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/match"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/member"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/plan"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 )
 
@@ -27,27 +30,27 @@ type findSpec struct {
 	returnKey           bool
 }
 
-func (c *call) parseFind() (*findSpec, error) {
-	ns, err := c.findNS()
+func parseFind(c *member.Call) (*findSpec, error) {
+	ns, err := c.FindNS()
 	if err != nil {
 		return nil, err
 	}
-	if err := c.known("filter", "sort", "projection", "hint", "skip", "limit", "batchSize", "singleBatch", "max", "min", "returnKey",
+	if err := c.Known("filter", "sort", "projection", "hint", "skip", "limit", "batchSize", "singleBatch", "max", "min", "returnKey",
 		"showRecordId", "tailable", "oplogReplay", "noCursorTimeout", "awaitData", "allowPartialResults", "allowDiskUse", "term",
 		"readOnce", "ntoreturn", "snapshot"); err != nil {
 		return nil, err
 	}
 	f := &findSpec{ns: ns, batch: -1}
-	for k, v := range bsonval.Each(c.cmd) {
+	for k, v := range bsonval.Each(c.Cmd) {
 		switch k {
 		case "skip", "limit", "batchSize":
 			n, ok := bsonval.Integer(v)
 			if !ok {
-				return nil, Errf(CodeFailedToParse, "Failed to parse: %s. '%s' field must be numeric.", bsonval.FormatDoc(c.cmd), k)
+				return nil, refuse.Errf(refuse.CodeFailedToParse, "Failed to parse: %s. '%s' field must be numeric.", bsonval.FormatDoc(c.Cmd), k)
 			}
 			if n < 0 {
 				name := map[string]string{"skip": "Skip", "limit": "Limit", "batchSize": "BatchSize"}[k]
-				return nil, Errf(CodeBadValue, "%s value must be non-negative, but received: %d", name, n)
+				return nil, refuse.Errf(refuse.CodeBadValue, "%s value must be non-negative, but received: %d", name, n)
 			}
 			switch k {
 			case "skip":
@@ -59,7 +62,7 @@ func (c *call) parseFind() (*findSpec, error) {
 			}
 		case "filter", "sort", "projection", "min", "max":
 			if v.Type != bson.TypeEmbeddedDocument {
-				return nil, Errf(CodeFailedToParse, "Failed to parse: %s. '%s' field must be of BSON type object.", bsonval.FormatDoc(c.cmd), k)
+				return nil, refuse.Errf(refuse.CodeFailedToParse, "Failed to parse: %s. '%s' field must be of BSON type object.", bsonval.FormatDoc(c.Cmd), k)
 			}
 		case "singleBatch":
 			f.single = bsonval.Truthy(v)
@@ -74,20 +77,20 @@ func (c *call) parseFind() (*findSpec, error) {
 		}
 	}
 	if f.await && !f.tail {
-		return nil, Errf(CodeFailedToParse, "Cannot set 'awaitData' without also setting 'tailable'")
+		return nil, refuse.Errf(refuse.CodeFailedToParse, "Cannot set 'awaitData' without also setting 'tailable'")
 	}
-	if f.filter, err = c.filter(bsonval.SubDoc(c.arg("filter")), c.st.Get(ns)); err != nil {
+	if f.filter, err = filter(c, bsonval.SubDoc(c.Arg("filter")), c.State.Get(ns)); err != nil {
 		return nil, err
 	}
-	if f.sort, err = agg.ParseSort(bsonval.SubDoc(c.arg("sort"))); err != nil {
+	if f.sort, err = agg.ParseSort(bsonval.SubDoc(c.Arg("sort"))); err != nil {
 		return nil, err
 	}
-	if p := bsonval.SubDoc(c.arg("projection")); len(p) > 5 {
+	if p := bsonval.SubDoc(c.Arg("projection")); len(p) > 5 {
 		if f.proj, err = agg.ParseProjection(p, true); err != nil {
 			return nil, err
 		}
 	}
-	f.min, f.max = valuesOf(c.arg("min")), valuesOf(c.arg("max"))
+	f.min, f.max = valuesOf(c.Arg("min")), valuesOf(c.Arg("max"))
 	return f, nil
 }
 
@@ -96,26 +99,6 @@ func valuesOf(v bson.RawValue) []bson.RawValue {
 		return nil
 	}
 	return bsonval.Values(bsonval.SubDoc(v))
-}
-
-// findNS reads find's collection: a name, or a UUID.
-func (c *call) findNS() (string, error) {
-	if u, ok := uuidOf(c.arg(c.name)); ok {
-		coll := c.st.ByUUID(u)
-		if coll == nil {
-			return "", Errf(CodeNamespaceNotFound, "Unable to resolve %s", bsonval.FormatUUID(u))
-		}
-		return coll.NS, nil
-	}
-	return c.collName()
-}
-
-func uuidOf(v bson.RawValue) ([16]byte, bool) {
-	sub, data, ok := v.BinaryOK()
-	if !ok || sub != 4 || len(data) != 16 {
-		return [16]byte{}, false
-	}
-	return [16]byte(data), true
 }
 
 // findHint finds the index a hint names; nil is the collection itself.
@@ -130,11 +113,11 @@ func findHint(coll *store.Collection, hint bson.RawValue, ns string) (*store.Ind
 	if doc := bsonval.SubDoc(hint); hint.Type == bson.TypeEmbeddedDocument && (bsonval.FirstKey(doc) == "$natural" || len(doc) == 5) {
 		return nil, nil
 	}
-	return nil, Errf(CodeBadValue, "error processing query: ns=%sTree: $and\nSort: {}\nProj: {}\n planner returned error :: caused by :: hint provided does not correspond to an existing index", ns)
+	return nil, refuse.Errf(refuse.CodeBadValue, "error processing query: ns=%sTree: $and\nSort: {}\nProj: {}\n planner returned error :: caused by :: hint provided does not correspond to an existing index", ns)
 }
 
-func (c *call) tally(found plan.Found) {
-	st := c.e.stats
+func tally(c *member.Call, found plan.Found) {
+	st := c.E.Stats()
 	st.ScannedKeys.Add(found.Keys)
 	st.ScannedDocs.Add(found.Scanned)
 	if found.CollectionScan {
@@ -145,43 +128,37 @@ func (c *call) tally(found plan.Found) {
 	}
 }
 
-// rlock takes the read lock and points the call at its state.
-func (c *call) rlock() func() {
-	c.e.mu.RLock()
-	c.useState()
-	return c.e.mu.RUnlock
-}
-
-func (c *call) find() (*bsonval.Builder, error) {
-	c.e.stats.Query.Add(1)
-	unlock := c.rlock()
+// Find is the command find.
+func Find(c *member.Call) (*bsonval.Builder, error) {
+	c.E.Stats().Query.Add(1)
+	unlock := c.RLock()
 	defer unlock()
-	f, err := c.parseFind()
+	f, err := parseFind(c)
 	if err != nil {
 		return nil, err
 	}
-	cur := &cursor{ns: f.ns, key: c.key, await: f.await, tail: f.tail, filter: f.filter, now: c.e.now()}
+	cur := &cursor.Cursor{NS: f.ns, Await: f.await, Tail: f.tail, Filter: f.filter}
 	if f.proj != nil {
-		cur.project(f.proj, f.filter)
+		cur.Project(f.proj, f.filter, c.E.Now())
 	}
-	coll := c.st.Get(f.ns)
+	coll := c.State.Get(f.ns)
 	switch {
 	case coll == nil:
 	case coll.View:
-		docs, err := c.viewDocs(coll)
+		docs, err := viewDocs(c, coll)
 		if err != nil {
 			return nil, err
 		}
-		cur.docs = slices.DeleteFunc(docs, func(d bson.Raw) bool { return !f.filter.Match(d) })
-		f.sort.Docs(cur.docs, nil)
-		cur.docs = cut(cur.docs, f.skip, f.limit)
+		cur.Docs = slices.DeleteFunc(docs, func(d bson.Raw) bool { return !f.filter.Match(d) })
+		f.sort.Docs(cur.Docs, nil)
+		cur.Docs = cut(cur.Docs, f.skip, f.limit)
 	case f.tail:
 		if !coll.Capped {
-			return nil, Errf(CodeBadValue, "error processing query: ns=%s tailable cursor requested on non capped collection", f.ns)
+			return nil, refuse.Errf(refuse.CodeBadValue, "error processing query: ns=%s tailable cursor requested on non capped collection", f.ns)
 		}
-		cur.startTail(coll, f)
+		cur.Start(coll)
 	default:
-		q := plan.Query{Filter: f.filter, Sort: f.sort, Skip: f.skip, Limit: f.limit, Coll: collationOf(coll), Min: f.min, Max: f.max}
+		q := plan.Query{Filter: f.filter, Sort: f.sort, Skip: f.skip, Limit: f.limit, Coll: coll.Collation(), Min: f.min, Max: f.max}
 		if f.hint.Type != 0 {
 			if q.Hint, err = findHint(coll, f.hint, f.ns); err != nil {
 				return nil, err
@@ -191,10 +168,10 @@ func (c *call) find() (*bsonval.Builder, error) {
 			q.Limit = f.batch
 		}
 		found := plan.Run(coll, q)
-		c.tally(found)
-		cur.docs = found.Docs
+		tally(c, found)
+		cur.Docs = found.Docs
 		if f.returnKey && q.Hint != nil {
-			cur.shape = keyShape(q.Hint)
+			cur.Shape = keyShape(q.Hint)
 		}
 	}
 	batch := f.batch
@@ -204,7 +181,7 @@ func (c *call) find() (*bsonval.Builder, error) {
 			batch = max(batch, f.limit)
 		}
 	}
-	return c.firstBatch(cur, batch, f.single)
+	return firstBatch(c, cur, batch, f.single)
 }
 
 func cut(docs []bson.Raw, skip, limit int64) []bson.Raw {
@@ -228,12 +205,12 @@ func keyShape(x *store.Index) func(bson.Raw) (bson.Raw, error) {
 }
 
 // viewDocs runs a view's pipeline; mu is held.
-func (c *call) viewDocs(view *store.Collection) ([]bson.Raw, error) {
-	on := dbOf(view.NS) + "." + stringValue(view.Options, "viewOn")
+func viewDocs(c *member.Call, view *store.Collection) ([]bson.Raw, error) {
+	on := store.DBOf(view.NS) + "." + bsonval.StringField(view.Options, "viewOn")
 	var docs []bson.Raw
-	if base := c.st.Get(on); base != nil {
+	if base := c.State.Get(on); base != nil {
 		if base.View {
-			inner, err := c.viewDocs(base)
+			inner, err := viewDocs(c, base)
 			if err != nil {
 				return nil, err
 			}
@@ -245,44 +222,36 @@ func (c *call) viewDocs(view *store.Collection) ([]bson.Raw, error) {
 		}
 	}
 	p, _ := bsonval.Lookup(view.Options, "pipeline")
-	stages, err := agg.Parse(subDocs(p))
+	stages, err := agg.Parse(bsonval.SubDocs(p))
 	if err != nil {
 		return nil, err
 	}
-	return agg.Run(stages, docs, c.e.now())
+	return agg.Run(stages, docs, c.E.Now())
 }
 
-func subDocs(v bson.RawValue) []bson.Raw {
-	var out []bson.Raw
-	for _, x := range bsonval.Each(bsonval.SubDoc(v)) {
-		out = append(out, bsonval.SubDoc(x))
-	}
-	return out
-}
-
-func (c *call) countDocs() (int64, error) {
-	ns, err := c.collName()
+func countDocs(c *member.Call) (int64, error) {
+	ns, err := c.CollName()
 	if err != nil {
 		return 0, err
 	}
-	coll := c.st.Get(ns)
+	coll := c.State.Get(ns)
 	if coll == nil {
 		return 0, nil
 	}
-	skip, _ := bsonval.Integer(c.arg("skip"))
-	limit, _ := bsonval.Integer(c.arg("limit"))
+	skip, _ := bsonval.Integer(c.Arg("skip"))
+	limit, _ := bsonval.Integer(c.Arg("limit"))
 	if limit < 0 {
 		limit = -limit
 	}
-	query := bsonval.SubDoc(c.arg("query"))
+	query := bsonval.SubDoc(c.Arg("query"))
 	var n int64
 	switch {
 	case coll.View:
-		docs, err := c.viewDocs(coll)
+		docs, err := viewDocs(c, coll)
 		if err != nil {
 			return 0, err
 		}
-		f, err := c.filter(query, nil)
+		f, err := filter(c, query, nil)
 		if err != nil {
 			return 0, err
 		}
@@ -290,12 +259,12 @@ func (c *call) countDocs() (int64, error) {
 	case len(query) <= 5:
 		n = int64(coll.Records.Len())
 	default:
-		f, err := c.filter(query, coll)
+		f, err := filter(c, query, coll)
 		if err != nil {
 			return 0, err
 		}
-		found := plan.Run(coll, plan.Query{Filter: f, Coll: collationOf(coll)})
-		c.tally(found)
+		found := plan.Run(coll, plan.Query{Filter: f, Coll: coll.Collation()})
+		tally(c, found)
 		n = int64(len(found.RIDs))
 	}
 	n = max(n-skip, 0)
@@ -305,42 +274,44 @@ func (c *call) countDocs() (int64, error) {
 	return n, nil
 }
 
-func (c *call) count() (*bsonval.Builder, error) {
-	unlock := c.rlock()
+// Count is the command count.
+func Count(c *member.Call) (*bsonval.Builder, error) {
+	unlock := c.RLock()
 	defer unlock()
-	n, err := c.countDocs()
+	n, err := countDocs(c)
 	if err != nil {
 		return nil, err
 	}
 	return new(bsonval.Builder).Value("n", bsonval.Int(n)), nil
 }
 
-func (c *call) distinct() (*bsonval.Builder, error) {
-	unlock := c.rlock()
+// Distinct is the command distinct.
+func Distinct(c *member.Call) (*bsonval.Builder, error) {
+	unlock := c.RLock()
 	defer unlock()
-	ns, err := c.collName()
+	ns, err := c.CollName()
 	if err != nil {
 		return nil, err
 	}
-	key := c.arg("key")
+	key := c.Arg("key")
 	if key.Type != bson.TypeString {
-		return nil, Errf(CodeTypeMismatch, "BSON field 'distinct.key' is the wrong type '%s', expected type 'string'", bsonval.TypeName(key.Type))
+		return nil, refuse.Errf(refuse.CodeTypeMismatch, "BSON field 'distinct.key' is the wrong type '%s', expected type 'string'", bsonval.TypeName(key.Type))
 	}
-	coll := c.st.Get(ns)
+	coll := c.State.Get(ns)
 	var docs []bson.Raw
-	f, err := c.filter(bsonval.SubDoc(c.arg("query")), coll)
+	f, err := filter(c, bsonval.SubDoc(c.Arg("query")), coll)
 	if err != nil {
 		return nil, err
 	}
 	if coll != nil && coll.View {
-		all, err := c.viewDocs(coll)
+		all, err := viewDocs(c, coll)
 		if err != nil {
 			return nil, err
 		}
 		docs = slices.DeleteFunc(all, func(d bson.Raw) bool { return !f.Match(d) })
 	} else if coll != nil {
-		found := plan.Run(coll, plan.Query{Filter: f, Coll: collationOf(coll)})
-		c.tally(found)
+		found := plan.Run(coll, plan.Query{Filter: f, Coll: coll.Collation()})
+		tally(c, found)
 		docs = found.Docs
 	}
 	seen := map[string]bool{}
@@ -361,51 +332,52 @@ func (c *call) distinct() (*bsonval.Builder, error) {
 	return new(bsonval.Builder).Value("values", bsonval.Array(vals)), nil
 }
 
-func (c *call) aggregate() (*bsonval.Builder, error) {
-	pipeline := c.arg("pipeline")
+// Aggregate is the command aggregate.
+func Aggregate(c *member.Call) (*bsonval.Builder, error) {
+	pipeline := c.Arg("pipeline")
 	if pipeline.Type != bson.TypeArray {
-		return nil, Errf(CodeTypeMismatch, "'pipeline' option must be specified as an array")
+		return nil, refuse.Errf(refuse.CodeTypeMismatch, "'pipeline' option must be specified as an array")
 	}
-	cv := c.arg("cursor")
+	cv := c.Arg("cursor")
 	if cv.Type != bson.TypeEmbeddedDocument {
-		return nil, Errf(CodeFailedToParse, "The 'cursor' option is required, except for aggregate with the explain argument")
+		return nil, refuse.Errf(refuse.CodeFailedToParse, "The 'cursor' option is required, except for aggregate with the explain argument")
 	}
-	stages := subDocs(pipeline)
-	unlock := c.rlock()
+	stages := bsonval.SubDocs(pipeline)
+	unlock := c.RLock()
 	defer unlock()
-	ns, err := c.findNS()
+	ns, err := c.FindNS()
 	if err != nil {
 		return nil, err
 	}
-	docs, stages, err := c.source(ns, stages)
+	docs, stages, err := source(c, ns, stages)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range stages {
 		if k := bsonval.FirstKey(s); !agg.Known(k) {
-			return nil, Errf(40324, "Unrecognized pipeline stage name: '%s'", k)
+			return nil, refuse.Errf(40324, "Unrecognized pipeline stage name: '%s'", k)
 		}
 	}
 	parsed, err := agg.Parse(stages)
 	if err != nil {
 		return nil, err
 	}
-	if docs, err = agg.Run(parsed, docs, c.e.now()); err != nil {
+	if docs, err = agg.Run(parsed, docs, c.E.Now()); err != nil {
 		return nil, err
 	}
 	batch := int64(101)
 	if n, ok := bsonval.Lookup(bson.Raw(cv.Value), "batchSize"); ok {
 		batch, _ = bsonval.Integer(n)
 	}
-	return c.firstBatch(&cursor{ns: ns, key: c.key, docs: docs, now: c.e.now()}, max(batch, 0), false)
+	return firstBatch(c, &cursor.Cursor{NS: ns, Docs: docs}, max(batch, 0), false)
 }
 
 // source gives the documents a pipeline starts from and the stages that are left: leading $match, $sort, $skip and $limit are
 // answered by the collection itself. mu is held.
-func (c *call) source(ns string, stages []bson.Raw) ([]bson.Raw, []bson.Raw, error) {
-	coll := c.st.Get(ns)
+func source(c *member.Call, ns string, stages []bson.Raw) ([]bson.Raw, []bson.Raw, error) {
+	coll := c.State.Get(ns)
 	if len(stages) > 0 {
-		docs, ok, err := c.special(ns, coll, stages[0])
+		docs, ok, err := special(c, ns, coll, stages[0])
 		if err != nil || ok {
 			return docs, stages[1:], err
 		}
@@ -414,16 +386,16 @@ func (c *call) source(ns string, stages []bson.Raw) ([]bson.Raw, []bson.Raw, err
 		return nil, stages, nil
 	}
 	if coll.View {
-		docs, err := c.viewDocs(coll)
+		docs, err := viewDocs(c, coll)
 		return docs, stages, err
 	}
-	q := plan.Query{Coll: collationOf(coll)}
+	q := plan.Query{Coll: coll.Collation()}
 	f, _ := match.Parse(nil, nil)
 	q.Filter = f
 	var err error
 	if len(stages) > 0 && bsonval.FirstKey(stages[0]) == "$match" {
 		v, _ := bsonval.Lookup(stages[0], "$match")
-		if q.Filter, err = c.filter(bsonval.SubDoc(v), coll); err != nil {
+		if q.Filter, err = filter(c, bsonval.SubDoc(v), coll); err != nil {
 			return nil, nil, err
 		}
 		stages = stages[1:]
@@ -438,25 +410,25 @@ func (c *call) source(ns string, stages []bson.Raw) ([]bson.Raw, []bson.Raw, err
 		}
 	}
 	found := plan.Run(coll, q)
-	c.tally(found)
+	tally(c, found)
 	return found.Docs, stages, nil
 }
 
 // special answers stages that tell of the server instead of documents.
-func (c *call) special(ns string, coll *store.Collection, stage bson.Raw) ([]bson.Raw, bool, error) {
+func special(c *member.Call, ns string, coll *store.Collection, stage bson.Raw) ([]bson.Raw, bool, error) {
 	switch bsonval.FirstKey(stage) {
 	case "$collStats":
 		if coll == nil {
-			return nil, false, Errf(CodeNamespaceNotFound, "Collection [%s] not found.", ns)
+			return nil, false, refuse.Errf(refuse.CodeNamespaceNotFound, "Collection [%s] not found.", ns)
 		}
 		var b bsonval.Builder
-		b.String("ns", ns).Value("localTime", bsonval.Date(c.e.now()))
+		b.String("ns", ns).Value("localTime", bsonval.Date(c.E.Now()))
 		v, _ := bsonval.Lookup(stage, "$collStats")
 		if _, ok := bsonval.Lookup(bsonval.SubDoc(v), "storageStats"); ok {
-			b.Doc("storageStats", statsOf(coll).Raw())
+			b.Doc("storageStats", store.StatsOf(coll).Raw())
 		}
 		if _, ok := bsonval.Lookup(bsonval.SubDoc(v), "count"); ok {
-			b.Value("count", bsonval.Int(sizeOf(coll).Docs))
+			b.Value("count", bsonval.Int(store.SizeOf(coll).Docs))
 		}
 		return []bson.Raw{b.Raw()}, true, nil
 	case "$indexStats":
@@ -466,18 +438,18 @@ func (c *call) special(ns string, coll *store.Collection, stage bson.Raw) ([]bso
 		}
 		for _, x := range coll.Indexes {
 			key, _ := bsonval.Lookup(x.Spec, "key")
-			acc := new(bsonval.Builder).Int64("ops", x.Accesses.Load()).Value("since", bsonval.Date(c.s.Since)).Raw()
-			out = append(out, new(bsonval.Builder).String("name", x.Name).Value("key", key).String("host", c.e.o.HostPort).
+			acc := new(bsonval.Builder).Int64("ops", x.Accesses.Load()).Value("since", bsonval.Date(c.Session.Since)).Raw()
+			out = append(out, new(bsonval.Builder).String("name", x.Name).Value("key", key).String("host", c.E.Options().HostPort).
 				Doc("accesses", acc).Doc("spec", x.Spec).Raw())
 		}
 		return out, true, nil
 	case "$currentOp":
-		if c.db != "admin" || !strings.HasPrefix(ns, "admin.$cmd") {
-			return nil, false, Errf(CodeInvalidNamespace, "$currentOp must be run against the 'admin' database with {aggregate: 1}")
+		if c.DB != "admin" || !strings.HasPrefix(ns, "admin.$cmd") {
+			return nil, false, refuse.Errf(refuse.CodeInvalidNamespace, "$currentOp must be run against the 'admin' database with {aggregate: 1}")
 		}
-		op := new(bsonval.Builder).String("type", "op").String("host", c.e.o.HostPort).Bool("active", true).
-			String("currentOpTime", bsonval.FormatTime(c.e.now())).Int64("connectionId", c.s.ID).String("client", c.s.Remote).
-			String("op", "command").String("ns", "admin.$cmd.aggregate").Doc("command", c.cmd)
+		op := new(bsonval.Builder).String("type", "op").String("host", c.E.Options().HostPort).Bool("active", true).
+			String("currentOpTime", bsonval.FormatTime(c.E.Now())).Int64("connectionId", c.Session.ID).String("client", c.Session.Remote).
+			String("op", "command").String("ns", "admin.$cmd.aggregate").Doc("command", c.Cmd)
 		return []bson.Raw{op.Raw()}, true, nil
 	case "$listLocalSessions", "$listSessions":
 		return nil, true, nil
@@ -485,15 +457,16 @@ func (c *call) special(ns string, coll *store.Collection, stage bson.Raw) ([]bso
 	return nil, false, nil
 }
 
-func (c *call) fsync() (*bsonval.Builder, error) {
-	if err := c.e.Sync(); err != nil {
+// Fsync is the command fsync.
+func Fsync(c *member.Call) (*bsonval.Builder, error) {
+	if err := c.E.Sync(); err != nil {
 		return nil, err
 	}
 	return new(bsonval.Builder).Int32("numFiles", 1), nil
 }
 
-func (c *call) deadline(d time.Duration) time.Duration {
-	if ms, ok := bsonval.Integer(c.arg("maxTimeMS")); ok && ms > 0 {
+func deadline(c *member.Call, d time.Duration) time.Duration {
+	if ms, ok := bsonval.Integer(c.Arg("maxTimeMS")); ok && ms > 0 {
 		return time.Duration(ms) * time.Millisecond
 	}
 	return d
