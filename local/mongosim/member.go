@@ -160,8 +160,12 @@ func (m *Member) start(run context.Context, ln net.Listener) error {
 			return errors.Join(fmt.Errorf("simulated member %s: %w", m.Address(), err), ln.Close())
 		}
 	}
+	users := d.users
+	if users != nil && arbiter { // an arbiter holds no users: nobody can sign in there
+		users = wire.NewUsers()
+	}
 	srv := wire.New(wire.Options{
-		Handler: handler{eng}, TLS: d.o.TLS, Users: d.users, Log: d.o.Log, ConnectionIDs: &d.connIDs, Delay: m.delay,
+		Handler: handler{eng}, TLS: d.o.TLS, Users: users, Log: d.o.Log, ConnectionIDs: &d.connIDs, Delay: m.delay,
 	})
 	ctx, stop := context.WithCancel(run)
 	served := make(chan struct{})

@@ -42,6 +42,7 @@ type Options struct {
 	NoSync     bool            // do not wait for the disk
 	Username   string          // with access control when not empty: a user with role root in admin
 	Password   string
+	Users      []wire.User // further users; any turns access control on
 	TLS        *tls.Config // nil: plain
 	CAFile     string      // named in URI when TLS is on
 	Version    string      // that the members claim; default 7.0.14
@@ -99,12 +100,8 @@ func Start(ctx context.Context, o Options) (*Deployment, error) {
 	if d.kit, err = status.NewKit(version); err != nil {
 		return nil, fmt.Errorf("simulated deployment: %w", err)
 	}
-	if o.Username != "" {
-		d.users = wire.NewUsers()
-		root := wire.User{Name: o.Username, DB: "admin", Password: o.Password, Roles: []engine.Role{{Role: "root", DB: "admin"}}}
-		if err := d.users.Add(root); err != nil {
-			return nil, fmt.Errorf("simulated deployment: %w", err)
-		}
+	if d.users, err = o.users(); err != nil {
+		return nil, fmt.Errorf("simulated deployment: %w", err)
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = stop
@@ -161,6 +158,24 @@ func (o *Options) complete() error {
 		return errors.New("no member can become primary")
 	}
 	return nil
+}
+
+// users are the accounts of data-bearing members; nil without access control.
+func (o *Options) users() (*wire.Users, error) {
+	all := o.Users
+	if o.Username != "" {
+		all = append([]wire.User{{Name: o.Username, DB: "admin", Password: o.Password, Roles: []engine.Role{{Role: "root", DB: "admin"}}}}, all...)
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	users := wire.NewUsers()
+	for _, u := range all {
+		if err := users.Add(u); err != nil {
+			return nil, fmt.Errorf("user %s: %w", u.Name, err)
+		}
+	}
+	return users, nil
 }
 
 func (m MemberOptions) priority() float64 {

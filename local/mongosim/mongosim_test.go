@@ -15,7 +15,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
+	"github.com/heartwood-db/heartwood/local/mongosim/engine"
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
+	"github.com/heartwood-db/heartwood/local/mongosim/wire"
 	"github.com/heartwood-db/heartwood/shared/model"
 )
 
@@ -443,6 +445,25 @@ func TestAccessControlAndTLS(t *testing.T) {
 	wrong := dial(t, "mongodb://admin:wrong@"+d.Addresses()[0]+"/?directConnection=true&tls=true&tlsCAFile="+certs.CAFile)
 	if err := wrong.Ping(t.Context(), nil); err == nil {
 		t.Error("a wrong password signs in")
+	}
+}
+
+func TestRolesAreKeptApart(t *testing.T) {
+	d := start(t, Options{
+		Members: []MemberOptions{{}, {}, {Arbiter: true}}, Username: "admin", Password: "secret",
+		Users: []wire.User{{Name: "watch", DB: "admin", Password: "ful", Roles: []engine.Role{{Role: "clusterMonitor", DB: "admin"}}}},
+	})
+	watch := dial(t, "mongodb://watch:ful@"+d.Addresses()[0]+"/?directConnection=true")
+	for _, name := range []string{"serverStatus", "replSetGetStatus", "getDiagnosticData", "getCmdLineOpts", "top", "connPoolStats", "hostInfo"} {
+		ask(t, watch, bson.D{{Key: name, Value: 1}})
+	}
+	var se mongo.ServerError
+	if _, err := watch.Database("app").Collection("x").InsertOne(t.Context(), bson.D{}); !errors.As(err, &se) || !se.HasErrorCode(13) {
+		t.Errorf("a monitoring user writes: %v", err)
+	}
+	arbiter := dial(t, "mongodb://watch:ful@"+d.Addresses()[2]+"/?directConnection=true")
+	if err := arbiter.Database("admin").RunCommand(t.Context(), bson.D{{Key: "serverStatus", Value: 1}}).Err(); err == nil {
+		t.Error("somebody signed in to an arbiter")
 	}
 }
 
