@@ -361,6 +361,39 @@ func TestFailures(t *testing.T) {
 			t.Errorf("failures %+v", p.Errors)
 		}
 	})
+	t.Run("changing state keeps what else there is", func(t *testing.T) {
+		for _, code := range []int32{189, 211, 11600, 11602, 13436} {
+			proc := mongotest.Start(t, "secondary")
+			proc.Set("replSetGetStatus", mongotest.Failure(code, "Transient", "in transition"))
+			p, r := visit(t, start(t, proc, nil), day)
+			got := names(t, r)
+			if len(p.Errors) != 1 || p.Errors[0].Code != code || !slices.Contains(got, "serverStatus") || !slices.Contains(got, "hostInfo") {
+				t.Errorf("code %d: failures %+v, replies %v", code, p.Errors, got)
+			}
+		}
+	})
+	t.Run("a slow command is asked less often", func(t *testing.T) {
+		proc := mongotest.Start(t, "primary")
+		proc.Set("getDiagnosticData", mongotest.Failure(50, "MaxTimeMSExpired", "operation exceeded time limit"))
+		h := start(t, proc, nil)
+		for m := range 30 {
+			visit(t, h, day.Add(time.Duration(m)*time.Minute))
+		}
+		if n := proc.Calls("getDiagnosticData"); n < 4 || n > 6 {
+			t.Errorf("asked %d times in half an hour, want about 5: after 1, 2, 4, 8, 16 minutes", n)
+		}
+		if n := proc.Calls("serverStatus"); n != 30 {
+			t.Errorf("serverStatus was asked %d times", n)
+		}
+	})
+	t.Run("a damaged reply is a failure", func(t *testing.T) {
+		proc := mongotest.Start(t, "primary")
+		proc.Set("replSetGetStatus", bson.Raw("\x21\x00\x00\x00\x01ok\x00\x00\x00\x00\x00\x00\x00\xf0\x3f\x03set\x00\x7f\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
+		p, r := visit(t, start(t, proc, nil), day)
+		if len(p.Errors) != 1 || p.Errors[0].Command != "replSetGetStatus" || !slices.Contains(names(t, r), "serverStatus") {
+			t.Errorf("failures %+v", p.Errors)
+		}
+	})
 	t.Run("a removed member says why", func(t *testing.T) {
 		proc := mongotest.Start(t, "secondary")
 		proc.Set("replSetGetStatus", mongotest.Failure(93, "InvalidReplicaSetConfig", "Our replica set config is invalid or we are not a member of it"))

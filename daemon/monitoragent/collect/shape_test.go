@@ -3,7 +3,9 @@ package collect
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -47,6 +49,34 @@ type echo struct{ reply bson.Raw }
 func (e echo) Run(context.Context, string, bson.D) (bson.Raw, error) { return e.reply, nil }
 func (echo) Remote() (string, bool)                                  { return "", false }
 func (echo) Close()                                                  {}
+
+func TestRoundPause(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		0: 20 * time.Minute, 10 * time.Second: 20 * time.Minute, 30 * time.Second: time.Hour, time.Hour: 24 * time.Hour,
+	} {
+		if got := roundPause(took); got != want {
+			t.Errorf("after %v a pause of %v, want %v", took, got, want)
+		}
+	}
+}
+
+func TestLargestDatabasesComeFirst(t *testing.T) {
+	list := bson.A{}
+	for i := range 250 {
+		list = append(list, bson.D{{Key: "name", Value: fmt.Sprintf("db%03d", i)}, {Key: "sizeOnDisk", Value: float64(i)}})
+	}
+	b, err := bson.Marshal(bson.D{{Key: "databases", Value: list}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Host{databases: []string{"db120", "gone"}} // left from a round that ran out of time
+	if _, err := rememberDatabases(t.Context(), &session{host: h}, b); err != nil {
+		t.Fatal(err)
+	}
+	if len(h.databases) != maxDatabases || h.databases[0] != "db120" || h.databases[1] != "db249" || h.databases[2] != "db248" {
+		t.Errorf("%d databases, %v", len(h.databases), h.databases[:3])
+	}
+}
 
 func TestClassify(t *testing.T) {
 	tests := []struct {
