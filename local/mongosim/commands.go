@@ -160,6 +160,9 @@ func seconds(v bson.RawValue) time.Duration {
 }
 
 func (m *Member) hello(ctx context.Context, _ *engine.Session, _ string, cmd bson.Raw) any {
+	if !m.d.kit.Version.AtLeast(4, 4) {
+		return engine.Errf(engine.CodeCommandNotFound, "no such command: 'hello'")
+	}
 	m.await(ctx, cmd)
 	return status.Hello(m.view(), false, true)
 }

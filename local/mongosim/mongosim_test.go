@@ -467,6 +467,38 @@ func TestRolesAreKeptApart(t *testing.T) {
 	}
 }
 
+func TestEveryVersionServesTheDriver(t *testing.T) {
+	for _, v := range []string{"4.4.29", "5.0.31", "6.0.19", "7.0.14", "8.0.4"} {
+		t.Run(v, func(t *testing.T) {
+			d := start(t, Options{Members: []MemberOptions{{}}, Version: v, Load: load.New(1)})
+			c := dial(t, d.URI())
+			if _, err := c.Database("app").Collection("x").InsertOne(t.Context(), bson.D{{Key: "a", Value: 1}}); err != nil {
+				t.Fatal(err)
+			}
+			if got := ask(t, c, bson.D{{Key: "buildInfo", Value: 1}}).Lookup("version").StringValue(); got != v {
+				t.Errorf("claims to be %s", got)
+			}
+			for _, name := range []string{"serverStatus", "replSetGetStatus", "getDiagnosticData", "isMaster", "hello"} {
+				ask(t, c, bson.D{{Key: name, Value: 1}})
+			}
+		})
+	}
+}
+
+// TestHelloIsNewerThan42 asks without a driver: today's refuse servers of that age.
+func TestHelloIsNewerThan42(t *testing.T) {
+	d := start(t, Options{Members: []MemberOptions{{}}, Version: "4.2.24"})
+	for name, want := range map[string]float64{"hello": 0, "isMaster": 1} {
+		cmd, err := bson.Marshal(bson.D{{Key: name, Value: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Member(0).engine().Run(t.Context(), &engine.Session{}, "admin", cmd).Lookup("ok").AsFloat64(); got != want {
+			t.Errorf("%s: ok %v, want %v", name, got, want)
+		}
+	}
+}
+
 func TestPauseAndSlow(t *testing.T) {
 	d := start(t, Options{})
 	p := d.Primary()
