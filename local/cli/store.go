@@ -27,9 +27,6 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store/transfer"
 )
 
-// databaseFile is the embedded database in the data folder.
-const databaseFile = "heartwood.db"
-
 const storeHelp = `A LOCATION is a data folder, a file made by "heartwood store backup", or a MongoDB connection string
 (mongodb://a,b,c/?replicaSet=rs0; the database is heartwood unless the string names one). Without one the database of the
 settings is meant: the one that "heartwood serve" with the same --data and --config would use.
@@ -108,34 +105,10 @@ type place struct {
 // settingsPlace is the database of the settings.
 func settingsPlace(s *config.Server) (place, error) {
 	if s.Embedded() {
-		return place{file: filepath.Join(s.DataDir, databaseFile), site: true}, nil
+		return place{file: filepath.Join(s.DataDir, config.DatabaseFile), site: true}, nil
 	}
-	uri, err := withTLS(s)
+	uri, err := s.ConnectionString(s.MongoURI)
 	return place{uri: uri, database: s.MongoDatabase}, err
-}
-
-// withTLS adds the TLS settings to the connection string, in the driver's own option names.
-func withTLS(s *config.Server) (string, error) {
-	u, err := url.Parse(s.MongoURI)
-	if err != nil {
-		return "", fmt.Errorf("mongo.mongoUri is no connection string: %w", errors.Unwrap(err)) // the error itself repeats the password
-	}
-	q := u.Query()
-	for name, value := range map[string]string{
-		"tlsCAFile": s.MongoCAFile, "tlsCertificateKeyFile": s.MongoPEMKeyFile, "tlsCertificateKeyFilePassword": s.MongoPEMKeyPass.Reveal(),
-	} {
-		if value != "" {
-			q.Set(name, value)
-		}
-	}
-	if s.MongoTLS {
-		q.Set("tls", "true")
-	}
-	if u.Path == "" {
-		u.Path = "/"
-	}
-	u.RawQuery = q.Encode()
-	return u.String(), nil
 }
 
 // parsePlace understands a LOCATION.
@@ -153,11 +126,11 @@ func parsePlace(location string) (place, error) {
 	info, err := os.Stat(location)
 	switch {
 	case err == nil && info.IsDir(), errors.Is(err, os.ErrNotExist) && filepath.Ext(location) == "":
-		return place{file: filepath.Join(location, databaseFile), site: true}, nil
+		return place{file: filepath.Join(location, config.DatabaseFile), site: true}, nil
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return place{}, opererr.New("look at "+location, err, "")
 	}
-	return place{file: location, site: filepath.Base(location) == databaseFile}, nil
+	return place{file: location, site: filepath.Base(location) == config.DatabaseFile}, nil
 }
 
 // String names the place without secrets.
@@ -455,7 +428,7 @@ func backupByCopy(ctx context.Context, source docstore.Engine, file string, note
 		return opererr.New("back up to "+file, err, "Check the folder's owner and mode.")
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	e, err := sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(work, databaseFile)})
+	e, err := sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(work, config.DatabaseFile)})
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc"
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -23,7 +24,7 @@ import (
 func siteFolder(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
-	e, err := sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(dir, databaseFile)})
+	e, err := sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(dir, config.DatabaseFile)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func TestStoreBackupCopyCheck(t *testing.T) {
 
 func TestStoreBesideARunningServer(t *testing.T) {
 	dir := siteFolder(t)
-	e, err := sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(dir, databaseFile)})
+	e, err := sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(dir, config.DatabaseFile)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func TestStoreBesideARunningServer(t *testing.T) {
 
 func TestStoreCheckFindsDamage(t *testing.T) {
 	dir := siteFolder(t)
-	e, err := sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(dir, databaseFile)})
+	e, err := sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(dir, config.DatabaseFile)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,8 +163,8 @@ func TestStoreUsage(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	dir := t.TempDir()
 	for location, want := range map[string]string{
-		dir:                                    filepath.Join(dir, databaseFile),
-		filepath.Join(dir, "new"):              filepath.Join(dir, "new", databaseFile),
+		dir:                                    filepath.Join(dir, config.DatabaseFile),
+		filepath.Join(dir, "new"):              filepath.Join(dir, "new", config.DatabaseFile),
 		filepath.Join(dir, "site.backup"):      filepath.Join(dir, "site.backup"),
 		"mongodb://u:secret@a,b/?replicaSet=x": "mongodb://a,b/heartwood",
 		"mongodb://a/mms":                      "mongodb://a/mms",

@@ -103,29 +103,6 @@ func serverTLS(c *config.Server, agents bool) (*tls.Config, error) {
 	return conf, nil
 }
 
-// clientTLS builds the settings of connections to the application database.
-func clientTLS(caFile, pemKeyFile string) (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if caFile != "" {
-		b, err := os.ReadFile(caFile) //nolint:gosec // the operator names the file
-		if err != nil {
-			return nil, fmt.Errorf("read mongodb.ssl.CAFile: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(b) {
-			return nil, fmt.Errorf("mongodb.ssl.CAFile %s holds no certificate", caFile)
-		}
-	}
-	if pemKeyFile != "" {
-		cert, err := loadPEMKeyFile(pemKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read mongodb.ssl.PEMKeyFile: %w", err)
-		}
-		conf.Certificates = []tls.Certificate{cert}
-	}
-	return conf, nil
-}
-
 // loadPEMKeyFile reads a file with certificates and a private key in any order.
 func loadPEMKeyFile(name string) (tls.Certificate, error) {
 	b, err := os.ReadFile(name) //nolint:gosec // the operator names the file

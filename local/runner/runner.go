@@ -265,7 +265,7 @@ func (s *Server) functions(c *config.Server, chain httpx.ChainOptions, probe htt
 	hostname, _ := os.Hostname()
 	embedded := ""
 	if c.Embedded() {
-		embedded = dbFile
+		embedded = config.DatabaseFile
 	}
 	pages, err := app.New(app.Options{
 		Inventory: site.Inventory, Access: site.Access, Events: site.Events, Series: site.Series, Site: site.Store, API: public, Health: probe,

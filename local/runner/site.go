@@ -29,9 +29,6 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store/series"
 )
 
-// dbFile is the embedded database's file in the data folder.
-const dbFile = "heartwood.db"
-
 // Site is an opened store with its areas and the settings that apply to it, the database's layer included.
 type Site struct {
 	Config    *config.Loaded
@@ -75,7 +72,7 @@ func openEngine(ctx context.Context, c *config.Server, log *slog.Logger) (docsto
 		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 			return nil, opererr.New("create the data folder", err, "choose a folder this user may write with --data")
 		}
-		return sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(c.DataDir, dbFile), Log: log})
+		return sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(c.DataDir, config.DatabaseFile), Log: log})
 	}
 	e, err := openMongo(ctx, c, c.MongoURI, log)
 	if err != nil {
@@ -89,15 +86,11 @@ func openEngine(ctx context.Context, c *config.Server, log *slog.Logger) (docsto
 
 // openMongo prepares the engine on a replica set without asking it anything yet.
 func openMongo(_ context.Context, c *config.Server, uri string, log *slog.Logger) (*mongodoc.Engine, error) {
-	o := mongodoc.Options{URI: uri, Database: c.MongoDatabase, AppName: "Heartwood v" + obs.Build().Version, Log: log}
-	if c.MongoTLS || c.MongoCAFile != "" || c.MongoPEMKeyFile != "" {
-		conf, err := clientTLS(c.MongoCAFile, c.MongoPEMKeyFile)
-		if err != nil {
-			return nil, err
-		}
-		o.TLS = conf
+	uri, err := c.ConnectionString(uri)
+	if err != nil {
+		return nil, err
 	}
-	return mongodoc.Open(o)
+	return mongodoc.Open(mongodoc.Options{URI: uri, Database: c.MongoDatabase, AppName: "Heartwood v" + obs.Build().Version, Log: log})
 }
 
 func openStore(ctx context.Context, engine docstore.Engine, src config.Sources, boot *config.Server, log *slog.Logger) (*Site, error) {
@@ -142,13 +135,8 @@ func siteKey(ctx context.Context, engine docstore.Engine, c *config.Server, log 
 	if !config.IsMissing(err) {
 		return key, err
 	}
-	site, _, siteErr := store.ReadSite(ctx, engine)
-	switch {
-	case siteErr == nil:
-		return nil, opererr.New("open the database", fmt.Errorf("the key file %s is missing; this database was made with the key %s", path, site.Fingerprint),
-			"put the gen.key of this site in place (mode 600): it is on every other server of the site, or in your backup of it")
-	case !errors.Is(siteErr, store.ErrNotFound):
-		return nil, siteErr
+	if err := store.CheckNoKey(ctx, engine, path); err != nil {
+		return nil, err
 	}
 	log.InfoContext(ctx, "made a new key file: keep a copy of it apart from the database", obs.KeyFile, path)
 	return config.CreateKey(path)
@@ -159,7 +147,7 @@ func SiteExists(_ context.Context, c *config.Server) (bool, error) {
 	if !c.Embedded() {
 		return true, nil
 	}
-	_, err := os.Stat(filepath.Join(c.DataDir, dbFile))
+	_, err := os.Stat(filepath.Join(c.DataDir, config.DatabaseFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
