@@ -114,7 +114,7 @@ func (c *Charts) Host(ctx context.Context, v *view.Visit, w http.ResponseWriter)
 	if err != nil {
 		return err
 	}
-	out, err := c.host(ctx, &h, charts, WindowOf(v), step, v.Query("db"), v.Query("disk"))
+	out, err := c.host(ctx, &h, charts, WindowOf(v), step, v.Query)
 	if err != nil {
 		return err
 	}
@@ -153,25 +153,29 @@ func stepOf(v *view.Visit) (time.Duration, error) {
 	}
 }
 
-// host reads all charts of one scope at once: they share the stored rows.
-func (c *Charts) host(ctx context.Context, h *model.Host, charts []catalog.Chart, win Window, step time.Duration, db, disk string) (*Answer, error) {
+// host reads all charts about one thing at once: they share the stored rows.
+func (c *Charts) host(ctx context.Context, h *model.Host, charts []catalog.Chart, win Window, step time.Duration, chosen func(name string) string) (*Answer, error) {
 	out := &Answer{Charts: make([]Drawn, len(charts))}
-	for _, scope := range []catalog.Scope{catalog.Process, catalog.Database, catalog.Disk} {
+	for _, about := range Abouts() {
 		var names []string
-		for _, ch := range charts {
-			if ch.Scope == scope {
-				names = append(names, ch.Measurements...)
+		for i := range charts {
+			if AboutOf(&charts[i]) == about {
+				names = append(names, charts[i].Measurements...)
 			}
 		}
 		if len(names) == 0 {
 			continue
 		}
-		dim, err := c.dimension(ctx, h.ID, scope, db, disk)
-		if err != nil {
-			return nil, err
+		dim := ""
+		if about != AboutProcess {
+			all, err := c.opt.Series.Dimensions(ctx, h.ID, about.scope())
+			if err != nil {
+				return nil, fmt.Errorf("read the names of %ss: %w", about, err)
+			}
+			_, dim = about.Choose(all, chosen(string(about)))
 		}
 		var lines map[string][]float64
-		if scope == catalog.Process || dim != "" {
+		if about == AboutProcess || dim != "" {
 			got, err := c.opt.Series.Read(ctx, series.Query{Host: h.ID, Measurements: unique(names), Dimension: dim, From: win.From, To: win.To, Step: step})
 			if err != nil {
 				return nil, readError(h.Address(), err)
@@ -180,7 +184,7 @@ func (c *Charts) host(ctx context.Context, h *model.Host, charts []catalog.Chart
 			lines = out.frame(got)
 		}
 		for i, ch := range charts {
-			if ch.Scope == scope {
+			if AboutOf(&ch) == about {
 				out.Charts[i] = draw(ch, lines)
 				if why := notHere(h, ch.ID); why != "" {
 					out.Charts[i].Why = why
@@ -191,26 +195,6 @@ func (c *Charts) host(ctx context.Context, h *model.Host, charts []catalog.Chart
 	marks, err := c.marks(ctx, alerting.EventQuery{GroupID: h.GroupID, HostID: h.ID, From: win.From, To: win.To, Types: markTypes(), Limit: maxMarks}, nil)
 	out.Marks = marks
 	return out, err
-}
-
-// dimension is the database or disk to show: the one asked for, else the first known.
-func (c *Charts) dimension(ctx context.Context, id model.HostID, scope catalog.Scope, db, disk string) (string, error) {
-	switch {
-	case scope == catalog.Process:
-		return "", nil
-	case scope == catalog.Database && db != "":
-		return db, nil
-	case scope == catalog.Disk && disk != "":
-		return disk, nil
-	}
-	all, err := c.opt.Series.Dimensions(ctx, id, scope)
-	if err != nil {
-		return "", fmt.Errorf("read the names of %ss: %w", scope, err)
-	}
-	if len(all) == 0 {
-		return "", nil
-	}
-	return all[0], nil
 }
 
 // frame takes the times of a result for the answer and returns its lines by name.

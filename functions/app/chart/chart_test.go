@@ -182,3 +182,31 @@ func TestEmptyChartsSayWhy(t *testing.T) {
 		}
 	}
 }
+
+func TestAboutTellsMountsFromDisks(t *testing.T) {
+	all := []string{"/", "/data", "nvme0n1", "sda"}
+	for _, c := range []struct {
+		about About
+		all   []string
+		asked string
+		names int
+		shown string
+	}{
+		{AboutMount, all, "", 2, "/"}, {AboutMount, all, "/data", 2, "/data"}, {AboutMount, all, "sda", 2, "/"},
+		{AboutDisk, all, "", 2, "nvme0n1"}, {AboutDisk, all, "sda", 2, "sda"},
+		{AboutMount, []string{"sda"}, "", 1, "sda"}, {AboutDisk, nil, "x", 0, ""}, {AboutDatabase, []string{"shop"}, "evil", 1, "shop"},
+	} {
+		if names, shown := c.about.Choose(c.all, c.asked); len(names) != c.names || shown != c.shown {
+			t.Errorf("%s of %v, asked for %q: %v, %q", c.about, c.all, c.asked, names, shown)
+		}
+	}
+	seen := map[About]int{}
+	for _, ch := range catalog.Charts(model.TypeReplicaPrimary) {
+		seen[AboutOf(&ch)]++
+	}
+	for _, a := range Abouts() {
+		if seen[a] == 0 || a != AboutProcess && a.Label() == "" {
+			t.Errorf("no chart is about %q, or it has no label", a)
+		}
+	}
+}

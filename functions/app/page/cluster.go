@@ -24,7 +24,10 @@ type happening struct {
 }
 
 // historyRows bounds the list of what happened.
-const historyRows = 50
+const historyRows = 25
+
+// electionSpan is how long after an election its effects on members are noticed, at most a ping or two.
+const electionSpan = 90 * time.Second
 
 type clusterPage struct {
 	Set      clusterRows
@@ -129,7 +132,7 @@ func (p *Pages) history(ctx context.Context, v *view.Visit, w chart.Window, host
 	var out []happening
 	for i := range events {
 		e := &events[i]
-		if _, ours := names[e.HostID]; !ours {
+		if _, ours := names[e.HostID]; !ours || saidByElection(e, events) {
 			continue
 		}
 		text := e.Text
@@ -155,6 +158,17 @@ func (p *Pages) history(ctx context.Context, v *view.Visit, w chart.Window, host
 		out[i].When = v.Stamp(out[i].at)
 	}
 	return out, nil
+}
+
+// saidByElection reports whether an event only repeats, from one member's view, what an election in the list says.
+func saidByElection(e *model.Event, all []model.Event) bool {
+	if e.Type != model.EventHostNowPrimary && e.Type != model.EventHostNowSecondary {
+		return false
+	}
+	return slices.ContainsFunc(all, func(o model.Event) bool {
+		return o.Type == model.EventPrimaryElected && (e.ClusterID == "" || o.ClusterID == e.ClusterID) && o.At.Sub(e.At).Abs() <= electionSpan &&
+			(e.Type == model.EventHostNowSecondary || o.HostID == e.HostID)
+	})
 }
 
 func changeText(c model.Change) string {

@@ -35,14 +35,19 @@ type hostPage struct {
 	Picks    []chartPick
 	Charts   []catalog.Chart
 	SeriesAt string
-	Scope    string // name of the selector: "db" or "disk", "" without one
-	Chosen   string
-	Names    []string
+	Choices  []choice
 	History  []happening
 	Table    bool
 	TableAt  string
 	ChartsAt string
 	Values   []valueRow
+}
+
+// choice lets the reader say which database, disk or volume the charts are about.
+type choice struct {
+	About chart.About
+	Names []string
+	Shown string
 }
 
 // valueRow is a measurement in the table of last values.
@@ -73,7 +78,7 @@ func (p *Pages) host(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	}
 	d.Tabs, d.Presets = tabs(v, d.Tab), d.Window.Presets(v)
 	d.TableAt, d.ChartsAt = v.Link("view", "table"), v.Link("view", "")
-	for _, name := range []string{"tab", "charts", "view", "db", "disk"} {
+	for _, name := range []string{"tab", "charts", "view", "db", "disk", "mount"} {
 		if val := v.Query(name); val != "" {
 			d.Keep = append(d.Keep, kept{name, val})
 		}
@@ -150,48 +155,63 @@ func (d *hostPage) pick(v *view.Visit, t model.ProcessType) {
 
 func prefKey(tab string) string { return "host-" + tab }
 
-// dimensions finds the databases or disks the charts of the tab can be about.
+// dimensions finds what the charts of the tab can be about, beside the process.
 func (p *Pages) dimensions(ctx context.Context, v *view.Visit, d *hostPage) error {
-	scope := catalog.Process
-	switch d.Tab {
-	case catalog.TabHardware:
-		d.Scope, scope = "disk", catalog.Disk
-	case catalog.TabDBStats:
-		d.Scope, scope = "db", catalog.Database
-	default:
-		return nil
+	query := url.Values{}
+	known := map[catalog.Scope][]string{}
+	for _, about := range chart.Abouts() {
+		i := slices.IndexFunc(d.Charts, func(c catalog.Chart) bool { return chart.AboutOf(&c) == about })
+		if about == chart.AboutProcess || i < 0 {
+			continue
+		}
+		scope := d.Charts[i].Scope
+		if _, read := known[scope]; !read {
+			names, err := p.opt.Series.Dimensions(ctx, d.Row.Host.ID, scope)
+			if err != nil {
+				return fmt.Errorf("read the names of %ss: %w", scope, err)
+			}
+			known[scope] = names
+		}
+		c := choice{About: about}
+		if c.Names, c.Shown = about.Choose(known[scope], v.Query(string(about))); c.Shown != "" {
+			d.Choices = append(d.Choices, c)
+			query.Set(string(about), c.Shown)
+		}
 	}
-	names, err := p.opt.Series.Dimensions(ctx, d.Row.Host.ID, scope)
-	if err != nil {
-		return fmt.Errorf("read the names of %ss: %w", scope, err)
-	}
-	d.Names, d.Chosen = names, v.Query(d.Scope)
-	if d.Chosen == "" && len(names) > 0 {
-		d.Chosen = names[0]
-	}
-	if d.Chosen != "" {
-		d.SeriesAt += "?" + d.Scope + "=" + url.QueryEscape(d.Chosen)
+	if len(query) > 0 {
+		d.SeriesAt += "?" + query.Encode()
 	}
 	return nil
 }
 
+// shown is the dimension chosen for a kind of chart.
+func (d *hostPage) shown(a chart.About) string {
+	for _, c := range d.Choices {
+		if c.About == a {
+			return c.Shown
+		}
+	}
+	return ""
+}
+
+// Chooses reports whether a parameter is one of the page's choices, which carry themselves.
+func (d *hostPage) Chooses(name string) bool { return d.shown(chart.About(name)) != "" }
+
 // values fills the table that stands in for charts: last, least, mean and largest value of each line in the range.
 func (p *Pages) values(ctx context.Context, d *hostPage) error {
-	for _, scope := range []catalog.Scope{catalog.Process, catalog.Database, catalog.Disk} {
+	for _, about := range chart.Abouts() {
 		var names []string
-		for _, c := range d.Charts {
-			if c.Scope == scope {
-				names = append(names, c.Measurements...)
+		for i := range d.Charts {
+			if chart.AboutOf(&d.Charts[i]) == about {
+				names = append(names, d.Charts[i].Measurements...)
 			}
 		}
-		if len(names) == 0 || scope != catalog.Process && d.Chosen == "" {
+		if len(names) == 0 || about != chart.AboutProcess && d.shown(about) == "" {
 			continue
 		}
-		q := series.Query{Host: d.Row.Host.ID, Measurements: names, From: d.Window.From, To: d.Window.To}
-		if scope != catalog.Process {
-			q.Dimension = d.Chosen
-		}
-		got, err := p.opt.Series.Read(ctx, q)
+		got, err := p.opt.Series.Read(ctx, series.Query{
+			Host: d.Row.Host.ID, Measurements: names, Dimension: d.shown(about), From: d.Window.From, To: d.Window.To,
+		})
 		if err != nil {
 			return fmt.Errorf("read the series: %w", err)
 		}
@@ -201,7 +221,7 @@ func (p *Pages) values(ctx context.Context, d *hostPage) error {
 		}
 		for _, c := range d.Charts {
 			for _, m := range c.Measurements {
-				if l, ok := lines[m]; ok && c.Scope == scope {
+				if l, ok := lines[m]; ok && chart.AboutOf(&c) == about {
 					d.Values = append(d.Values, summary(c, m, l))
 				}
 			}

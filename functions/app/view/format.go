@@ -175,7 +175,7 @@ func (v *Visit) Ago(t time.Time) template.HTML {
 	b.WriteString(`" title="`)
 	b.WriteString(template.HTMLEscapeString(v.Both(t)))
 	b.WriteString(`">`)
-	b.WriteString(Duration(max(0, v.Now.Sub(t))))
+	b.WriteString(Duration(max(0, v.Now.Sub(t)).Truncate(time.Second)))
 	b.WriteString(` ago</time>`)
 	return template.HTML(b.String()) //nolint:gosec // made of digits and escaped zone names
 }
@@ -259,5 +259,5 @@ func (v *Visit) For(since time.Time) template.HTML {
 		return ""
 	}
 	return template.HTML(`<span title="since ` + template.HTMLEscapeString(v.Both(since)) + `">` + //nolint:gosec // escaped here
-		Duration(max(0, v.Now.Sub(since))) + `</span>`)
+		Duration(max(0, v.Now.Sub(since)).Truncate(time.Second)) + `</span>`)
 }

@@ -120,17 +120,20 @@
   };
   Chart.prototype.drawMarks = function (u) {
     var ctx = u.ctx, px = uPlot.pxRatio || 1;
+    var shown = marks.filter(function (m) { return m.t >= u.scales.x.min && m.t <= u.scales.x.max; }).length;
     ctx.save();
     marks.forEach(function (m) {
       if (m.t < u.scales.x.min || m.t > u.scales.x.max) return;
       var x = Math.round(u.valToPos(m.t, "x", true)), top = u.bbox.top, c = look.mark[m.kind] || look.mark.other;
       ctx.strokeStyle = ctx.fillStyle = c;
       ctx.lineWidth = px;
-      ctx.globalAlpha = 0.75;
-      ctx.beginPath();
-      ctx.moveTo(x + 0.5, top);
-      ctx.lineTo(x + 0.5, top + u.bbox.height);
-      ctx.stroke();
+      if (shown <= 12) { // many lines would hide what they explain: then the shapes alone stand above the chart
+        ctx.globalAlpha = 0.75;
+        ctx.beginPath();
+        ctx.moveTo(x + 0.5, top);
+        ctx.lineTo(x + 0.5, top + u.bbox.height);
+        ctx.stroke();
+      }
       ctx.globalAlpha = 1;
       ctx.beginPath(); // a shape a kind: square restart, triangle up primary, triangle down secondary, circle the rest
       var r = 3.5 * px;
@@ -151,7 +154,7 @@
     c.series.forEach(function (s, n) {
       var col = look.series[(s.c === undefined ? n : s.c) % 8];
       series.push({
-        label: s.name, stroke: col, width: 1.5, show: members[s.name] !== false && !(c.off && c.off[s.name]), spanGaps: false,
+        label: s.name, stroke: col, width: 1.25, show: members[s.name] !== false && !(c.off && c.off[s.name]), spanGaps: false,
         points: { show: function (u, si, i0, i1) { return i1 - i0 < 3 || lonely(u.data[si]); }, size: 4 },
         fill: c.stacked ? col.replace("rgb(", "rgba(").replace(")", ", .35)") : undefined,
       });
