@@ -23,21 +23,36 @@ import (
 
 // What a deployment builds on; see the packages they are from.
 type (
-	Engine        = member.Engine
-	Options       = member.Options
-	Session       = member.Session
-	Principal     = member.Principal
-	Role          = member.Role
-	Request       = member.Request
-	Kind          = member.Kind
-	WriteConcern  = member.WriteConcern
-	Counters      = stats.Counters
-	CommandCount  = stats.CommandCount
+	// Engine is one member's data.
+	Engine = member.Engine
+	// Options make an Engine.
+	Options = member.Options
+	// Session is one client connection's state.
+	Session = member.Session
+	// Principal is an authenticated user.
+	Principal = member.Principal
+	// Role is a role granted on a database.
+	Role = member.Role
+	// Request is a command as Options.Gate sees it.
+	Request = member.Request
+	// Kind says what a command does to the data.
+	Kind = member.Kind
+	// WriteConcern is what a write asked for.
+	WriteConcern = member.WriteConcern
+	// Counters count real operations.
+	Counters = stats.Counters
+	// CommandCount is one line of metrics.commands.
+	CommandCount = stats.CommandCount
+	// NamespaceSize is what a collection takes.
 	NamespaceSize = store.NamespaceSize
-	IndexSize     = store.IndexSize
-	Error         = refuse.Error
-	OplogEntry    = oplog.Entry
-	OpTime        = oplog.OpTime
+	// IndexSize is what an index takes.
+	IndexSize = store.IndexSize
+	// Error is a refusal as a client sees it.
+	Error = refuse.Error
+	// OplogEntry is one entry of the oplog.
+	OplogEntry = oplog.Entry
+	// OpTime is a position in the oplog.
+	OpTime = oplog.OpTime
 )
 
 // The kinds of commands.

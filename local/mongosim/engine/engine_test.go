@@ -52,12 +52,17 @@ func TestRetriedWritesAreDoneOnce(t *testing.T) {
 		return bson.D{{Key: "q", Value: q}, {Key: "u", Value: u}, {Key: "upsert", Value: upsert}}
 	}
 	update := raw(t, bson.D{
-		{Key: "update", Value: "c"}, {Key: "lsid", Value: lsid(1)}, {Key: "txnNumber", Value: int64(1)},
+		{Key: "update", Value: "c"},
+		{Key: "lsid", Value: lsid(1)},
+		{Key: "txnNumber", Value: int64(1)},
 		{Key: "updates", Value: bson.A{stmt(bson.D{{Key: "_id", Value: 1}}, inc, false), stmt(bson.D{{Key: "_id", Value: 2}}, inc, true)}},
 	})
 	modify := raw(t, bson.D{
-		{Key: "findAndModify", Value: "c"}, {Key: "query", Value: bson.D{{Key: "_id", Value: 1}}}, {Key: "update", Value: inc},
-		{Key: "lsid", Value: lsid(2)}, {Key: "txnNumber", Value: int64(1)},
+		{Key: "findAndModify", Value: "c"},
+		{Key: "query", Value: bson.D{{Key: "_id", Value: 1}}},
+		{Key: "update", Value: inc},
+		{Key: "lsid", Value: lsid(2)},
+		{Key: "txnNumber", Value: int64(1)},
 	})
 	first, firstM := w.run("semantics", update), w.run("semantics", modify)
 	again := func(w *world) {
@@ -73,8 +78,12 @@ func TestRetriedWritesAreDoneOnce(t *testing.T) {
 	if r := w.run("semantics", modify); !bytes.Equal(r, firstM) {
 		t.Errorf("retried findAndModify: %s, first %s", r, firstM)
 	}
-	old := raw(t, bson.D{{Key: "delete", Value: "c"}, {Key: "deletes", Value: bson.A{bson.D{{Key: "q", Value: bson.D{}}, {Key: "limit", Value: 0}}}},
-		{Key: "lsid", Value: lsid(1)}, {Key: "txnNumber", Value: int64(0)}})
+	old := raw(t, bson.D{
+		{Key: "delete", Value: "c"},
+		{Key: "deletes", Value: bson.A{bson.D{{Key: "q", Value: bson.D{}}, {Key: "limit", Value: 0}}}},
+		{Key: "lsid", Value: lsid(1)},
+		{Key: "txnNumber", Value: int64(0)},
+	})
 	if r := w.run("semantics", old); number(r, "code") != CodeTransactionTooOld {
 		t.Errorf("an older number: %s", r)
 	}
@@ -161,8 +170,12 @@ func TestTailing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Options{})
 		w.must(`{"insert": "c", "documents": [{"_id": {"$numberInt": "1"}}]}`)
-		find := raw(t, bson.D{{Key: "find", Value: "oplog.rs"}, {Key: "filter", Value: bson.D{{Key: "ts", Value: bson.D{{Key: "$gte", Value: bson.Timestamp{T: 1}}}}}},
-			{Key: "tailable", Value: true}, {Key: "awaitData", Value: true}})
+		find := raw(t, bson.D{
+			{Key: "find", Value: "oplog.rs"},
+			{Key: "filter", Value: bson.D{{Key: "ts", Value: bson.D{{Key: "$gte", Value: bson.Timestamp{T: 1}}}}}},
+			{Key: "tailable", Value: true},
+			{Key: "awaitData", Value: true},
+		})
 		r := w.run("local", find)
 		id := field(r, "cursor", "id")
 		if n := len(bsonval.Values(bsonval.SubDoc(field(r, "cursor", "firstBatch")))); n != 2 || id.Int64() == 0 {
@@ -215,8 +228,12 @@ func TestGateIsAskedUnderTheLock(t *testing.T) {
 		}
 		return nil
 	}})
-	cmd := raw(t, bson.D{{Key: "insert", Value: "c"}, {Key: "documents", Value: bson.A{bson.D{{Key: "_id", Value: 1}}}},
-		{Key: "lsid", Value: lsid(1)}, {Key: "txnNumber", Value: int64(1)}})
+	cmd := raw(t, bson.D{
+		{Key: "insert", Value: "c"},
+		{Key: "documents", Value: bson.A{bson.D{{Key: "_id", Value: 1}}}},
+		{Key: "lsid", Value: lsid(1)},
+		{Key: "txnNumber", Value: int64(1)},
+	})
 	if r := w.run("db", cmd); number(r, "n") != 1 || calls != 2 {
 		t.Errorf("%d calls: %s", calls, r)
 	}
@@ -341,15 +358,24 @@ func TestPlans(t *testing.T) {
 		w.must(fmt.Sprintf(`{"createIndexes": "c", "indexes": [{"key": {%s}, "name": "i%d"}]}`, key, i))
 	}
 	filters := []bson.D{
-		{}, {{Key: "a", Value: 3}}, {{Key: "a", Value: 3}, {Key: "b", Value: bson.D{{Key: "$gt", Value: 10}, {Key: "$lte", Value: 40}}}},
-		{{Key: "b", Value: bson.D{{Key: "$in", Value: bson.A{1, 5, 49}}}}}, {{Key: "s", Value: bson.D{{Key: "$lt", Value: "d"}}}},
-		{{Key: "s", Value: "c"}, {Key: "a", Value: bson.D{{Key: "$gte", Value: 2}}}}, {{Key: "_id", Value: bson.D{{Key: "$gte", Value: 290}}}},
-		{{Key: "_id", Value: bson.D{{Key: "$in", Value: bson.A{5, 4, 900}}}}}, {{Key: "b", Value: bson.D{{Key: "$lt", Value: "x"}}}},
-		{{Key: "$or", Value: bson.A{bson.D{{Key: "a", Value: 1}}, bson.D{{Key: "b", Value: 2}}}}}, {{Key: "a", Value: nil}},
+		{},
+		{{Key: "a", Value: 3}},
+		{{Key: "a", Value: 3}, {Key: "b", Value: bson.D{{Key: "$gt", Value: 10}, {Key: "$lte", Value: 40}}}},
+		{{Key: "b", Value: bson.D{{Key: "$in", Value: bson.A{1, 5, 49}}}}},
+		{{Key: "s", Value: bson.D{{Key: "$lt", Value: "d"}}}},
+		{{Key: "s", Value: "c"}, {Key: "a", Value: bson.D{{Key: "$gte", Value: 2}}}},
+		{{Key: "_id", Value: bson.D{{Key: "$gte", Value: 290}}}},
+		{{Key: "_id", Value: bson.D{{Key: "$in", Value: bson.A{5, 4, 900}}}}},
+		{{Key: "b", Value: bson.D{{Key: "$lt", Value: "x"}}}},
+		{{Key: "$or", Value: bson.A{bson.D{{Key: "a", Value: 1}}, bson.D{{Key: "b", Value: 2}}}}},
+		{{Key: "a", Value: nil}},
 	}
 	sorts := []bson.D{
-		{{Key: "_id", Value: 1}}, {{Key: "_id", Value: -1}}, {{Key: "a", Value: 1}, {Key: "b", Value: -1}, {Key: "_id", Value: 1}},
-		{{Key: "b", Value: -1}, {Key: "_id", Value: 1}}, {{Key: "s", Value: 1}, {Key: "a", Value: -1}, {Key: "_id", Value: -1}},
+		{{Key: "_id", Value: 1}},
+		{{Key: "_id", Value: -1}},
+		{{Key: "a", Value: 1}, {Key: "b", Value: -1}, {Key: "_id", Value: 1}},
+		{{Key: "b", Value: -1}, {Key: "_id", Value: 1}},
+		{{Key: "s", Value: 1}, {Key: "a", Value: -1}, {Key: "_id", Value: -1}},
 		{{Key: "s", Value: -1}, {Key: "a", Value: 1}, {Key: "_id", Value: 1}},
 	}
 	for _, f := range filters {

@@ -53,9 +53,16 @@ func FuzzCommand(f *testing.F) {
 	}
 	s := &Session{}
 	reset := func() {
-		doc := bson.D{{Key: "_id", Value: 1}, {Key: "a", Value: 1}, {Key: "b", Value: bson.D{{Key: "c", Value: 1}}}, {Key: "e", Value: bson.A{3, 1, 2}},
-			{Key: "f", Value: bson.A{bson.D{{Key: "x", Value: 1}, {Key: "y", Value: 1}}, bson.D{{Key: "x", Value: 2}}}}, {Key: "s", Value: "str"}, {Key: "n", Value: nil},
-			{Key: "v", Value: bson.A{bson.NewObjectID(), 2.5, bson.Regex{Pattern: "a"}, bson.MinKey{}, bson.Timestamp{T: 1}}}}
+		doc := bson.D{
+			{Key: "_id", Value: 1},
+			{Key: "a", Value: 1},
+			{Key: "b", Value: bson.D{{Key: "c", Value: 1}}},
+			{Key: "e", Value: bson.A{3, 1, 2}},
+			{Key: "f", Value: bson.A{bson.D{{Key: "x", Value: 1}, {Key: "y", Value: 1}}, bson.D{{Key: "x", Value: 2}}}},
+			{Key: "s", Value: "str"},
+			{Key: "n", Value: nil},
+			{Key: "v", Value: bson.A{bson.NewObjectID(), 2.5, bson.Regex{Pattern: "a"}, bson.MinKey{}, bson.Timestamp{T: 1}}},
+		}
 		for _, cmd := range []bson.D{
 			{{Key: "drop", Value: "c"}},
 			{{Key: "insert", Value: "c"}, {Key: "documents", Value: bson.A{doc, bson.D{{Key: "_id", Value: 2}}}}},
@@ -124,10 +131,26 @@ func repeats(doc bson.Raw) bool {
 func everyType(t *testing.T) []bson.RawValue {
 	t.Helper()
 	b, err := bson.Marshal(bson.D{{Key: "v", Value: bson.A{
-		1, int64(-1), 2.5, "x", "$a", "", bson.D{}, bson.D{{Key: "$gt", Value: 1}}, bson.D{{Key: "$each", Value: bson.A{}}}, bson.A{}, bson.A{bson.A{1}, nil},
-		bson.Binary{Subtype: 4, Data: make([]byte, 16)}, bson.Undefined{}, bson.NewObjectID(), true, bson.DateTime(5), nil, bson.Regex{Pattern: "a(", Options: "i"},
-		bson.DBPointer{DB: "d"}, bson.JavaScript("x"), bson.Symbol("s"), bson.CodeWithScope{Code: "c", Scope: bson.D{}}, bson.Timestamp{T: 1}, int64(1) << 62,
-		bson.NewDecimal128(0x7c00000000000000, 0), bson.MinKey{}, bson.MaxKey{}, -1, bson.D{{Key: "a.b", Value: 1}, {Key: "$set", Value: 1}},
+		1, int64(-1), 2.5, "x", "$a", "",
+		bson.D{},
+		bson.D{{Key: "$gt", Value: 1}},
+		bson.D{{Key: "$each", Value: bson.A{}}},
+		bson.A{},
+		bson.A{bson.A{1}, nil},
+		bson.Binary{Subtype: 4, Data: make([]byte, 16)},
+		bson.Undefined{},
+		bson.NewObjectID(), true, bson.DateTime(5), nil,
+		bson.Regex{Pattern: "a(", Options: "i"},
+		bson.DBPointer{DB: "d"},
+		bson.JavaScript("x"), bson.Symbol("s"),
+		bson.CodeWithScope{Code: "c", Scope: bson.D{}},
+		bson.Timestamp{T: 1},
+		int64(1) << 62,
+		bson.NewDecimal128(0x7c00000000000000, 0),
+		bson.MinKey{},
+		bson.MaxKey{},
+		-1,
+		bson.D{{Key: "a.b", Value: 1}, {Key: "$set", Value: 1}},
 	}}})
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/shared/obs"
 )
 
 // Server serves one member's port. Its methods are safe for concurrent use.
@@ -199,7 +200,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	}
 	if s.o.TLS != nil {
 		if err := c.handshake(ctx); err != nil {
-			s.o.Log.Debug("tls handshake failed", "client", c.sess.Remote, "error", err)
+			s.o.Log.Debug("tls handshake failed", obs.KeyAddr, c.sess.Remote, obs.KeyErr, err)
 			return
 		}
 	}
@@ -210,7 +211,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 			continue
 		}
 		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
-			s.o.Log.Debug("connection ended", "client", c.sess.Remote, "error", err)
+			s.o.Log.Debug("connection ended", obs.KeyAddr, c.sess.Remote, obs.KeyErr, err)
 		}
 		return
 	}

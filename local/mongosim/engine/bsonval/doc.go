@@ -453,6 +453,7 @@ func SubDocs(v bson.RawValue) []bson.Raw {
 	return out
 }
 
+// UUIDOf reads a UUID value.
 func UUIDOf(v bson.RawValue) ([16]byte, bool) {
 	sub, data, ok := v.BinaryOK()
 	if !ok || sub != 4 || len(data) != 16 {

@@ -16,7 +16,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/update"
 )
 
-// applyEntry carries out one entry without logging it; mu is held. Replays must be harmless: what is already so stays so.
+// ApplyEntry carries out one entry without logging it; mu is held. Replays must be harmless: what is already so stays so.
 func (e *Engine) ApplyEntry(x oplog.Entry) error {
 	switch x.Op {
 	case "n":
@@ -169,7 +169,7 @@ func (e *Engine) applyCommand(x oplog.Entry) error {
 	return fmt.Errorf("unknown command %q in the oplog", name)
 }
 
-// addIndexes builds indexes that are not there yet.
+// AddIndexes builds indexes that are not there yet.
 func (e *Engine) AddIndexes(coll *store.Collection, specs []bson.Raw) error {
 	for _, s := range specs {
 		if coll.Index(bsonval.StringField(s, "name")) != nil {
@@ -207,7 +207,7 @@ func (e *Engine) createFromEntry(ns string, x oplog.Entry) error {
 	return nil
 }
 
-// viewChanged keeps views in step with the documents of system.views; mu is held.
+// ViewChanged keeps views in step with the documents of system.views; mu is held.
 func (e *Engine) ViewChanged(c *Call, coll *store.Collection, doc bson.Raw, removed bool) error {
 	if !strings.HasSuffix(coll.NS, ".system.views") {
 		return nil
@@ -235,7 +235,7 @@ func (e *Engine) ViewChanged(c *Call, coll *store.Collection, doc bson.Raw, remo
 	return nil
 }
 
-// createCollection makes a collection with an _id index and logs it; mu is held.
+// CreateCollection makes a collection with an _id index and logs it; mu is held.
 func (e *Engine) CreateCollection(ns string, options bson.Raw, uuid [16]byte, c *Call) error {
 	if err := spec.CheckName(ns); err != nil {
 		return err
@@ -274,7 +274,7 @@ func (e *Engine) newCollection(ns string, options bson.Raw, uuid [16]byte) (*sto
 	return &store.Collection{NS: ns, UUID: uuid, Options: options, Indexes: []*store.Index{x}}, collation, nil
 }
 
-// modify carries out collMod's fields; for a TTL index it gives the old and the new seconds. mu is held.
+// Modify carries out collMod's fields; for a TTL index it gives the old and the new seconds. mu is held.
 func (e *Engine) Modify(coll *store.Collection, o bson.Raw) (*[2]int64, error) {
 	options := bsonval.Elems(coll.Options)
 	var ttl *[2]int64

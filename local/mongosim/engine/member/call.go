@@ -12,6 +12,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
+	"github.com/heartwood-db/heartwood/shared/obs"
 )
 
 // MaxDocument is the size of the largest document.
@@ -152,10 +153,14 @@ func (c *Call) answer() (bson.Raw, *refuse.Error) {
 	}
 	if werr := c.finish(); werr != nil {
 		b.Doc("writeConcernError", werr)
+		if code, _ := bsonval.Lookup(werr, "code"); c.retry && RetryableCode(code.Int32()) {
+			b.Value("errorLabels", refuse.LabelArray([]string{"RetryableWriteError"}))
+		}
 	}
 	return b.Double("ok", 1).Raw(), nil
 }
 
+// Arg is a field of the command; its Type is 0 when there is none.
 func (c *Call) Arg(name string) bson.RawValue {
 	v, _ := bsonval.Lookup(c.Cmd, name)
 	return v
@@ -185,7 +190,7 @@ func (c *Call) gate() *refuse.Error {
 	return &own
 }
 
-// lock takes the write lock and asks the gate again.
+// Lock takes the write lock and asks the gate again.
 func (c *Call) Lock() *refuse.Error {
 	c.E.mu.Lock()
 	if c.E.closed {
@@ -202,7 +207,7 @@ func (c *Call) Lock() *refuse.Error {
 	return nil
 }
 
-// unlock hands what was written to the journal and lets others in.
+// Unlock hands what was written to the journal and lets others in.
 func (c *Call) Unlock() {
 	if s := c.E.Seal(); s > 0 {
 		c.seq = s
@@ -222,7 +227,7 @@ func (c *Call) useState() {
 	}
 }
 
-// bt is the batch changes go to: none when nothing is kept on disk or the change is a transaction's own.
+// Batch is the batch changes go to: none when nothing is kept on disk or the change is a transaction's own.
 func (e *Engine) Batch() *store.Batch {
 	if e.jn == nil {
 		return nil
@@ -230,7 +235,7 @@ func (e *Engine) Batch() *store.Batch {
 	return &e.batch
 }
 
-// seal hands the changes so far to the journal and gives the number to wait for; mu is held.
+// Seal hands the changes so far to the journal and gives the number to wait for; mu is held.
 func (e *Engine) Seal() uint64 {
 	if e.jn == nil || e.batch.Empty() {
 		return 0
@@ -240,7 +245,7 @@ func (e *Engine) Seal() uint64 {
 	seq := e.jn.Append(b)
 	if e.jn.Full() {
 		if err := e.jn.Rotate(e.st); err != nil {
-			e.o.Log.Error("journal rotation failed", "error", err)
+			e.o.Log.Error("journal rotation failed", obs.KeyErr, err)
 		}
 	}
 	return seq
@@ -304,7 +309,7 @@ func wcError(err *refuse.Error) bson.Raw {
 	return b.Int32("code", err.Code).String("codeName", refuse.CodeName(err.Code)).String("errmsg", err.Msg).All(err.Extra).Raw()
 }
 
-// collName reads the command's collection and gives the namespace.
+// CollName reads the command's collection and gives the namespace.
 func (c *Call) CollName() (string, error) {
 	v := c.Arg(c.Name)
 	if v.Type != bson.TypeString {
@@ -323,7 +328,7 @@ func (c *Call) CollName() (string, error) {
 	return c.DB + "." + name, nil
 }
 
-// known refuses fields a command does not have.
+// Known refuses fields a command does not have.
 func (c *Call) Known(fields ...string) error {
 	for k := range bsonval.Each(c.Cmd) {
 		if strings.HasPrefix(k, "$") || k == c.Name || Generic(k) {
@@ -354,7 +359,7 @@ func Generic(k string) bool {
 	return false
 }
 
-// log writes an oplog entry for a change just made; mu is held. The local database is never replicated.
+// Log writes an oplog entry for a change just made; mu is held. The local database is never replicated.
 func (e *Engine) Log(x oplog.Entry) {
 	if e.o.NextOpTime == nil || store.DBOf(x.NS) == "local" {
 		return
@@ -378,7 +383,7 @@ func (e *Engine) appendOplog(x oplog.Entry) {
 	}
 }
 
-// trim makes room in a capped collection; mu is held.
+// Trim makes room in a capped collection; mu is held.
 func (e *Engine) Trim(c *store.Collection) {
 	for c.Capped && (c.Bytes > c.Size || (c.Max > 0 && int64(c.Records.Len()) > c.Max)) && c.Records.Len() > 1 {
 		rid, _, ok := c.Records.First()
@@ -389,13 +394,13 @@ func (e *Engine) Trim(c *store.Collection) {
 	}
 }
 
-// nextTS is a timestamp for values a server fills in; it need not be an oplog position.
+// NextTS is a timestamp for values a server fills in; it need not be an oplog position.
 func (e *Engine) NextTS() bson.Timestamp {
 	t := e.Now()
 	return bson.Timestamp{T: uint32(t.Unix()), I: uint32(t.Nanosecond()/1000) + 1}
 }
 
-// bt is the journal's batch, none for a transaction's own copy.
+// Batch is the journal's batch, none for a transaction's own copy.
 func (c *Call) Batch() *store.Batch {
 	if c.tx != nil {
 		return nil
@@ -403,7 +408,7 @@ func (c *Call) Batch() *store.Batch {
 	return c.E.Batch()
 }
 
-// rlock takes the read lock and points the call at its state.
+// RLock takes the read lock and points the call at its state.
 func (c *Call) RLock() func() {
 	c.E.mu.RLock()
 	c.useState()

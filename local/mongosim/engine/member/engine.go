@@ -161,6 +161,7 @@ func (e *Engine) wake() {
 	e.changed = make(chan struct{})
 }
 
+// Now is the member's wall clock.
 func (e *Engine) Now() time.Time { return e.o.Clock() }
 
 // Options are what the engine was opened with. They must not be changed.

@@ -224,7 +224,7 @@ func RetryableCode(code int32) bool {
 	return false
 }
 
-// done finds the result of a retried statement; mu is held.
+// Done finds the result of a retried statement; mu is held.
 func (c *Call) Done(stmt int) (StmtResult, bool) {
 	if !c.retry {
 		return StmtResult{}, false
@@ -240,7 +240,7 @@ func (c *Call) Done(stmt int) (StmtResult, bool) {
 	return r, ok
 }
 
-// amend replaces what a retry of the statement will answer; mu is held.
+// Amend replaces what a retry of the statement will answer; mu is held.
 func (c *Call) Amend(stmt int, r StmtResult) {
 	if !c.retry {
 		return
@@ -250,7 +250,7 @@ func (c *Call) Amend(stmt int, r StmtResult) {
 	}
 }
 
-// record notes a change just made: in the transaction, or in the oplog at once; mu is held.
+// Record notes a change just made: in the transaction, or in the oplog at once; mu is held.
 func (c *Call) Record(x oplog.Entry, stmt int, r StmtResult) {
 	c.Wrote = true
 	if c.tx != nil {
@@ -264,7 +264,7 @@ func (c *Call) Record(x oplog.Entry, stmt int, r StmtResult) {
 	c.E.Log(x)
 }
 
-// claim makes sure that this call may write the document: in a transaction it takes the document or finds a conflict, outside
+// Claim makes sure that this call may write the document: in a transaction it takes the document or finds a conflict, outside
 // it waits until no transaction holds it. It gives the collection again, which may have changed meanwhile; nil when it is
 // gone. mu is held, but let go while waiting.
 func (c *Call) Claim(coll *store.Collection, id bson.RawValue) (*store.Collection, error) {

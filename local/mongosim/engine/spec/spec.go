@@ -144,9 +144,14 @@ func Collation(in bson.Raw) (bson.Raw, error) {
 		name string
 		v    bson.RawValue
 	}{
-		{"caseLevel", bsonval.Bool(false)}, {"caseFirst", bsonval.String("off")}, {"strength", bsonval.Int32(3)},
-		{"numericOrdering", bsonval.Bool(false)}, {"alternate", bsonval.String("non-ignorable")},
-		{"maxVariable", bsonval.String("punct")}, {"normalization", bsonval.Bool(false)}, {"backwards", bsonval.Bool(false)},
+		{"caseLevel", bsonval.Bool(false)},
+		{"caseFirst", bsonval.String("off")},
+		{"strength", bsonval.Int32(3)},
+		{"numericOrdering", bsonval.Bool(false)},
+		{"alternate", bsonval.String("non-ignorable")},
+		{"maxVariable", bsonval.String("punct")},
+		{"normalization", bsonval.Bool(false)},
+		{"backwards", bsonval.Bool(false)},
 	} {
 		if v, ok := bsonval.Lookup(in, f.name); ok {
 			f.v = v
@@ -168,8 +173,7 @@ func IDIndex(collation bson.Raw) bson.Raw {
 
 // CheckName refuses names a collection cannot have.
 func CheckName(ns string) error {
-	db, name := ns, ""
-	db, name, _ = strings.Cut(ns, ".")
+	db, name, _ := strings.Cut(ns, ".")
 	switch {
 	case len(ns) > 255:
 		return refuse.Errf(17381, "Fully qualified namespace is too long. Namespace: %s Max: 255", ns)

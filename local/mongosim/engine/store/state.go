@@ -96,7 +96,7 @@ func (b *Batch) add(op byte, u [16]byte, rid int64, doc bson.Raw) {
 	}
 }
 
-// Insert stores a new document and gives its record id.
+// Insert stores a copy of a new document, so that it does not keep the message it came in, and gives its record id.
 func (s *State) Insert(b *Batch, c *Collection, doc bson.Raw) (int64, error) {
 	rid := max(c.NextRID, 1)
 	if c.NS == OplogNS {
@@ -104,7 +104,7 @@ func (s *State) Insert(b *Batch, c *Collection, doc bson.Raw) (int64, error) {
 			rid = int64(binary.LittleEndian.Uint64(v.Value))
 		}
 	}
-	return rid, s.Put(b, c, rid, doc)
+	return rid, s.Put(b, c, rid, slices.Clone(doc))
 }
 
 // Put stores a document under a record id, inserting or replacing.
