@@ -124,7 +124,7 @@ const audit = `(() => {
 	const out = [];
 	const over = document.documentElement.scrollWidth - window.innerWidth;
 	if (over > 0) out.push("the page is " + over + " px wider than the window");
-	for (const f of document.querySelectorAll("input:not([type=hidden]):not([type=submit]), select, textarea")) {
+	for (const f of document.querySelectorAll("input:not([type=hidden]):not([type=submit]):not([aria-hidden=true]), select, textarea")) {
 		if (!f.labels?.length && !f.getAttribute("aria-label") && !f.getAttribute("aria-labelledby")) out.push("no label: " + f.outerHTML.slice(0, 120));
 	}
 	for (const i of document.querySelectorAll("img:not([alt])")) out.push("no alt: " + i.outerHTML.slice(0, 120));

@@ -82,7 +82,7 @@ func TestEveryPageOfTheDemoInARealBrowser(t *testing.T) {
 		}
 	}
 	b.do(t, "not found", chromedp.Navigate(pages[len(pages)-1].url))
-	if text := ask(t, b, "not found", chromedp.Text(chromedp.CSS("main"))); !strings.Contains(strings.ToLower(text), "no host") {
+	if text := ask(t, b, "not found", chromedp.Text(chromedp.CSS("main"))); !strings.Contains(strings.ToLower(text), "no such host") {
 		t.Errorf("the page of a missing host says %q", text)
 	}
 }
