@@ -31,7 +31,7 @@ const (
 	loadSeed    = 7   // the load is the same every time, so that pictures of the demo can be compared
 
 	electionEvery     = 4 * time.Minute
-	pastElectionEvery = 25 * time.Minute
+	pastElectionEvery = 3 * time.Hour
 )
 
 // Options say how to run the demo.
