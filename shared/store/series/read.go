@@ -83,6 +83,11 @@ func (s *Series) Read(ctx context.Context, q Query) (Result, error) {
 		}
 		r.add(m)
 	}
+	if r.databases {
+		m, _ := catalog.Find(roundMark)
+		r.rounds = r.line(&m)
+		r.add(m)
+	}
 	r.from, r.to = rollup.Bucket(q.From, step), q.To.UTC()
 	r.begin = r.from
 	if r.trailing && step < stepHour {
@@ -100,6 +105,9 @@ func (s *Series) Read(ctx context.Context, q Query) (Result, error) {
 	return r.result(q.Measurements), nil
 }
 
+// roundMark is the measurement that every complete dbStats round gives.
+const roundMark = "CATALOG_DATABASES"
+
 // reading is one Read under way.
 type reading struct {
 	s        *Series
@@ -113,7 +121,11 @@ type reading struct {
 	lines    map[pack.Line]bool
 	trailing bool
 	carrying bool
-	block    *pack.Block
+	// databases: values of databases are asked for. rounds is then the line that has a value wherever all databases were
+	// measured: one that was not found there was dropped, and its step line ends.
+	databases bool
+	rounds    pack.Line
+	block     *pack.Block
 	// carried are the last values before the range, by line, with their times.
 	carried map[pack.Line]carriedValue
 }
@@ -129,6 +141,7 @@ func (r *reading) add(m catalog.Measurement) {
 	r.lines[r.line(&m)] = true
 	r.trailing = r.trailing || m.TrailingHour
 	r.carrying = r.carrying || m.Carry > 0
+	r.databases = r.databases || m.Carry > 0 && m.Scope == catalog.Database
 }
 
 func (r *reading) line(m *catalog.Measurement) pack.Line {
@@ -593,6 +606,8 @@ func (r *reading) result(names []string) Result {
 			switch {
 			case a.Count > 0:
 				carry = carriedValue{res.Times[i], a.Last}
+			case m.Scope == catalog.Database && r.block.Line(r.rounds)[skip+i].Count > 0:
+				carry = carriedValue{}
 			case r.block.Samples[skip+i] > 0 && !carry.at.IsZero() && res.Times[i].Sub(carry.at) <= m.Carry:
 				l.Values[i], l.Max[i] = carry.value, carry.value
 			}

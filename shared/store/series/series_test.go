@@ -622,6 +622,38 @@ func TestCarry(t *testing.T) {
 	}
 }
 
+// TestDroppedDatabase ends the step line of a database that a later round did not find.
+func TestDroppedDatabase(t *testing.T) {
+	w := newWorld(t, Options{})
+	host := hostID(1)
+	w.now = day0.Add(20 * time.Hour)
+	for i := range 3 * 60 {
+		row := catalog.Row{At: day0.Add(10*time.Hour + time.Duration(i)*time.Minute), UptimeMS: int64(i+1) * 60_000, Process: "p"}
+		if i%20 == 0 {
+			row.Cells = append(row.Cells, catalog.Cell{Column: "dbTotal.databases", Value: catalog.Int(2)})
+			if i < 60 {
+				row.Cells = append(row.Cells, catalog.Cell{Column: "db.dataSize", Dim: "shop", Value: catalog.Int(7)})
+			}
+		}
+		w.put(host, row)
+	}
+	for _, compacted := range []bool{false, true} {
+		if compacted {
+			w.compact()
+		}
+		for step, wants := range map[time.Duration]map[int]float64{
+			time.Minute: {0: 7, 59: 7, 60: math.NaN(), 170: math.NaN()}, time.Hour: {0: 7, 1: math.NaN(), 2: math.NaN()},
+		} {
+			v := w.read(Query{Host: host, Measurements: []string{"DATABASE_DATA_SIZE"}, Dimension: "shop", From: day0.Add(10 * time.Hour), To: day0.Add(13 * time.Hour), Step: step}).Lines[0].Values
+			for i, want := range wants {
+				if v[i] != want && !(math.IsNaN(v[i]) && math.IsNaN(want)) {
+					t.Errorf("compacted %v, %s %d: %v, want %v", compacted, step, i, v[i], want)
+				}
+			}
+		}
+	}
+}
+
 // TestRestart counts restarts in the hour before each point, and breaks rates where they happen.
 func TestRestart(t *testing.T) {
 	w := newWorld(t, Options{})
