@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -275,6 +276,20 @@ func FuzzValidate(f *testing.F) {
 			t.Fatalf("the driver finds fault: %v", err)
 		}
 		_ = bson.Raw(doc).String()
+	})
+}
+
+func FuzzConfQuery(f *testing.F) {
+	f.Add(ConfQuery(samplePost(f).Agent, []string{"db1:27017"}).Encode())
+	f.Fuzz(func(t *testing.T, query string) {
+		q, err := url.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		a, seeds, err := ParseConfQuery(q)
+		if err == nil && (a.ID == "" || len(seeds) > maxSeeds || a.ConfCount < 0) {
+			t.Fatalf("%+v, %d seeds", a, len(seeds))
+		}
 	})
 }
 
