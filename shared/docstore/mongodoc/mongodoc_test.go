@@ -247,8 +247,10 @@ func TestPartOfABatch(t *testing.T) {
 			t.Errorf("ordered %t: %v, %v", ordered, res, err)
 		}
 	}
-	res, err := e.Write(t.Context(), []docstore.Op{{Kind: docstore.Put, Collection: "a", ID: "x", Body: body(t)},
-		{Kind: docstore.Put, Collection: "b", ID: "x", Body: body(t)}}, false)
+	res, err := e.Write(t.Context(), []docstore.Op{
+		{Kind: docstore.Put, Collection: "a", ID: "x", Body: body(t)},
+		{Kind: docstore.Put, Collection: "b", ID: "x", Body: body(t)},
+	}, false)
 	if !errors.Is(err, docstore.ErrUnavailable) || errors.Is(err, docstore.ErrOutcomeUnknown) {
 		t.Errorf("nothing of the batch: %v, %v", res, err)
 	}

@@ -150,7 +150,10 @@ func (e *Engine) transact(group []*request) error {
 	}
 	// SQLite may have rolled back by itself; then this fails and that is all right.
 	_, _ = e.writer.Exec("ROLLBACK")
-	if !errors.Is(err, docstore.ErrOutcomeUnknown) {
+	if errors.Is(err, docstore.ErrOutcomeUnknown) {
+		// Nor is it known whether a reservation of numbers was kept: the next write makes one anew.
+		e.revTop = e.rev
+	} else {
 		// The numbers given out were seen by nobody. The reservation, if one was made, is undone too.
 		e.rev, e.revTop = rev, top
 	}
