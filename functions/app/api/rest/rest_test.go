@@ -43,10 +43,15 @@ func TestRouter(t *testing.T) {
 		want string
 		args string
 	}{
-		{"", "/", ""}, {"/", "/", ""}, {"/groups/", "/groups", ""}, {"/groups/5f", "/groups/{}", "5f"}, {"/groups/byName/a%2Fb", "/groups/byName/{}", "a/b"},
+		{"", "/", ""},
+		{"/", "/", ""},
+		{"/groups/", "/groups", ""},
+		{"/groups/5f", "/groups/{}", "5f"},
+		{"/groups/byName/a%2Fb", "/groups/byName/{}", "a/b"},
 		{"/orgs/o/apiKeys/k/accessList/10.0.0.0%2F24", "/orgs/{}/apiKeys/{}/accessList/{cidr}", "o k 10.0.0.0/24"},
 		{"/orgs/o/apiKeys/k/accessList/10.0.0.0/24/", "/orgs/{}/apiKeys/{}/accessList/{cidr}", "o k 10.0.0.0/24"},
-		{"/groups/a/b", "", ""}, {"/groups/%zz", "", ""},
+		{"/groups/a/b", "", ""},
+		{"/groups/%zz", "", ""},
 	} {
 		r, args, found := rt.find(http.MethodGet, c.path)
 		if found != (c.want != "") || found && (r.Path != c.want || strings.Join(args, " ") != c.args) {
