@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/heartwood-db/heartwood/functions/app/manage"
 	"github.com/heartwood-db/heartwood/functions/app/view"
@@ -113,7 +114,7 @@ func (a *app) attempt(ctx context.Context, v *view.Visit, name, password string)
 		return u, false, err
 	}
 	err = a.opt.Access.UpdateUser(ctx, u.ID, func(u *model.User) error {
-		u.Failed, u.LockedUntil, u.LastLogin = 0, v.Now.Add(-1), v.Now
+		u.Failed, u.LockedUntil, u.LastLogin = 0, time.Time{}, v.Now
 		if rehash {
 			if h, err := auth.HashPassword(password); err == nil {
 				u.PasswordHash = h

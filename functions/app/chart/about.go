@@ -62,16 +62,26 @@ func (a About) Label() string {
 }
 
 // Choose sorts out which of a scope's names are meant, and which of them is shown: the one asked for if it is there, else
-// the first. Mounts are told from disks by their slash; where a host has only one of the two, it serves for both.
+// the first. Mounts are told from disks by their slash, and by the catalogue's name for the volume of the data folder,
+// which is known where nothing else is and so comes last. A host that has only disks or only mounts has them for both.
 func (a About) Choose(all []string, asked string) (names []string, shown string) {
 	names = all
 	if a == AboutDisk || a == AboutMount {
 		some := make([]string, 0, len(all))
 		for _, n := range all {
-			if strings.HasPrefix(n, "/") == (a == AboutMount) {
+			if mount := strings.HasPrefix(n, "/") || n == catalog.DataVolume; mount == (a == AboutMount) {
 				some = append(some, n)
 			}
 		}
+		slices.SortStableFunc(some, func(x, y string) int {
+			switch {
+			case x == catalog.DataVolume && y != x:
+				return 1
+			case y == catalog.DataVolume && x != y:
+				return -1
+			}
+			return 0
+		})
 		if len(some) > 0 {
 			names = some
 		}

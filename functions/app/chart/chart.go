@@ -168,11 +168,14 @@ func (c *Charts) host(ctx context.Context, h *model.Host, charts []catalog.Chart
 		}
 		dim := ""
 		if about != AboutProcess {
+			dim = chosen(string(about))
+		}
+		if about != AboutProcess && dim == "" {
 			all, err := c.opt.Series.Dimensions(ctx, h.ID, about.scope())
 			if err != nil {
 				return nil, fmt.Errorf("read the names of %ss: %w", about, err)
 			}
-			_, dim = about.Choose(all, chosen(string(about)))
+			_, dim = about.Choose(all, "")
 		}
 		var lines map[string][]float64
 		if about == AboutProcess || dim != "" {

@@ -194,6 +194,7 @@ func TestAboutTellsMountsFromDisks(t *testing.T) {
 	}{
 		{AboutMount, all, "", 2, "/"}, {AboutMount, all, "/data", 2, "/data"}, {AboutMount, all, "sda", 2, "/"},
 		{AboutDisk, all, "", 2, "nvme0n1"}, {AboutDisk, all, "sda", 2, "sda"},
+		{AboutMount, []string{"data", "nvme0n1", "/var"}, "", 2, "/var"}, {AboutDisk, []string{"data", "nvme0n1"}, "", 1, "nvme0n1"}, {AboutMount, []string{"data", "sda"}, "", 1, "data"},
 		{AboutMount, []string{"sda"}, "", 1, "sda"}, {AboutDisk, nil, "x", 0, ""}, {AboutDatabase, []string{"shop"}, "evil", 1, "shop"},
 	} {
 		if names, shown := c.about.Choose(c.all, c.asked); len(names) != c.names || shown != c.shown {
