@@ -223,7 +223,7 @@ func TestLogIsBounded(t *testing.T) {
 	for range 3 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := e.Scan(t.Context(), docstore.Query{Collection: "rows"}); err != nil {
+				if _, err := e.Scan(t.Context(), docstore.Query{Collection: "rows", Limit: 10}); err != nil {
 					t.Error(err)
 					return
 				}
