@@ -66,6 +66,7 @@ type Agent struct {
 	mu        sync.Mutex
 	conf      wire.Conf
 	known     bool // conf is set
+	flushed   bool // since conf was fetched
 	confCount int64
 	trouble   string // the last failure of a configuration call that was told
 	offset    time.Duration
@@ -223,15 +224,17 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // Round visits all hosts once and puts the pings into the spool, stamped at and marked late: this is how a simulator's virtual
-// past is collected. Before the first round it fetches the configuration.
+// past is collected. Before the first round, and before each that follows a Flush, it fetches the configuration, because the
+// server finds new hosts in what was posted.
 func (a *Agent) Round(ctx context.Context, at time.Time) error {
 	if err := a.open(); err != nil {
 		return err
 	}
 	a.mu.Lock()
-	known := a.known
+	current := a.known && !a.flushed
+	a.flushed = false
 	a.mu.Unlock()
-	if !known {
+	if !current {
 		if err := a.Refresh(ctx); err != nil {
 			return err
 		}
@@ -263,7 +266,13 @@ func (a *Agent) Flush(ctx context.Context) error {
 	if err := a.open(); err != nil {
 		return err
 	}
-	return a.pusher.Flush(ctx)
+	if err := a.pusher.Flush(ctx); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.flushed = true
+	a.mu.Unlock()
+	return nil
 }
 
 // Spooled is how many pings wait for the server.

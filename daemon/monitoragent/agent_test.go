@@ -632,7 +632,7 @@ func TestRoundsFillThePast(t *testing.T) {
 		wire.Host{ID: "p", Hostname: "127.0.0.1", Port: primary.Port(), DBStats: true},
 		wire.Host{ID: "s", Hostname: "127.0.0.1", Port: secondary.Port()},
 	)
-	a, _ := newAgent(t, s, t.TempDir(), nil)
+	a, _ := newAgent(t, s, t.TempDir(), func(o *Options) { o.Config.SelectionSeconds = 3 })
 	defer func() { _ = a.Close() }()
 	from := time.Now().Add(-24 * time.Hour).Truncate(time.Minute).UTC()
 	for m := range 45 {
@@ -649,6 +649,13 @@ func TestRoundsFillThePast(t *testing.T) {
 	by := perHost(s.got())
 	if len(by["p"]) != 45 || len(by["s"]) != 45 || len(s.posts) > 2 {
 		t.Fatalf("%d and %d pings in %d posts", len(by["p"]), len(by["s"]), len(s.posts))
+	}
+	s.set(func(s *server) { s.conf.Hosts = append(s.conf.Hosts, hosts(1)...) }) // found in what was posted
+	if err := a.Round(t.Context(), from.Add(45*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if n := a.Spooled(); n != 3 {
+		t.Errorf("%d hosts were visited after the server found a third", n)
 	}
 	stats := 0
 	for m, p := range by["p"] {

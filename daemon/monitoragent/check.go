@@ -47,6 +47,7 @@ type CheckHost struct {
 	Type     string         `json:"type"`
 	Version  string         `json:"version,omitempty"`
 	User     string         `json:"user,omitempty"`
+	Aliases  []string       `json:"aliases,omitempty"` // other names it calls itself by
 	OK       bool           `json:"ok"`
 	Commands []CheckCommand `json:"commands"`
 	Remedies []string       `json:"remedies,omitempty"` // what to do, with the command that does it
@@ -159,7 +160,7 @@ func serverRemedy(err error) string {
 }
 
 func checkHost(t collect.Trials) CheckHost {
-	h := CheckHost{Address: t.Address, IP: t.IP, Type: t.Type, Version: t.Facts.Version, OK: true}
+	h := CheckHost{Address: t.Address, IP: t.IP, Type: t.Type, Version: t.Facts.Version, Aliases: t.Aliases, OK: true}
 	if t.SignedIn {
 		h.User = t.User
 	}
@@ -251,6 +252,9 @@ func (r *CheckReport) text() string {
 		}
 		if h.User != "" {
 			fmt.Fprintf(&b, " as %s", h.User)
+		}
+		if len(h.Aliases) > 0 {
+			fmt.Fprintf(&b, ", calls itself %s", strings.Join(h.Aliases, ", "))
 		}
 		b.WriteByte('\n')
 		for _, c := range h.Commands {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/discover"
 )
 
@@ -27,9 +29,10 @@ type Trials struct {
 	User     string // as whom the agent signed in; empty: without credentials
 	SignedIn bool
 	IP       string
-	Aliases  []string
+	Aliases  []string // other names it calls itself by
 	List     []Trial
 	refused  bool // the credentials were
+	hello    bson.Raw
 }
 
 // Reachable reports whether the process answered at all.
@@ -62,7 +65,7 @@ func (h *Host) Try(ctx context.Context) Trials {
 		if c.name == "serverStatus" && o.err == nil {
 			_, err := o.reply.LookupErr("oplog", "earliestOptime")
 			h.sampleHasOplog = err == nil
-			t.Aliases = discover.Aliases(h.address, nil, o.reply)
+			t.Aliases = discover.Aliases(h.address, t.hello, o.reply)
 		}
 		t.add(c, o)
 		if c.name == "listDatabases" && o.err == nil && len(h.databases) > 0 {
@@ -98,6 +101,7 @@ func (h *Host) tryHello(ctx context.Context, t *Trials) bool {
 		reply, rtt, err := h.askHello(ctx)
 		if err == nil {
 			h.meet(reply)
+			t.hello, t.Aliases = reply, discover.Aliases(h.address, reply, nil)
 			t.List = append(t.List, Trial{Command: h.helloIs, OK: true, Took: rtt})
 			return true
 		}
