@@ -182,6 +182,17 @@ func NewTable() *Table {
 	return &t
 }
 
+// slows says that a counter sums up waiting: under a burst each operation takes longer, so that it grows faster than the
+// operations do.
+func slows(c Counter) bool {
+	switch c {
+	case ReadMicros, WriteMicros, CommandMicros, DiskReadMS, DiskWriteMS, DiskQueuedMS:
+		return true
+	default:
+		return false
+	}
+}
+
 // Add adds to c what a process under m counts in role r from one moment to another. Adding adjoining spans gives the same
 // as adding their union: that is what lets a caller sum closed spans once and the open one on each reply.
 func (t *Table) Add(c *Counts, m Model, r Role, from, to time.Time) {
@@ -190,6 +201,7 @@ func (t *Table) Add(c *Counts, m Model, r Role, from, to time.Time) {
 		return
 	}
 	common := m.integral(b, 0) - m.integral(a, 0)
+	burst := m.bursts(b) - m.bursts(a)
 	for i := range c {
 		rate := t[r][i] * m.Scale
 		if rate == 0 {
@@ -197,5 +209,8 @@ func (t *Table) Add(c *Counts, m Model, r Role, from, to time.Time) {
 		}
 		own := m.integral(b, uint64(i)+1) - m.integral(a, uint64(i)+1)
 		c[i] += rate * (0.6*common + 0.4*own)
+		if slows(Counter(i)) {
+			c[i] += rate * burst
+		}
 	}
 }

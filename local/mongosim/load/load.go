@@ -27,9 +27,10 @@ func (m Model) Member(i int) Model {
 // The cycles, as (period in seconds, share of the mean). Together with noise and bursts they keep the activity between
 // about 0.25 and 6 times its mean, never at 0: counters then always advance.
 const (
-	day, dayShare     = 86400.0, 0.30
-	mid, midShare     = 3600.0, 0.08
-	short, shortShare = 420.0, 0.07
+	day, dayShare               = 86400.0, 0.30
+	mid, midShare               = 3600.0, 0.08
+	short, shortShare           = 420.0, 0.07
+	texturePeriod, textureShare = 5400.0, 0.24 // a counter's own, which others do not share
 )
 
 // burstSlot holds one burst each; every burst adds the same volume, narrow and high or wide and low, so that full slots
@@ -79,6 +80,9 @@ func (m Model) integral(x float64, texture uint64) float64 {
 		wave(mid, midShare, m.phase(2)) +
 		wave(short, shortShare, m.phase(3+texture)) +
 		m.noise(x, 5+texture)
+	if texture != 0 {
+		v += wave(texturePeriod*(0.6+0.8*m.hash(4, texture)), textureShare, m.phase(200+texture))
+	}
 	return v + m.bursts(x)
 }
 
