@@ -41,7 +41,7 @@ check: fmt-check lint ## formatting, vet, linters, import levels
 	go test ./tests/arch
 
 lint: tools
-	$(BIN)/golangci-lint run ./...
+	$(BIN)/golangci-lint run --allow-parallel-runners ./...
 
 fmt: tools ## format all Go files
 	$(BIN)/gofumpt -w $$(git ls-files '*.go')

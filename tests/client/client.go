@@ -28,6 +28,12 @@ type Site struct {
 	API       *http.Client // signs in with the site's first key
 }
 
+// The first user that Provision registers.
+const (
+	User     = "load@example.com"
+	Password = "Correct-horse-47" //nolint:gosec // of a server that lives for one test
+)
+
 // Provision registers a new server's first user and makes a group, through the Public API as a script would. The server's
 // ports are those that follow from --port-base.
 func Provision(ctx context.Context, portBase int) (*Site, error) {
@@ -37,7 +43,7 @@ func Provision(ctx context.Context, portBase int) (*Site, error) {
 	var first struct {
 		ProgrammaticAPIKey struct{ PublicKey, PrivateKey string }
 	}
-	user := map[string]string{"username": "load@example.com", "password": "correct-horse-47-battery", "firstName": "Lo", "lastName": "Ad"}
+	user := map[string]string{"username": User, "password": Password, "firstName": "Lo", "lastName": "Ad"}
 	if err := st.Call(ctx, http.MethodPost, "/unauth/users", user, &first); err != nil {
 		return nil, err
 	}

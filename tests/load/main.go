@@ -37,6 +37,7 @@ type options struct {
 	data    string
 	keep    bool
 	base    int
+	pages   bool
 }
 
 func main() {
@@ -49,6 +50,7 @@ func main() {
 	flag.StringVar(&o.data, "data", "", "the server's data folder (default: a temporary one)")
 	flag.BoolVar(&o.keep, "keep", false, "leave the data folder for a look at it")
 	flag.IntVar(&o.base, "port-base", 18080, "the server's first port")
+	flag.BoolVar(&o.pages, "pages", true, "afterwards, time the pages and the data of charts")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -105,6 +107,11 @@ func run(ctx context.Context, o options) error {
 	}
 	if res.failed.Load() > 0 || res.rejected.Load() > 0 {
 		return fmt.Errorf("%d posts failed, %d pings were rejected: %w", res.failed.Load(), res.rejected.Load(), res.first())
+	}
+	if o.pages {
+		if err := timePages(ctx, t, site, hosts); err != nil {
+			return fmt.Errorf("pages: %w", err)
+		}
 	}
 	return ctx.Err()
 }

@@ -16,11 +16,12 @@ import (
 type server struct {
 	cmd  *exec.Cmd
 	o    options
-	done chan error
+	done chan struct{} // closed when it has ended
+	err  error
 }
 
 func startServer(ctx context.Context, o options) (*server, error) {
-	s := &server{o: o, done: make(chan error, 1)}
+	s := &server{o: o, done: make(chan struct{})}
 	s.cmd = exec.CommandContext(ctx, o.server, "serve", "--data", o.data, "--port-base", strconv.Itoa(o.base))
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 	log, err := os.Create(filepath.Join(o.data, "load-server.log"))
@@ -31,7 +32,10 @@ func startServer(ctx context.Context, o options) (*server, error) {
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
-	go func() { s.done <- s.cmd.Wait() }()
+	go func() {
+		s.err = s.cmd.Wait()
+		close(s.done)
+	}()
 	deadline := time.Now().Add(30 * time.Second)
 	for time.Now().Before(deadline) {
 		if resp, err := http.Get(s.url() + "/monitor/health"); err == nil { //nolint:noctx // a probe of our own child
@@ -41,9 +45,9 @@ func startServer(ctx context.Context, o options) (*server, error) {
 			}
 		}
 		select {
-		case err := <-s.done:
+		case <-s.done:
 			b, _ := os.ReadFile(log.Name())
-			return nil, fmt.Errorf("the server ended: %w\n%s", err, b)
+			return nil, fmt.Errorf("the server ended: %w\n%s", s.err, b)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -54,7 +58,7 @@ func startServer(ctx context.Context, o options) (*server, error) {
 func (s *server) stop() {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-s.done: // its exit status does not matter any more
+	case <-s.done:
 	case <-time.After(time.Minute):
 		_ = s.cmd.Process.Kill()
 	}
