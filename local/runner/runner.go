@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +58,7 @@ type Server struct {
 	failed chan error
 
 	url, ingestionURL string
+	upgrading         atomic.Bool // servers of several versions run on the database: writes through the API wait
 }
 
 // Run serves until ctx ends, then stops in order. It returns nil after an orderly stop.
@@ -194,7 +197,7 @@ func (s *Server) register(ctx context.Context, id model.ID, began time.Time) err
 		return fmt.Errorf("register this server: %w", err)
 	}
 	stop := s.every(heartbeatPeriod, func(ctx context.Context) {
-		if err := s.site.Store.Heartbeat(ctx, string(id)); err != nil && ctx.Err() == nil {
+		if err := s.beat(ctx, id); err != nil && ctx.Err() == nil {
 			s.log.Warn("heartbeat failed", obs.KeyErr, err)
 		}
 	})
@@ -202,6 +205,22 @@ func (s *Server) register(ctx context.Context, id model.ID, began time.Time) err
 		stop()
 		return s.site.Store.Unregister(ctx, string(id))
 	})
+	return nil
+}
+
+// beat says that this server lives, and looks whether all that do are of one version.
+func (s *Server) beat(ctx context.Context, id model.ID) error {
+	if err := s.site.Store.Heartbeat(ctx, string(id)); err != nil {
+		return err
+	}
+	running, err := s.site.Store.Running(ctx)
+	if err != nil {
+		return err
+	}
+	mixed := slices.ContainsFunc(running, func(in model.Instance) bool { return in.Version != obs.Build().Version })
+	if s.upgrading.Swap(mixed) != mixed {
+		s.log.Info("upgrade mode", obs.KeyState, mixed, obs.KeyCount, len(running))
+	}
 	return nil
 }
 
@@ -225,7 +244,7 @@ func (s *Server) health(c *config.Server, began time.Time) (http.Handler, error)
 	}
 	return health.New(health.Options{
 		Checks: map[string]func(context.Context) error{"mms_db": appDB, "backup_db": backupDB},
-		Role:   "server", Version: obs.Build().Version, Started: began, Gatherer: s.reg,
+		Role:   "server", Version: obs.Build().Version, Started: began, Gatherer: s.reg, Upgrade: s.upgrading.Load,
 	})
 }
 
@@ -256,7 +275,7 @@ func (s *Server) functions(c *config.Server, chain httpx.ChainOptions, probe htt
 		Inventory: site.Inventory, Access: site.Access, Series: site.Series,
 		Rest: rest.Options{
 			Events: site.Events, Log: s.log, NonceKey: site.Store.Box().Derive("api nonces", nonceKeyBytes), PublicURL: c.CentralURL,
-			Version: build.Version, Revision: build.Revision,
+			Version: build.Version, Revision: build.Revision, Upgrading: func(context.Context) bool { return s.upgrading.Load() },
 		},
 	})
 	if err != nil {
