@@ -3,59 +3,30 @@ package catalog
 import (
 	"fmt"
 	"sync"
-	"time"
-)
 
-// Scope says what a column or measurement is about.
-type Scope int
-
-// The scopes.
-const (
-	Process Scope = iota
-	Database
-	Disk
-)
-
-// String is the scope's name.
-func (s Scope) String() string {
-	switch s {
-	case Database:
-		return "database"
-	case Disk:
-		return "disk"
-	default:
-		return "process"
-	}
-}
-
-// ColumnID is a column's number in stored series. Numbers are never reused.
-type ColumnID uint16
-
-// Clock says which incarnation a counter belongs to and which clock measures its intervals.
-type Clock int
-
-// The clocks.
-const (
-	ProcessClock Clock = iota // counts since process start; interval by ss.uptimeMillis
-	MachineClock              // counts since the machine's boot; interval by systemMetrics.start
+	"github.com/heartwood-db/heartwood/shared/catalog/column"
 )
 
 // Column is one raw value and where it is found.
-type Column struct {
-	ID      ColumnID
-	Name    string
-	Scope   Scope
-	Counter bool  // only grows within an incarnation; else a gauge
-	Clock   Clock // of a counter
-	// Paths are tried newest first; "*" takes the name of a sub-document as the dimension. None: computed, see Extract.
-	Paths []string
-	// Group names counters that the server resets together: when one went back, none of them has a rate.
-	Group string
-	// Wrap32 marks a counter that is 32 bits wide on old kernels.
-	Wrap32 bool
-	// Sparse columns are not in every ping; their intervals may be this long.
-	Sparse time.Duration
-}
+type Column = column.Column
+
+// ColumnID is a column's number in stored series.
+type ColumnID = column.ID
+
+// Scope says what a column or measurement is about.
+type Scope = column.Scope
+
+// Clock says which incarnation a counter belongs to.
+type Clock = column.Clock
+
+// The scopes and clocks of columns.
+const (
+	Process      = column.Process
+	Database     = column.Database
+	Disk         = column.Disk
+	ProcessClock = column.ProcessStart
+	MachineClock = column.Machine
+)
 
 // tables are the catalogue with every reference resolved.
 type tables struct {
@@ -75,7 +46,7 @@ type tables struct {
 // catalogue resolves the tables once. They never change, so sharing them is no state.
 var catalogue = sync.OnceValue(func() *tables {
 	t := &tables{
-		columns: columnRows(), byID: map[ColumnID]*Column{}, byName: map[string]*Column{},
+		columns: column.All(), byID: map[ColumnID]*Column{}, byName: map[string]*Column{},
 		groups: map[string][]ColumnID{}, slots: map[ColumnID]int{},
 	}
 	for i := range t.columns {

@@ -3,5 +3,5 @@
 // API), and the charts that show them. All of it is data; tests hold the rows to each other.
 //
 // It owns the numbers of columns, which are part of the stored form of series (shared/store/series/FORMAT.md): a number is
-// never given to another column. It is pure and may import shared/model, its own package raw, and BSON only.
+// never given to another column. It is pure and may import shared/model, its own packages column and raw, and BSON only.
 package catalog

@@ -1,9 +1,9 @@
-package catalog
+package column
 
 import "time"
 
-// columnRows are all raw columns. The numbers are part of the stored form: add new ones, never change or reuse one.
-func columnRows() []Column {
+// All are the raw columns by number. The numbers are part of the stored form: add new ones, never change or reuse one.
+func All() []Column {
 	return []Column{
 		// asserts: the server sets the first four back together and counts that in rollovers
 		{ID: 1, Name: "asserts.regular", Counter: true, Group: "asserts", Paths: []string{"serverStatus.asserts.regular"}},
@@ -118,16 +118,16 @@ func columnRows() []Column {
 		{ID: 112, Name: "cores", Paths: []string{"systemMetrics.cpu.num_logical_cores", "systemMetrics.cpu.num_cpus", "hostInfo.system.numCores"}},
 		{ID: 113, Name: "machine.boot", Paths: []string{"systemMetrics.cpu.btime"}},
 		{ID: 114, Name: "machine.at", Paths: []string{"systemMetrics.start"}},
-		{ID: 115, Name: "cpu.user", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.cpu.user_ms"}},
-		{ID: 116, Name: "cpu.nice", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.cpu.nice_ms"}},
-		{ID: 117, Name: "cpu.system", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.cpu.system_ms"}},
-		{ID: 118, Name: "cpu.idle", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.cpu.idle_ms"}},
-		{ID: 119, Name: "cpu.iowait", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.cpu.iowait_ms"}},
-		{ID: 120, Name: "cpu.irq", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.cpu.irq_ms"}},
-		{ID: 121, Name: "cpu.softirq", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.cpu.softirq_ms"}},
-		{ID: 122, Name: "cpu.steal", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.cpu.steal_ms"}},
-		{ID: 123, Name: "cpu.guest", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.cpu.guest_ms"}},
-		{ID: 124, Name: "cpu.guest_nice", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.cpu.guest_nice_ms"}},
+		{ID: 115, Name: "cpu.user", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.cpu.user_ms"}},
+		{ID: 116, Name: "cpu.nice", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.cpu.nice_ms"}},
+		{ID: 117, Name: "cpu.system", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.cpu.system_ms"}},
+		{ID: 118, Name: "cpu.idle", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.cpu.idle_ms"}},
+		{ID: 119, Name: "cpu.iowait", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.cpu.iowait_ms"}},
+		{ID: 120, Name: "cpu.irq", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.cpu.irq_ms"}},
+		{ID: 121, Name: "cpu.softirq", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.cpu.softirq_ms"}},
+		{ID: 122, Name: "cpu.steal", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.cpu.steal_ms"}},
+		{ID: 123, Name: "cpu.guest", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.cpu.guest_ms"}},
+		{ID: 124, Name: "cpu.guest_nice", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.cpu.guest_nice_ms"}},
 		{ID: 125, Name: "memory.total", Paths: []string{"systemMetrics.memory.MemTotal_kb"}},
 		{ID: 126, Name: "memory.free", Paths: []string{"systemMetrics.memory.MemFree_kb"}},
 		{ID: 127, Name: "memory.available", Paths: []string{"systemMetrics.memory.MemAvailable_kb"}},
@@ -137,10 +137,10 @@ func columnRows() []Column {
 		{ID: 131, Name: "memory.shared", Paths: []string{"systemMetrics.memory.Shmem_kb"}},
 		{ID: 132, Name: "swap.total", Paths: []string{"systemMetrics.memory.SwapTotal_kb"}},
 		{ID: 133, Name: "swap.free", Paths: []string{"systemMetrics.memory.SwapFree_kb"}},
-		{ID: 134, Name: "swap.in", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.vmstat.pswpin"}},
-		{ID: 135, Name: "swap.out", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.vmstat.pswpout"}},
-		{ID: 136, Name: "machine.netIn", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.netstat.IpExt:InOctets"}},
-		{ID: 137, Name: "machine.netOut", Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.netstat.IpExt:OutOctets"}},
+		{ID: 134, Name: "swap.in", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.vmstat.pswpin"}},
+		{ID: 135, Name: "swap.out", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.vmstat.pswpout"}},
+		{ID: 136, Name: "machine.netIn", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.netstat.IpExt:InOctets"}},
+		{ID: 137, Name: "machine.netOut", Counter: true, Clock: Machine, Paths: []string{"systemMetrics.netstat.IpExt:OutOctets"}},
 		{ID: 140, Name: "uptimeMs"},
 		// a database: one dbStats reply each
 		{ID: 200, Name: "db.avgObjSize", Scope: Database, Sparse: 24 * time.Hour, Paths: []string{"dbStats.*.avgObjSize"}},
@@ -156,14 +156,14 @@ func columnRows() []Column {
 		{ID: 210, Name: "db.lockedWrite", Scope: Database, Counter: true, Paths: []string{"serverStatus.locks.*.timeLockedMicros.w"}},
 		{ID: 211, Name: "db.lockedGlobalWrite", Scope: Database, Counter: true, Paths: []string{"serverStatus.locks.*.timeLockedMicros.W"}},
 		// a disk or mount point
-		{ID: 220, Name: "disk.reads", Scope: Disk, Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.disks.*.reads"}},
-		{ID: 221, Name: "disk.readSectors", Scope: Disk, Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.disks.*.read_sectors"}},
-		{ID: 222, Name: "disk.readMs", Scope: Disk, Counter: true, Clock: MachineClock, Wrap32: true, Paths: []string{"systemMetrics.disks.*.read_time_ms"}},
-		{ID: 223, Name: "disk.writes", Scope: Disk, Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.disks.*.writes"}},
-		{ID: 224, Name: "disk.writeSectors", Scope: Disk, Counter: true, Clock: MachineClock, Paths: []string{"systemMetrics.disks.*.write_sectors"}},
-		{ID: 225, Name: "disk.writeMs", Scope: Disk, Counter: true, Clock: MachineClock, Wrap32: true, Paths: []string{"systemMetrics.disks.*.write_time_ms"}},
-		{ID: 226, Name: "disk.ioMs", Scope: Disk, Counter: true, Clock: MachineClock, Wrap32: true, Paths: []string{"systemMetrics.disks.*.io_time_ms"}},
-		{ID: 227, Name: "disk.queuedMs", Scope: Disk, Counter: true, Clock: MachineClock, Wrap32: true, Paths: []string{"systemMetrics.disks.*.io_queued_ms"}},
+		{ID: 220, Name: "disk.reads", Scope: Disk, Counter: true, Clock: Machine, Paths: []string{"systemMetrics.disks.*.reads"}},
+		{ID: 221, Name: "disk.readSectors", Scope: Disk, Counter: true, Clock: Machine, Paths: []string{"systemMetrics.disks.*.read_sectors"}},
+		{ID: 222, Name: "disk.readMs", Scope: Disk, Counter: true, Clock: Machine, Wrap32: true, Paths: []string{"systemMetrics.disks.*.read_time_ms"}},
+		{ID: 223, Name: "disk.writes", Scope: Disk, Counter: true, Clock: Machine, Paths: []string{"systemMetrics.disks.*.writes"}},
+		{ID: 224, Name: "disk.writeSectors", Scope: Disk, Counter: true, Clock: Machine, Paths: []string{"systemMetrics.disks.*.write_sectors"}},
+		{ID: 225, Name: "disk.writeMs", Scope: Disk, Counter: true, Clock: Machine, Wrap32: true, Paths: []string{"systemMetrics.disks.*.write_time_ms"}},
+		{ID: 226, Name: "disk.ioMs", Scope: Disk, Counter: true, Clock: Machine, Wrap32: true, Paths: []string{"systemMetrics.disks.*.io_time_ms"}},
+		{ID: 227, Name: "disk.queuedMs", Scope: Disk, Counter: true, Clock: Machine, Wrap32: true, Paths: []string{"systemMetrics.disks.*.io_queued_ms"}},
 		{ID: 230, Name: "mount.capacity", Scope: Disk, Paths: []string{"systemMetrics.mounts.*.capacity"}},
 		{ID: 231, Name: "mount.available", Scope: Disk, Paths: []string{"systemMetrics.mounts.*.available"}},
 		{ID: 232, Name: "mount.free", Scope: Disk, Paths: []string{"systemMetrics.mounts.*.free"}},
