@@ -287,15 +287,15 @@ func (d *deploymentPage) hosts(v *view.Visit) {
 		rows = append(rows, r)
 	}
 	d.Heads = sortBy(v, rows, []column[hostRow]{
-		{"name", "Host", false, nil},
-		{"state", "State", false, func(a, b *hostRow) int { return cmp.Compare(b.State.Level, a.State.Level) }},
-		{"set", "Replica set", false, func(a, b *hostRow) int { return strings.Compare(a.Host.ReplicaSet, b.Host.ReplicaSet) }},
-		{"version", "Version", false, func(a, b *hostRow) int { return strings.Compare(a.Host.Version, b.Host.Version) }},
-		{"uptime", "Uptime", true, func(a, b *hostRow) int { return cmp.Compare(number(a, uptime), number(b, uptime)) }},
-		{"ping", "Last ping", false, func(a, b *hostRow) int { return b.LastPing().Compare(a.LastPing()) }},
-		{"lag", "Lag", true, func(a, b *hostRow) int { return cmp.Compare(number(b, lag), number(a, lag)) }},
-		{"conns", "Connections", true, func(a, b *hostRow) int { return cmp.Compare(number(b, conns), number(a, conns)) }},
-		{"data", "Data", true, func(a, b *hostRow) int { return cmp.Compare(b.Host.LastDataBytes, a.Host.LastDataBytes) }},
+		{"name", "Host", false, nil, false},
+		{"state", "State", false, func(a, b *hostRow) int { return cmp.Compare(b.State.Level, a.State.Level) }, true},
+		{"set", "Replica set", false, func(a, b *hostRow) int { return strings.Compare(a.Host.ReplicaSet, b.Host.ReplicaSet) }, false},
+		{"version", "Version", false, func(a, b *hostRow) int { return strings.Compare(a.Host.Version, b.Host.Version) }, false},
+		{"uptime", "Uptime", true, func(a, b *hostRow) int { return cmp.Compare(number(a, uptime), number(b, uptime)) }, false},
+		{"ping", "Last ping", false, func(a, b *hostRow) int { return b.LastPing().Compare(a.LastPing()) }, true},
+		{"lag", "Lag", true, func(a, b *hostRow) int { return cmp.Compare(number(b, lag), number(a, lag)) }, true},
+		{"conns", "Connections", true, func(a, b *hostRow) int { return cmp.Compare(number(b, conns), number(a, conns)) }, true},
+		{"data", "Data", true, func(a, b *hostRow) int { return cmp.Compare(b.Host.LastDataBytes, a.Host.LastDataBytes) }, true},
 	}, func(a, b *hostRow) int { return cmp.Compare(b.State.Level, a.State.Level) })
 	d.Hosts, d.Pager = view.Paged(v, rows)
 }
@@ -315,10 +315,10 @@ func (d *deploymentPage) clusters(v *view.Visit) {
 		}
 	}
 	d.Heads = sortBy(v, kept, []column[clusterRows]{
-		{"name", "Cluster", false, func(a, b *clusterRows) int { return strings.Compare(a.Name(), b.Name()) }},
-		{"state", "State", false, func(a, b *clusterRows) int { return cmp.Compare(b.State.Level, a.State.Level) }},
-		{"", "Version", false, nil}, {"", "Uptime", true, nil}, {"", "Last ping", false, nil}, {"", "Lag", true, nil},
-		{"", "Oplog window", true, nil}, {"", "Connections", true, nil},
+		{"name", "Cluster", false, func(a, b *clusterRows) int { return strings.Compare(a.Name(), b.Name()) }, false},
+		{"state", "State", false, func(a, b *clusterRows) int { return cmp.Compare(b.State.Level, a.State.Level) }, true},
+		{"", "Version", false, nil, false}, {"", "Uptime", true, nil, false}, {"", "Last ping", false, nil, false}, {"", "Lag", true, nil, false},
+		{"", "Oplog window", true, nil, false}, {"", "Connections", true, nil, false},
 	}, func(a, b *clusterRows) int {
 		return cmp.Or(cmp.Compare(b.State.Level, a.State.Level), strings.Compare(a.Name(), b.Name()))
 	})
@@ -364,6 +364,7 @@ type column[T any] struct {
 	Name, Label string
 	Num         bool
 	Compare     func(a, b *T) int // nil with a name: the order rows come in
+	Most        bool              // Compare puts the largest first, as people look for it
 }
 
 // sortBy orders rows as the URL says, else by the usual order, and returns the heads with their links. Clicking the
@@ -380,9 +381,10 @@ func sortBy[T any](v *view.Visit, rows []T, columns []column[T], usual func(a, b
 		if c.Name != "" && c.Name == by {
 			chosen = true
 			h.Sort = "ascending"
-			if down {
+			if down != c.Most {
 				h.Sort = "descending"
-			} else {
+			}
+			if !down {
 				h.Href = v.Link("sort", c.Name, "dir", "desc", "page", "")
 			}
 			order(rows, c.Compare, down)

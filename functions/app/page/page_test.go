@@ -1,6 +1,7 @@
 package page
 
 import (
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -175,4 +176,39 @@ func FuzzTree(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestHeadsSayWhichWayRowsRun(t *testing.T) {
+	rows := []int{1, 3, 2}
+	columns := []column[int]{
+		{"up", "Up", true, func(a, b *int) int { return *a - *b }, false},
+		{"most", "Most", true, func(a, b *int) int { return *b - *a }, true},
+		{"", "Plain", false, nil, false},
+	}
+	for query, want := range map[string]struct {
+		column int
+		sort   string
+		rows   []int
+	}{
+		"sort=up":             {0, "ascending", []int{1, 2, 3}},
+		"sort=up&dir=desc":    {0, "descending", []int{3, 2, 1}},
+		"sort=most":           {1, "descending", []int{3, 2, 1}},
+		"sort=most&dir=desc":  {1, "ascending", []int{1, 2, 3}},
+		"sort=nothing&page=2": {-1, "", []int{1, 2, 3}},
+	} {
+		v := &view.Visit{Request: httptest.NewRequestWithContext(t.Context(), "GET", "/p?"+query, nil)}
+		got := slices.Clone(rows)
+		heads := sortBy(v, got, columns, func(a, b *int) int { return *a - *b })
+		if !slices.Equal(got, want.rows) {
+			t.Errorf("%s: rows %v, want %v", query, got, want.rows)
+		}
+		for i, h := range heads {
+			if lit := i == want.column; (h.Sort != "") != lit || lit && h.Sort != want.sort {
+				t.Errorf("%s: column %s says %q", query, h.Label, h.Sort)
+			}
+			if (h.Href == "") != (i == 2) || strings.Contains(h.Href, "page=") {
+				t.Errorf("%s: column %s leads to %q", query, h.Label, h.Href)
+			}
+		}
+	}
 }
