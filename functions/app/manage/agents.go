@@ -78,12 +78,26 @@ func (d *agentsPage) commands(base string, group model.ID) {
 	case d.NewKey != nil:
 		key = d.NewKey.Text
 	case len(d.Keys) > 0:
-		key = "PASTE-THE-KEY-" + strings.ToUpper(strings.ReplaceAll(strings.TrimSpace(d.Keys[0].Desc), " ", "-")) + "-ENDING-IN-" + d.Keys[0].Last4
+		key = "PASTE-THE-KEY-" + plainWord(d.Keys[0].Desc) + "-ENDING-IN-" + d.Keys[0].Last4
 	}
 	d.Config = "cat > monitoring-agent.config <<'END'\nmmsBaseUrl=" + base + "\nmmsGroupId=" + string(group) + "\nmmsApiKey=" + key + "\nEND\nchmod 600 monitoring-agent.config"
 	d.Check = "heartwood monitoring-agent --config monitoring-agent.config --check"
 	d.Run = "heartwood monitoring-agent --config monitoring-agent.config"
 	d.Grant = `db.getSiblingDB("admin").createUser({user: "heartwood", pwd: passwordPrompt(), roles: ["clusterMonitor"]})`
+}
+
+// plainWord keeps of a description what is harmless in a command: people typed it, and others paste it into a shell.
+func plainWord(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		}
+		return '-'
+	}, strings.TrimSpace(s))
+	return s[:min(len(s), 40)]
 }
 
 func agentState(a *model.Agent, v *view.Visit) view.State {
