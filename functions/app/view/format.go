@@ -136,6 +136,15 @@ func Middle(s string, limit int) string {
 	return string(r[:limit-1-tail]) + "…" + string(r[len(r)-tail:])
 }
 
+// short is a name that fits its place. The whole of it is in the title, and the page's script copies that.
+func short(s string) template.HTML {
+	cut := Middle(s, 48)
+	if cut == s {
+		return template.HTML(template.HTMLEscapeString(s)) //nolint:gosec // escaped here
+	}
+	return template.HTML(`<span class="cut" title="` + template.HTMLEscapeString(s) + `">` + template.HTMLEscapeString(cut) + `</span>`) //nolint:gosec // escaped here
+}
+
 // At is a moment in the viewer's zone.
 func (v *Visit) At(t time.Time) string {
 	if t.IsZero() {
@@ -206,7 +215,7 @@ func funcs(assets *web.Assets) template.FuncMap {
 	return template.FuncMap{
 		"static":   assets.URL,
 		"st":       badge,
-		"short":    func(s string) string { return Middle(s, 48) },
+		"short":    short,
 		"bytes":    func(n float64) string { return Bytes(n) },
 		"dur":      Duration,
 		"secs":     func(n int64) string { return Duration(time.Duration(n) * time.Second) },

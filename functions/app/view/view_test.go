@@ -58,6 +58,16 @@ func TestMiddleKeepsBothEnds(t *testing.T) {
 	}
 }
 
+func TestShortEscapesAndKeepsTheWhole(t *testing.T) {
+	if got := string(short("<b>")); got != "&lt;b&gt;" {
+		t.Errorf("short: %s", got)
+	}
+	long := strings.Repeat("<x>", 40)
+	if got := string(short(long)); strings.Contains(got, "<x>") || !strings.Contains(got, `title="`+strings.ReplaceAll(long, "<x>", "&lt;x&gt;")+`"`) {
+		t.Errorf("short: %s", got)
+	}
+}
+
 func TestSafePath(t *testing.T) {
 	for in, want := range map[string]string{
 		"/": "/", "/g/1/deployment?view=hosts#x": "/g/1/deployment?view=hosts#x",

@@ -92,6 +92,13 @@
     else byHand();
   });
 
+  // Names that are shortened on the page copy whole.
+  doc.addEventListener("copy", function (e) {
+    var sel = getSelection(), text = sel.toString(), whole = text;
+    doc.querySelectorAll(".cut[title]").forEach(function (el) { if (sel.containsNode(el, true)) whole = whole.split(el.textContent).join(el.title); });
+    if (whole !== text) { e.clipboardData.setData("text/plain", whole); e.preventDefault(); }
+  });
+
   // Menus close when something else is chosen.
   doc.addEventListener("click", function (e) {
     doc.querySelectorAll("details.menu[open]").forEach(function (d) { if (!d.contains(e.target)) d.open = false; });
