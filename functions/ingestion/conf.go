@@ -28,10 +28,12 @@ func (s *Server) conf(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	info, seeds, err := wire.ParseConfQuery(r.URL.Query())
+	query := r.URL.Query()
+	info, seeds, err := wire.ParseConfQuery(query)
 	if err != nil {
 		return err
 	}
+	check := wire.IsCheck(query)
 	group, err := s.group(r, groupID)
 	if err != nil {
 		return err
@@ -46,12 +48,20 @@ func (s *Server) conf(w http.ResponseWriter, r *http.Request) error {
 		c.PingSeconds = 10
 	}
 	if info.Type == "" || info.Type == string(model.AgentMonitoring) {
-		if err := s.monitoring(r, &c, &group, &info, seeds, now); err != nil {
+		active := check
+		if !check {
+			if active, err = s.claim(r, &group, &info, seeds, now); err != nil {
+				return err
+			}
+		}
+		if err := s.work(ctx, &c, &group, active, now); err != nil {
 			return err
 		}
 	}
-	if err := s.noteConf(r, groupID, &info, &c, now); err != nil {
-		return err
+	if !check {
+		if err := s.noteConf(r, groupID, &info, &c, now); err != nil {
+			return err
+		}
 	}
 	body, err := wire.EncodeConf(c)
 	if err != nil {
@@ -62,15 +72,15 @@ func (s *Server) conf(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) monitoring(r *http.Request, c *wire.Conf, group *model.Group, info *wire.AgentInfo, seeds []string, now time.Time) error {
+// claim asks for the group's active place. Only the agent that has it adds its seeds.
+func (s *Server) claim(r *http.Request, group *model.Group, info *wire.AgentInfo, seeds []string, now time.Time) (active bool, err error) {
 	ctx := r.Context()
 	active, previous, err := s.o.Inventory.ClaimActive(ctx, group.ID, info.ID, info.Session, now, s.o.SessionTimeout)
 	if err != nil {
-		return fmt.Errorf("claim the active place: %w", err)
+		return false, fmt.Errorf("claim the active place: %w", err)
 	}
 	if !active {
-		c.State = string(model.AgentStandby)
-		return nil
+		return false, nil
 	}
 	if previous != "" {
 		err := s.o.Events.AddEvents(ctx, model.Event{
@@ -78,11 +88,17 @@ func (s *Server) monitoring(r *http.Request, c *wire.Conf, group *model.Group, i
 			Text: fmt.Sprintf("The agent on %s took over: the one before was silent for more than %s.", info.Hostname, s.o.SessionTimeout),
 		})
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
-	if err := s.addSeeds(ctx, group.ID, info, seeds, now); err != nil {
-		return err
+	return true, s.addSeeds(ctx, group.ID, info, seeds, now)
+}
+
+// work fills in what the agent is to poll: nothing while it stands by.
+func (s *Server) work(ctx context.Context, c *wire.Conf, group *model.Group, active bool, now time.Time) error {
+	if !active {
+		c.State = string(model.AgentStandby)
+		return nil
 	}
 	hosts, err := s.o.Inventory.Hosts(ctx, group.ID)
 	if err != nil {

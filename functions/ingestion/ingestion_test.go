@@ -164,7 +164,15 @@ func (x *site) post(pings ...wire.Ping) wire.Ack {
 
 func (x *site) conf(id, session string, seeds ...string) wire.Conf {
 	x.t.Helper()
+	return x.confCall(id, session, seeds, false)
+}
+
+func (x *site) confCall(id, session string, seeds []string, check bool) wire.Conf {
+	x.t.Helper()
 	q := wire.ConfQuery(wire.AgentInfo{ID: id, Session: session, Type: "MONITORING", Hostname: "watch-" + id, Version: "0.1.0", Started: t0, ConfCount: 1}, seeds)
+	if check {
+		q.Set(wire.ParamCheck, "1")
+	}
 	status, answer, _ := x.call(x.request(http.MethodGet, wire.PathConf+"?"+q.Encode(), nil))
 	if status != http.StatusOK {
 		p, _ := wire.DecodeProblem(answer)
@@ -572,6 +580,32 @@ func TestConf(t *testing.T) {
 	status, body, _ := x.call(x.request(http.MethodGet, wire.PathConf+"?v=1", nil))
 	if p, err := wire.DecodeProblem(body); status != http.StatusBadRequest || err != nil || p.Code != wire.CodeMalformed {
 		t.Errorf("%d %v %+v", status, err, p)
+	}
+}
+
+// TestConfCheck: an agent that is only tried out gets what the active agent gets, and changes nothing.
+func TestConfCheck(t *testing.T) {
+	e := storetest.Engine(t)
+	x := newSite(t, e)
+	h := x.host("db1.example.net:27017")
+	if err := x.inv.SetHostCredentials(t.Context(), x.group.ID, h.ID, model.Credentials{Username: "mon", Password: "geheim", Source: "admin"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, claimed := range []bool{false, true} {
+		if claimed {
+			x.conf("a1", "s1")
+		}
+		before := dump(t, e)
+		c := x.confCall("a2", "s2", []string{"db2.example.net:27017"}, true)
+		if c.State != "ACTIVE" || len(c.Hosts) != 1 || c.Hosts[0].Username != "mon" || c.Hosts[0].Password != "geheim" {
+			t.Errorf("with another agent active: %v: %+v", claimed, c)
+		}
+		if d := cmp.Diff(before, dump(t, e)); d != "" {
+			t.Errorf("the check left a trace (-before +after)\n%s", d)
+		}
+		if agents, err := x.inv.Agents(t.Context(), x.group.ID); err != nil || slices.ContainsFunc(agents, func(a model.Agent) bool { return a.ID == "a2" }) {
+			t.Errorf("%v: the agent was noted: %+v", err, agents)
+		}
 	}
 }
 

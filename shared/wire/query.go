@@ -6,6 +6,13 @@ import (
 	"time"
 )
 
+// ParamCheck is the query parameter by which an agent that is only trying things out (--check) asks for the configuration it
+// would get as the active agent. Such a call leaves no trace: it claims nothing, adds no seeds and is not noted.
+const ParamCheck = "check"
+
+// IsCheck reports whether a configuration call is only a check.
+func IsCheck(q url.Values) bool { return q.Get(ParamCheck) == "1" }
+
 // maxSeeds bounds the seed addresses of one configuration call.
 const maxSeeds = 1_000
 

@@ -83,7 +83,7 @@ func Judge(err error) Verdict {
 func (c *Client) Conf(ctx context.Context, info wire.AgentInfo, seeds []string, check bool) (conf wire.Conf, offset time.Duration, err error) {
 	q := wire.ConfQuery(info, seeds)
 	if check {
-		q.Set("check", "1")
+		q.Set(wire.ParamCheck, "1")
 	}
 	sent := c.now()
 	body, err := c.do(ctx, http.MethodGet, wire.PathConf, q, nil)
