@@ -53,6 +53,8 @@ type Series interface {
 	Compact(ctx context.Context, now time.Time) (store.PassReport, error)
 	Rollup(ctx context.Context, now time.Time) (store.PassReport, error)
 	Expire(ctx context.Context, now time.Time) (store.PassReport, error)
+	Hosts(ctx context.Context, last model.HostID, limit int) ([]model.HostID, error)
+	DeleteHost(ctx context.Context, host model.HostID, limit int) (more bool, err error)
 }
 
 // Store is what ingestion needs of the kernel.

@@ -40,6 +40,7 @@ func (s *Server) Passes() []Pass {
 		{"expire", 10 * time.Minute, s.o.Series.Expire},
 		{"sessions", 10 * time.Minute, s.sessionsPass},
 		{"flush-groups", 10 * time.Minute, s.o.Inventory.FlushGroups},
+		{"orphans", 24 * time.Hour, s.orphansPass},
 	}
 	passes := make([]Pass, len(duties))
 	for i, d := range duties {

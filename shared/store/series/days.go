@@ -172,17 +172,3 @@ func (s *Series) Expire(ctx context.Context, now time.Time) (store.PassReport, e
 	}
 	return report, nil
 }
-
-// DeleteHost drops everything of a host but rows that are not compacted yet, at most limit documents a collection; it is
-// to be called until it reports that nothing is left.
-func (s *Series) DeleteHost(ctx context.Context, host model.HostID, limit int) (more bool, err error) {
-	for _, collection := range []string{collChunks, collH1, collD1} {
-		prefix := string(host) + "/"
-		n, err := s.engine.DeleteRange(ctx, collection, prefix, after(prefix), limit)
-		if err != nil {
-			return true, fmt.Errorf("series: delete host %s: %w", host, err)
-		}
-		more = more || n >= limit
-	}
-	return more, nil
-}

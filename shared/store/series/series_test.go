@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -745,6 +746,55 @@ func TestExpireAndDelete(t *testing.T) {
 	}
 	if more, err := w.s.DeleteHost(t.Context(), hostID(1), 100); more || err != nil || w.count(collD1) != 2 {
 		t.Errorf("delete: %v %v, %d months left", more, err, w.count(collD1))
+	}
+}
+
+// TestHosts: every host of which something is stored is listed once, whichever collection has it, page by page.
+func TestHosts(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.now = day0.Add(27 * time.Hour)
+	l := newLoad(t)
+	for n := range 5 {
+		w.put(hostID(n), filled(l, n, day0.Add(22*time.Hour), 30)...)
+	}
+	if got, err := w.s.Hosts(t.Context(), "", 10); err != nil || len(got) != 0 {
+		t.Errorf("before anything is compacted: %v %v", got, err)
+	}
+	w.compact()
+	w.rollup()
+	drop := func(n int, collections ...string) {
+		for _, c := range collections {
+			prefix := string(hostID(n)) + "/"
+			if _, err := w.s.engine.DeleteRange(t.Context(), c, prefix, after(prefix), 100); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	drop(1, collChunks)
+	drop(2, collChunks, collH1)
+	drop(3, collH1, collD1)
+	drop(4, collChunks, collH1, collD1)
+	want := []model.HostID{hostID(0), hostID(1), hostID(2), hostID(3)}
+	slices.Sort(want)
+	for _, limit := range []int{1, 2, 3, 4, 5} {
+		var got []model.HostID
+		for last := model.HostID(""); ; {
+			page, err := w.s.Hosts(t.Context(), last, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got = append(got, page...); len(page) < limit {
+				break
+			}
+			last = page[len(page)-1]
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d a page: %v, want %v", limit, got, want)
+		}
+	}
+	w.fault.Off(nil)
+	if _, err := w.s.Hosts(t.Context(), "", 10); !errors.Is(err, docstore.ErrUnavailable) {
+		t.Errorf("a database that is away: %v", err)
 	}
 }
 
