@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -87,18 +89,14 @@ func Binary(t testing.TB) string {
 	return built.path
 }
 
-// PortBase finds a base so that the ports of one server (base, +1, +10, +11, +12) are free.
+// PortBase finds a base so that the ports of one server (base, +1, +10, +11, +12) are free. They lie below those that the
+// system gives to outgoing connections: a server that a test starts again must find its ports free again.
 func PortBase(t testing.TB) int {
 	t.Helper()
+	const lowest, highest = 12_000, 32_000
 	for range 50 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr, _ := l.Addr().(*net.TCPAddr)
-		base := addr.Port
-		_ = l.Close()
-		if base < 65000 && allFree(base, 0, 1, 10, 11, 12) {
+		base := lowest + rand.N(highest-lowest) //nolint:gosec // any will do
+		if allFree(base, 0, 1, 10, 11, 12) {
 			return base
 		}
 	}
@@ -181,6 +179,32 @@ func (p *Process) Stop(d time.Duration) error {
 func (p *Process) Kill() {
 	_ = p.Cmd.Process.Kill()
 	<-p.done
+}
+
+// Running reports whether the process has not ended.
+func (p *Process) Running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// Run runs heartwood to its end, at most a minute, and gives its exit code and what it wrote to standard error.
+func Run(t testing.TB, args ...string) (code int, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var said strings.Builder
+	cmd := exec.CommandContext(ctx, Binary(t), args...)
+	cmd.Stdout, cmd.Stderr = io.Discard, &said
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if ctx.Err() != nil || err != nil && !errors.As(err, &exit) {
+		t.Fatalf("heartwood %s: %v\n%s", strings.Join(args, " "), errors.Join(err, ctx.Err()), said.String())
+	}
+	return cmd.ProcessState.ExitCode(), said.String()
 }
 
 // Log is what the process wrote to standard error so far.

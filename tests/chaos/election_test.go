@@ -1,0 +1,96 @@
+package chaos
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/heartwood-db/heartwood/local/mongosim"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/store/alerting"
+	"github.com/heartwood-db/heartwood/tests/harness"
+)
+
+// scale is how many hosts post and how often their database elects: few by default, more where HEARTWOOD_CHAOS_HOSTS and
+// HEARTWOOD_CHAOS_ELECTIONS say so (500 hosts is the size that is promised).
+func scale(t *testing.T) (hosts, elections int) {
+	t.Helper()
+	read := func(name string, value int) int {
+		text := os.Getenv(name)
+		if text == "" {
+			return value
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			t.Fatalf("%s=%s is no number", name, text)
+		}
+		return n
+	}
+	return read("HEARTWOOD_CHAOS_HOSTS", 60), read("HEARTWOOD_CHAOS_ELECTIONS", 4)
+}
+
+// TestElectionsUnderLoad lets the primary of the server's database step down, and be killed, while agents post.
+func TestElectionsUnderLoad(t *testing.T) {
+	hosts, elections := scale(t)
+	sim := startSet(t, mongosim.Options{})
+	data, base := t.TempDir(), harness.PortBase(t)
+	srv := serve(t, data, base, "--set", "mongo.mongoUri="+sim.URI())
+	site := provision(t, base)
+	const perPost = 25
+	load := startTraffic(t, site, addHosts(t, site, hosts), (hosts+perPost-1)/perPost)
+	for i := range elections {
+		load.more(int64(hosts)) // about one round
+		if i%2 == 0 {
+			if err := sim.StepDown(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		killed := sim.Primary()
+		if killed < 0 {
+			if err := sim.WaitPrimary(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			killed = sim.Primary()
+		}
+		if err := sim.Kill(killed); err != nil {
+			t.Fatal(err)
+		}
+		load.more(int64(hosts)) // by the two that are left
+		if err := sim.Restart(killed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load.more(int64(hosts))
+	load.finish()
+	if !srv.Running() {
+		t.Error("the server exited")
+	}
+	if err := srv.Stop(30 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	db := look(t, data, sim.URI())
+	load.verify(db)
+	wantEachOnce(t, events(t, db, alerting.EventQuery{GroupID: model.ID(site.Group), Types: []model.EventType{model.EventNewHost}}), hosts)
+	t.Logf("%d pings of %d hosts acknowledged through %d elections, %d posts sent again", load.acked.Load(), hosts, elections, load.refused.Load())
+}
+
+// wantEachOnce holds that so many different things happened, each once.
+func wantEachOnce(t *testing.T, list []model.Event, want int) {
+	t.Helper()
+	seen := map[string]int{}
+	for i := range list {
+		e := &list[i]
+		seen[fmt.Sprintf("%s %s %s", e.Type, e.HostName, e.At.UTC().Format(time.RFC3339Nano))]++
+	}
+	for what, n := range seen {
+		if n > 1 {
+			t.Errorf("%s: %d events", what, n)
+		}
+	}
+	if len(seen) != want {
+		t.Errorf("%d events, want %d", len(seen), want)
+	}
+}
