@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,6 +97,7 @@ type Result struct {
 // to hosts, so that the same neighbours need not be looked up with every ping.
 type Deriver struct {
 	o       Options
+	cores   [][]string
 	known   knownAddresses
 	buffers sync.Pool
 }
@@ -105,7 +107,7 @@ func New(o Options) *Deriver {
 	if o.MaxAge <= 0 {
 		o.MaxAge = 48 * time.Hour
 	}
-	d := &Deriver{o: o}
+	d := &Deriver{o: o, cores: coresPaths()}
 	d.buffers.New = func() any { return new([]byte) }
 	return d
 }
@@ -302,6 +304,10 @@ func (w *work) row(h *hostState, p *wire.Ping, replies bson.Raw) (docstore.Op, e
 			extra = append(extra, catalog.Cell{Column: "ctx.primaryWindowSecs", Value: catalog.Int(*secs)})
 		}
 	}
+	// Without diagnostic data the cores come with hostInfo, once an hour, and are needed with every ping.
+	if h.host.NumCores > 0 && has(replies, "serverStatus") && !w.d.tellCores(replies) {
+		extra = append(extra, catalog.Cell{Column: columnCores, Value: catalog.Int(int64(h.host.NumCores))})
+	}
 	row, err := catalog.Extract(replies, p.At, extra...)
 	if err != nil || len(row.Cells) == 0 {
 		return none, err
@@ -383,6 +389,27 @@ func (w *work) event(e model.Event, h *hostState) error {
 	}
 	w.news = append(w.news, op)
 	return nil
+}
+
+const columnCores = "cores"
+
+// coresPaths are the places in replies where the catalogue looks for the number of cores.
+func coresPaths() [][]string {
+	column, _ := catalog.ColumnByName(columnCores)
+	paths := make([][]string, len(column.Paths))
+	for i, p := range column.Paths {
+		paths[i] = strings.Split(p, ".")
+	}
+	return paths
+}
+
+func (d *Deriver) tellCores(replies bson.Raw) bool {
+	return slices.ContainsFunc(d.cores, func(path []string) bool { return has(replies, path...) })
+}
+
+func has(replies bson.Raw, path ...string) bool {
+	_, err := replies.LookupErr(path...)
+	return err == nil
 }
 
 func hasSeldom(replies bson.Raw) bool {
