@@ -17,6 +17,14 @@ func TestRestarted(t *testing.T) {
 		change(&id)
 		return id
 	}
+	// later is the sample of the same process a gap later, which begins without a process id.
+	later := func(gap time.Duration, change func(*Identity)) Identity {
+		id := without(base)
+		id.At, id.Local, id.UptimeMS = t0.Add(gap), t0.Add(gap), hour+gap.Milliseconds()
+		change(&id)
+		return id
+	}
+	clockAhead := func(by time.Duration) func(*Identity) { return func(i *Identity) { i.Local = i.Local.Add(by) } }
 	cases := []struct {
 		name      string
 		prev, cur Identity
@@ -35,6 +43,10 @@ func TestRestarted(t *testing.T) {
 			return id
 		}()), true},
 		{"the server's clock was corrected by a little", without(base), without(minuteLater(func(i *Identity) { i.Local = i.Local.Add(8 * time.Second) })), false},
+		{"a start later by a second more than is put down to clocks", without(base), later(time.Minute, clockAhead(11*time.Second)), true},
+		{"a start later by a second less", without(base), later(time.Minute, clockAhead(9*time.Second)), false},
+		{"a later start after a long gap", without(base), later(time.Hour, clockAhead(100*time.Second)), false},
+		{"no process id and no local time, less uptime", without(base), later(time.Minute, func(i *Identity) { i.Local, i.UptimeMS = time.Time{}, 5 }), true},
 		{"uptime not known", without(base), Identity{At: t0.Add(time.Minute)}, false},
 		{"no local time, uptime goes on", Identity{At: t0, UptimeMS: 1000}, Identity{At: t0.Add(time.Hour), UptimeMS: 2000}, false},
 	}

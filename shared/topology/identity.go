@@ -8,62 +8,46 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/rollup"
 )
 
 // maxAliases bounds the names kept of a host: a process behind ever changing addresses must not grow its document.
 const maxAliases = 32
 
-// Process is the incarnation of a process, as far as a sample tells.
-type Process struct {
-	ID       string // topologyVersion.processId or the id of _isSelf; "" when unknown
-	PID      int64
-	Started  time.Time // estimated: its clock minus its uptime
-	UptimeMS int64
-}
-
-// Restarted reports whether two samples of a host, gap apart, come from different incarnations (metrics.md 3.1). Equal
-// identities settle it: a step of the server's clock moves the estimated start but makes no restart.
-func Restarted(before, after Process, gap time.Duration) bool {
-	if before.ID != "" && after.ID != "" {
-		return before.ID != after.ID
-	}
-	switch {
-	case before.PID != 0 && after.PID != 0 && before.PID != after.PID:
-		return true
-	case !before.Started.IsZero() && !after.Started.IsZero() &&
-		after.Started.Sub(before.Started) > max(10*time.Second, gap/20):
-		return true
-	}
-	return before.UptimeMS > 0 && after.UptimeMS > 0 && after.UptimeMS < before.UptimeMS
-}
-
 // identity compares the incarnation with the one before.
 func (o *Observation) identity(in *Input, v *view) {
-	now := Process{ID: v.hello.process}
-	if now.ID == "" {
-		now.ID = v.isSelf
+	now := rollup.Identity{At: in.Ping.At, Process: v.hello.process}
+	if now.Process == "" {
+		now.Process = v.isSelf
 	}
 	if v.ss != nil {
-		now.PID, now.UptimeMS = v.ss.pid, v.ss.uptimeMS
-		if !v.ss.localTime.IsZero() && v.ss.uptimeMS > 0 {
-			now.Started = v.ss.localTime.Add(-time.Duration(v.ss.uptimeMS) * time.Millisecond)
-		}
+		now.PID, now.UptimeMS, now.Local = v.ss.pid, v.ss.uptimeMS, v.ss.localTime
 	}
-	before := Process{ID: in.Host.ProcessID, PID: in.Status.PID, Started: in.Status.Started, UptimeMS: in.Status.UptimeMS}
-	o.NewProcess = now.ID != "" && now.ID != in.Host.ProcessID
-	if now.ID != "" {
-		o.Host.ProcessID = now.ID
+	before := rollup.Identity{At: in.Status.LastPing, Process: in.Host.ProcessID, PID: in.Status.PID, UptimeMS: in.Status.UptimeMS}
+	if !in.Status.Started.IsZero() {
+		before.Local = in.Status.Started.Add(time.Duration(in.Status.UptimeMS) * time.Millisecond)
+	}
+	var started time.Time
+	if !now.Local.IsZero() && now.UptimeMS > 0 {
+		started = now.Local.Add(-time.Duration(now.UptimeMS) * time.Millisecond)
+	}
+	o.NewProcess = now.Process != "" && now.Process != in.Host.ProcessID
+	if now.Process != "" {
+		o.Host.ProcessID = now.Process
 	}
 	if v.ss != nil {
-		o.Status.PID, o.Status.UptimeMS, o.Status.Started = now.PID, now.UptimeMS, now.Started
+		o.Status.PID, o.Status.UptimeMS, o.Status.Started = now.PID, now.UptimeMS, started
 	}
-	if in.Status.LastPing.IsZero() || !Restarted(before, now, in.Ping.At.Sub(in.Status.LastPing)) {
+	if in.Status.LastPing.IsZero() {
+		return
+	}
+	if restarted, _ := rollup.Restarted(before, now); !restarted {
 		return
 	}
 	at := in.Ping.At
-	if !now.Started.IsZero() {
+	if !started.IsZero() {
 		// The start is estimated by the host's clock: correct it to the agent's, and never beyond what was observed.
-		at = now.Started.Add(-time.Duration(in.Ping.SkewMS) * time.Millisecond)
+		at = started.Add(-time.Duration(in.Ping.SkewMS) * time.Millisecond)
 		if at.After(in.Ping.At) || at.Before(in.Status.LastPing.Add(-time.Minute)) {
 			at = in.Ping.At
 		}

@@ -349,30 +349,6 @@ func TestSharded(t *testing.T) {
 	}
 }
 
-func TestRestarted(t *testing.T) {
-	p := Process{ID: "a", PID: 7, Started: t0, UptimeMS: 60_000}
-	with := func(fn func(*Process)) Process { q := p; fn(&q); return q }
-	for _, c := range []struct {
-		name string
-		now  Process
-		gap  time.Duration
-		want bool
-	}{
-		{"the same process", p, time.Minute, false},
-		{"another identity", with(func(p *Process) { p.ID = "b" }), time.Minute, true},
-		{"the same identity and a clock that jumped", with(func(p *Process) { p.Started = t0.Add(time.Hour) }), time.Minute, false},
-		{"no identity, another pid", with(func(p *Process) { p.ID, p.PID = "", 8 }), time.Minute, true},
-		{"no identity, a later start", with(func(p *Process) { p.ID, p.Started = "", t0.Add(11*time.Second) }), time.Minute, true},
-		{"no identity, a start a little later", with(func(p *Process) { p.ID, p.Started = "", t0.Add(9*time.Second) }), time.Minute, false},
-		{"no identity, a later start after a long gap", with(func(p *Process) { p.ID, p.Started = "", t0.Add(100*time.Second) }), time.Hour, false},
-		{"no identity, less uptime", with(func(p *Process) { p.ID, p.Started, p.UptimeMS = "", time.Time{}, 5 }), time.Minute, true},
-	} {
-		if got := Restarted(p, c.now, c.gap); got != c.want {
-			t.Errorf("%s: %v", c.name, got)
-		}
-	}
-}
-
 func TestConfiguration(t *testing.T) {
 	var reply bson.D
 	load(t, "primary/replSetGetConfig.json", &reply)
