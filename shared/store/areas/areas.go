@@ -27,7 +27,7 @@ func Migrations() []store.Migration { return nil }
 // Checks are the checks of all areas and of the kernel.
 func Checks() store.Checks {
 	all := store.KernelChecks()
-	for _, area := range []store.Checks{inventory.Checks(), access.Checks(), alerting.Checks()} {
+	for _, area := range []store.Checks{inventory.Checks(), access.Checks(), alerting.Checks(), facts.Checks(), series.Checks()} {
 		maps.Copy(all, area)
 	}
 	return all

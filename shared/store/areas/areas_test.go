@@ -21,6 +21,16 @@ func TestEveryAreaCanBeOpened(t *testing.T) {
 	}
 }
 
+// TestEveryCollectionIsChecked: what `heartwood store check` passes over is noticed here, not by an operator.
+func TestEveryCollectionIsChecked(t *testing.T) {
+	checks := areas.Checks()
+	for _, c := range append(store.Collections(), areas.Collections()...) {
+		if checks[c.Name] == nil {
+			t.Errorf("no check looks at %s", c.Name)
+		}
+	}
+}
+
 func TestNoTwoAreasShareACollection(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range append(store.Collections(), areas.Collections()...) {
