@@ -252,3 +252,5 @@ func events(t *testing.T, site *runner.Site, q alerting.EventQuery) []model.Even
 	}
 	return all
 }
+
+func groupID(site *client.Site) model.ID { return model.ID(site.Group) }

@@ -73,7 +73,7 @@ func TestElectionsUnderLoad(t *testing.T) {
 	}
 	db := look(t, data, sim.URI())
 	load.verify(db)
-	wantEachOnce(t, events(t, db, alerting.EventQuery{GroupID: model.ID(site.Group), Types: []model.EventType{model.EventNewHost}}), hosts)
+	wantEachOnce(t, events(t, db, alerting.EventQuery{GroupID: groupID(site), Types: []model.EventType{model.EventNewHost}}), hosts)
 	t.Logf("%d pings of %d hosts acknowledged through %d elections, %d posts sent again", load.acked.Load(), hosts, elections, load.refused.Load())
 }
 
