@@ -143,9 +143,9 @@ func lookup(name string) (member.Command, bool) {
 	case "startSession", "endSessions", "refreshSessions", "killSessions", "killAllSessions", "killAllSessionsByPattern":
 		return member.Command{Run: member.SessionCommand}, true
 	case "commitTransaction":
-		return member.Command{Run: member.CommitTransaction, Admin: true}, true
+		return member.Command{Run: member.CommitTransaction, Kind: member.KindWrite, Admin: true}, true
 	case "abortTransaction":
-		return member.Command{Run: member.AbortTransaction, Admin: true}, true
+		return member.Command{Run: member.AbortTransaction, Kind: member.KindWrite, Admin: true}, true
 	case "ping", "logout", "logRotate":
 		return member.Command{Run: func(*member.Call) (*bsonval.Builder, error) { return &bsonval.Builder{}, nil }}, true
 	case "hello", "isMaster", "ismaster":

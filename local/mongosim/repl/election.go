@@ -187,7 +187,7 @@ func (s *Set) logNoop(m *Member, msg string) {
 }
 
 // demote makes a primary a secondary that does not stand for election until freeze is over. Whoever writes at the moment
-// either finishes first or is refused.
+// either finishes first or is refused; open transactions end.
 func (s *Set) demote(m *Member, now time.Time, freeze time.Duration) {
 	s.mu.Lock()
 	eng := m.eng
@@ -206,6 +206,7 @@ func (s *Set) demote(m *Member, now time.Time, freeze time.Duration) {
 		s.waitUntil = now.Add(max(10*time.Second, s.o.ElectionTimeout))
 		m.frozen = now.Add(max(freeze, s.o.ElectionTimeout))
 		s.setState(m, model.StateSecondary)
+		eng.AbortTransactions()
 	})
 }
 

@@ -306,6 +306,64 @@ func TestStepDownHandsOver(t *testing.T) {
 	}
 }
 
+// TestADeposedPrimaryCommitsNothing: neither an open transaction nor, once more, one whose answer was lost. Either could be a promise
+// that a rollback breaks.
+func TestADeposedPrimaryCommitsNothing(t *testing.T) {
+	w := newWorld(t, three()...)
+	w.pass(2 * time.Second)
+	p := w.set.Primary()
+	w.insert(p, 0)
+	in := func(session byte, cmd ...bson.E) bson.D {
+		id := bson.Binary{Subtype: 4, Data: append(make([]byte, 15), session)}
+		return append(cmd, bson.E{Key: "lsid", Value: bson.D{{Key: "id", Value: id}}}, bson.E{Key: "txnNumber", Value: int64(1)}, bson.E{Key: "autocommit", Value: false})
+	}
+	admin := func(cmd bson.D) bson.Raw {
+		raw, err := bson.Marshal(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.engs[p].Run(t.Context(), &engine.Session{}, "admin", raw)
+	}
+	commit := func(session byte) bson.Raw {
+		return admin(in(session, bson.E{Key: "commitTransaction", Value: 1}, bson.E{Key: "writeConcern", Value: bson.D{{Key: "w", Value: 1}}}))
+	}
+	for session := range byte(2) {
+		insert := in(session, bson.E{Key: "insert", Value: "c"}, bson.E{Key: "documents", Value: bson.A{bson.D{{Key: "_id", Value: int(session) + 1}}}}, bson.E{Key: "startTransaction", Value: true})
+		if r := w.run(p, insert); !okay(r) {
+			t.Fatalf("insert: %v", r)
+		}
+	}
+	if r := commit(0); !okay(r) {
+		t.Fatalf("commit: %v", r)
+	}
+	if err := w.set.StepDown(p, time.Minute, 10*time.Second, false); err != nil {
+		t.Fatal(err)
+	}
+	for session, what := range []string{"committed before", "open"} {
+		r := commit(byte(session)) //nolint:gosec // two of them
+		if label, err := r.LookupErr("errorLabels", "0"); okay(r) || code(r) != 10107 || err != nil || label.StringValue() != "RetryableWriteError" {
+			t.Errorf("the commit of a transaction that was %s: %v", what, r)
+		}
+	}
+	if r := admin(in(1, bson.E{Key: "abortTransaction", Value: 1})); code(r) != 10107 {
+		t.Errorf("abort: %v", r)
+	}
+	w.pass(90 * time.Second)
+	if err := w.set.StepUp(p); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(90 * time.Second)
+	if w.set.Primary() != p {
+		t.Fatalf("primary %d, want %d again", w.set.Primary(), p)
+	}
+	if r := commit(1); code(r) != 251 {
+		t.Errorf("the open transaction outlived the step-down: %v", r)
+	}
+	if r := commit(0); !okay(r) || w.count(p) != 2 {
+		t.Errorf("the committed one is lost: %v, %d documents", r, w.count(p))
+	}
+}
+
 func TestLagAndDelay(t *testing.T) {
 	w := newWorld(t, MemberConfig{Priority: 1}, MemberConfig{Priority: 1}, MemberConfig{Hidden: true, Delay: 30 * time.Second})
 	w.pass(40 * time.Second)

@@ -241,7 +241,7 @@ func withoutLong(cmd bson.Raw) bson.Raw {
 func open(name string) bool {
 	switch name {
 	case "hello", "isMaster", "ismaster", "buildInfo", "buildinfo", "ping", "whatsmyuri", "saslStart", "saslContinue", "authenticate",
-		"logout", "connectionStatus", "getnonce", "endSessions":
+		"logout", "connectionStatus", "getnonce", "endSessions", "_isSelf":
 		return true
 	}
 	return false

@@ -141,6 +141,10 @@ func (s *Server) Connections() []ConnInfo {
 	return out
 }
 
+// readBuffer holds nearly every command; longer messages are read past it. There are thousands of connections where many hosts
+// are simulated.
+const readBuffer = 8 << 10
+
 // conn is one connection.
 type conn struct {
 	s      *Server
@@ -204,7 +208,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 			return
 		}
 	}
-	c.r = bufio.NewReaderSize(c.nc, 64<<10)
+	c.r = bufio.NewReaderSize(c.nc, readBuffer)
 	for {
 		err := c.one(ctx)
 		if err == nil {

@@ -106,6 +106,7 @@ func TestAuthorization(t *testing.T) {
 		{"", "admin", one("hello"), true},
 		{"", "admin", one("whatsmyuri"), true},
 		{"", "admin", one("ping"), true},
+		{"", "admin", one("_isSelf"), true},
 		{"", "admin", one("serverStatus"), false},
 		{"", "admin", one("replSetGetStatus"), false},
 		{"", "admin", one("getLog"), false},

@@ -284,7 +284,7 @@ func ParseWriteConcern(cmd bson.Raw) WriteConcern {
 
 // finish waits as the write concern says; what it returns is the reply's writeConcernError.
 func (c *Call) finish() bson.Raw {
-	if c.kind != KindWrite && c.Name != "commitTransaction" || c.tx != nil && c.Name != "commitTransaction" {
+	if c.kind != KindWrite || c.tx != nil && c.Name != "commitTransaction" {
 		return nil
 	}
 	wc := ParseWriteConcern(c.Cmd)

@@ -372,13 +372,16 @@ func AbortTransaction(c *Call) (*bsonval.Builder, error) {
 // CommitTransaction is the command commitTransaction.
 func CommitTransaction(c *Call) (*bsonval.Builder, error) {
 	if c.tx == nil {
-		if c.hasNum {
-			return &bsonval.Builder{}, nil // committed before: an answer that was lost
+		if c.hasNum { // committed before: an answer that was lost
+			if err := c.Lock(); err != nil { // a deposed primary's commit may be rolled back: it must not promise it again
+				return nil, err
+			}
+			c.Unlock()
+			return &bsonval.Builder{}, nil
 		}
 		return nil, refuse.Errf(125, "commitTransaction must be run within a transaction") // CommandFailed
 	}
 	t := c.tx
-	c.kind = KindWrite
 	c.tx = nil // what follows is the member's own state
 	if err := c.Lock(); err != nil {
 		c.tx = t
