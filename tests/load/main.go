@@ -38,6 +38,7 @@ type options struct {
 	keep    bool
 	base    int
 	pages   bool
+	start   bool
 }
 
 func main() {
@@ -51,6 +52,7 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "leave the data folder for a look at it")
 	flag.IntVar(&o.base, "port-base", 18080, "the server's first port")
 	flag.BoolVar(&o.pages, "pages", true, "afterwards, time the pages and the data of charts")
+	flag.BoolVar(&o.start, "start-only", false, "only time starts on existing data")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -70,6 +72,9 @@ func run(ctx context.Context, o options) error {
 		if !o.keep {
 			defer os.RemoveAll(dir)
 		}
+	}
+	if o.start {
+		return timeStarts(ctx, o)
 	}
 	t, err := replies.New()
 	if err != nil {

@@ -1,0 +1,30 @@
+#!/bin/sh
+# The measured claims of docs/benchmarks.md, one section each: BENCH="engine series" picks some, empty runs all but the ten
+# minute soak (that is `make soak`). Figures depend on the machine: run it on a quiet one.
+set -eu
+cd "$(dirname "$0")/.."
+want="${BENCH:-engine series catalog ingestion store app agent binary load}"
+
+section() { case " $want " in *" $1 "*) echo; echo "== $1: $2" ;; *) return 1 ;; esac; }
+
+section engine "document engine on SQLite: batches of a ping, reads, scans" &&
+	go test -run '^$' -bench . -benchtime 2s ./shared/docstore/sqlitedoc
+section catalog "raw numbers out of a ping's replies" &&
+	go test -run '^$' -bench . ./shared/catalog
+section series "rows, chunks, roll-ups: time a ping, bytes a sample; a day of ten charts" &&
+	go test -run '^$' -bench . ./shared/store/series
+section store "10,000 hosts and their states" &&
+	go test -run '^$' -bench . ./shared/store/inventory
+section ingestion "a ping's whole way through ingestion" &&
+	go test -run '^$' -bench . ./functions/ingestion/...
+section app "pages of 10,000 hosts" &&
+	go test -run '^$' -bench . ./functions/app/...
+section agent "an agent with 100 hosts for three minutes: share of a core, memory" &&
+	HEARTWOOD_BENCH_AGENT=100:3 HEARTWOOD_BENCH_BINARY="$PWD/bin/heartwood" go test -count=1 -run TestFootprint -v ./daemon/monitoragent
+section binary "size of the binary, time from start to the first healthy answer on existing data" && {
+	ls -l bin/heartwood | awk '{printf "binary %.1f MB\n", $5/1000000}'
+	go run ./tests/load --server ./bin/heartwood --start-only
+}
+section load "2,000 hosts, two minutes, then pages" &&
+	go run ./tests/load --server ./bin/heartwood --hosts 2000 --minutes 2
+:
