@@ -375,10 +375,12 @@ func (m *Member) oplog(eng *engine.Engine) *status.Oplog {
 			o.Count, o.Size = n.Docs, n.Bytes
 		}
 	}
+	if m.model.Scale > 0 {
+		o.MaxSize = 20 << 30
+	}
 	if m.model.Scale > 0 && last.TS.T > first.TS.T {
 		var c load.Counts
 		m.d.rates.Add(&c, m.model, load.Primary, time.Unix(int64(first.TS.T), 0), time.Unix(int64(last.TS.T), 0))
-		o.MaxSize = 20 << 30
 		o.Size = min(o.MaxSize, o.Size+int64(c[load.OplogBytes]))
 		o.Count += int64(c[load.OplogEntries])
 	}
