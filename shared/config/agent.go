@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -166,24 +165,13 @@ func LoadAgent(src AgentSources) (*LoadedAgent, error) {
 		l.Warnings = append(l.Warnings, fmt.Sprintf("%s: no effect in this version: %s", src.FileName, strings.Join(idle, ", ")))
 	}
 	faults = append(faults, l.environment(src)...)
-	if err := env.ParseWithOptions(&l.Agent, env.Options{
-		Environment: nonEmpty(l.Values), TagName: "key", DefaultValueTagName: "unused",
-		FuncMap: map[reflect.Type]env.ParserFunc{
-			reflect.TypeFor[model.Secret](): func(s string) (any, error) { return model.Secret(s), nil },
-		},
-	}); err != nil {
-		faults = append(faults, agentParseFaults(err)...)
-	}
+	faults = append(faults, decode(l.Values, &l.Agent)...)
 	faults = append(faults, l.Agent.Validate()...)
 	return l, errors.Join(faults...)
 }
 
 // environment takes HEARTWOOD_AGENT_X, then X for classic keys, each also as X_FILE naming a file with the value.
 func (l *LoadedAgent) environment(src AgentSources) (faults []error) {
-	read := src.ReadFile
-	if read == nil {
-		read = os.ReadFile
-	}
 	vars := env.ToMap(src.Environ)
 	known := map[string]bool{}
 	for _, k := range agentKeys() {
@@ -192,19 +180,10 @@ func (l *LoadedAgent) environment(src AgentSources) (faults []error) {
 			if name == "" {
 				continue
 			}
-			v, set := vars[name]
-			file, byFile := vars[name+"_FILE"]
-			if set && byFile {
-				faults = append(faults, fmt.Errorf("environment: set %s or %s_FILE, not both", name, name))
+			v, set, err := variable(vars, name, src.ReadFile)
+			if err != nil {
+				faults = append(faults, err)
 				break
-			}
-			if byFile {
-				b, err := read(file)
-				if err != nil {
-					faults = append(faults, fmt.Errorf("environment: %s_FILE: %w", name, err))
-					break
-				}
-				v, set = strings.TrimRight(string(b), "\r\n"), true
 			}
 			if set {
 				l.Values[k.Name], l.Origins[k.Name] = v, FromEnvironment
@@ -232,29 +211,7 @@ func unknownAgentKey(where, name string) error {
 			names = append(names, k.alias)
 		}
 	}
-	if near := Suggest(name, names); near != "" {
-		return fmt.Errorf("%s: unknown setting %s: did you mean %s?", where, name, near)
-	}
-	return fmt.Errorf("%s: unknown setting %s: `heartwood monitoring-agent --help` lists all", where, name)
-}
-
-func agentParseFaults(err error) []error {
-	var all env.AggregateError
-	if !errors.As(err, &all) {
-		return []error{err}
-	}
-	t := reflect.TypeFor[Agent]()
-	faults := make([]error, 0, len(all.Errors))
-	for _, e := range all.Errors {
-		var p env.ParseError
-		if errors.As(e, &p) {
-			if f, ok := t.FieldByName(p.Name); ok {
-				e = fmt.Errorf("%s: %w", f.Tag.Get("key"), p.Err)
-			}
-		}
-		faults = append(faults, e)
-	}
-	return faults
+	return unknownName(where, name, names, "`heartwood monitoring-agent --help` lists all")
 }
 
 // Validate returns every fault of the values themselves, each naming its setting.

@@ -74,14 +74,7 @@ func Load(src Sources) (*Loaded, error) {
 	overlay(fromEnv, FromEnvironment, "environment")
 	overlay(src.Flags, FromFlag, "flags")
 
-	if err := env.ParseWithOptions(&l.Server, env.Options{
-		Environment: nonEmpty(l.Values), TagName: "key", DefaultValueTagName: "unused",
-		FuncMap: map[reflect.Type]env.ParserFunc{
-			reflect.TypeFor[model.Secret](): func(s string) (any, error) { return model.Secret(s), nil },
-		},
-	}); err != nil {
-		faults = append(faults, parseFaults(err)...)
-	}
+	faults = append(faults, decode(l.Values, &l.Server)...)
 	faults = append(faults, l.Server.validate()...)
 	l.Warnings = append(l.Warnings, l.Server.warnings()...)
 	return l, errors.Join(faults...)
@@ -92,59 +85,74 @@ func unknownKey(where, name string) error {
 	for _, k := range serverKeys() {
 		names = append(names, k.Name)
 	}
+	return unknownName(where, name, names, "`heartwood config show` lists all")
+}
+
+func unknownName(where, name string, names []string, otherwise string) error {
 	if near := Suggest(name, names); near != "" {
 		return fmt.Errorf("%s: unknown setting %s: did you mean %s?", where, name, near)
 	}
-	return fmt.Errorf("%s: unknown setting %s: `heartwood config show` lists all", where, name)
+	return fmt.Errorf("%s: unknown setting %s: %s", where, name, otherwise)
 }
 
-// environment picks our variables. NAME_FILE names a file whose trimmed content is the value.
+// environment picks our variables.
 func environment(src Sources) (values map[string]string, faults []error) {
-	read := src.ReadFile
-	if read == nil {
-		read = os.ReadFile
-	}
 	vars := env.ToMap(src.Environ)
 	values = map[string]string{}
 	for _, k := range serverKeys() {
-		v, set := vars[k.Env]
-		file, byFile := vars[k.Env+"_FILE"]
-		switch {
-		case set && byFile:
-			faults = append(faults, fmt.Errorf("environment: set %s or %s_FILE, not both", k.Env, k.Env))
+		switch v, set, err := variable(vars, k.Env, src.ReadFile); {
+		case err != nil:
+			faults = append(faults, err)
 		case set:
 			values[k.Name] = v
-		case byFile:
-			b, err := read(file)
-			if err != nil {
-				faults = append(faults, fmt.Errorf("environment: %s_FILE: %w", k.Env, err))
-				continue
-			}
-			values[k.Name] = strings.TrimRight(string(b), "\r\n")
 		}
 	}
 	return values, faults
 }
 
-// nonEmpty drops empty values: an empty text means the zero value of the field, whatever its type.
-func nonEmpty(m map[string]string) map[string]string {
-	out := maps.Clone(m)
-	maps.DeleteFunc(out, func(_, v string) bool { return v == "" })
-	return out
+// variable reads NAME, or the file that NAME_FILE names, without its last line break. Nil read means os.ReadFile.
+func variable(vars map[string]string, name string, read func(string) ([]byte, error)) (value string, set bool, err error) {
+	v, set := vars[name]
+	file, byFile := vars[name+"_FILE"]
+	if set && byFile {
+		return "", false, fmt.Errorf("environment: set %s or %s_FILE, not both", name, name)
+	}
+	if !byFile {
+		return v, set, nil
+	}
+	if read == nil {
+		read = os.ReadFile
+	}
+	b, err := read(file)
+	if err != nil {
+		return "", false, fmt.Errorf("environment: %s_FILE: %w", name, err)
+	}
+	return strings.TrimRight(string(b), "\r\n"), true, nil
 }
 
-// parseFaults takes the library's collected errors apart and names the settings instead of the struct's fields.
-func parseFaults(err error) []error {
+// decode sets the fields of a struct with key tags from texts and returns all faults, each naming its setting. An empty text is
+// the zero value of the field, whatever its type.
+func decode[T any](values map[string]string, into *T) []error {
+	texts := maps.Clone(values)
+	maps.DeleteFunc(texts, func(_, v string) bool { return v == "" })
+	err := env.ParseWithOptions(into, env.Options{
+		Environment: texts, TagName: "key", DefaultValueTagName: "unused",
+		FuncMap: map[reflect.Type]env.ParserFunc{
+			reflect.TypeFor[model.Secret](): func(s string) (any, error) { return model.Secret(s), nil },
+		},
+	})
 	var all env.AggregateError
-	if !errors.As(err, &all) {
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &all):
 		return []error{err}
 	}
-	t := reflect.TypeFor[Server]()
 	faults := make([]error, 0, len(all.Errors))
 	for _, e := range all.Errors {
 		var p env.ParseError
-		if errors.As(e, &p) {
-			if f, ok := t.FieldByName(p.Name); ok {
+		if errors.As(e, &p) { // the library names the field
+			if f, ok := reflect.TypeFor[T]().FieldByName(p.Name); ok {
 				e = fmt.Errorf("%s: %w", f.Tag.Get("key"), p.Err)
 			}
 		}
