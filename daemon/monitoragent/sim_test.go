@@ -32,7 +32,7 @@ func simulate(t *testing.T, o mongosim.Options) (*mongosim.Deployment, *server, 
 		s.conf.Hosts = append(s.conf.Hosts, wire.Host{ID: strconv.Itoa(i), Hostname: host, Port: int32(port), DBStats: true}) //nolint:gosec // a port
 	}
 	a, _ := newAgent(t, s, t.TempDir(), func(opt *Options) {
-		opt.Config.AuthUsername, opt.Config.AuthPassword, opt.Config.SelectionSeconds = "monitor", "secret", 5
+		opt.Config.AuthUsername, opt.Config.AuthPassword, opt.Config.SelectionSeconds = "monitor", "secret", 2
 	})
 	t.Cleanup(func() { _ = a.Close() })
 	return d, s, a
@@ -57,9 +57,19 @@ func round(t *testing.T, s *server, a *Agent, at time.Time) map[string]wire.Ping
 	return out
 }
 
+// TestSimulatedReplicaSet takes the agent through a member's death and return on every version it is made for.
 func TestSimulatedReplicaSet(t *testing.T) {
+	for _, version := range []string{"4.2.24", "4.4.29", "5.0.31", "6.0.19", "7.0.14", "8.0.4"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel() // most of the time goes by in waiting for a member that is dead
+			replicaSetOf(t, version)
+		})
+	}
+}
+
+func replicaSetOf(t *testing.T, version string) {
 	d, s, a := simulate(t, mongosim.Options{
-		Members: []mongosim.MemberOptions{{}, {}, {Arbiter: true}},
+		Members: []mongosim.MemberOptions{{}, {}, {Arbiter: true}}, Version: version,
 	})
 	if err := d.WaitPrimary(t.Context()); err != nil {
 		t.Fatal(err)
@@ -81,7 +91,10 @@ func TestSimulatedReplicaSet(t *testing.T) {
 		if arbiter, _ := r.Lookup("hello", "arbiterOnly").BooleanOK(); arbiter != (status != nil) {
 			t.Errorf("member %s: arbiter %v, status %v", id, arbiter, status)
 		}
-		if _, err := r.LookupErr("serverStatus"); err == nil {
+		if got, err := r.LookupErr("serverStatus", "version"); err == nil {
+			if got.StringValue() != version {
+				t.Errorf("member %s is a %s", id, got)
+			}
 			if row, err := catalog.Extract(r, p.At); err != nil || len(row.Cells) < 100 {
 				t.Errorf("member %s: %d values, %v", id, len(row.Cells), err)
 			}
