@@ -1,10 +1,12 @@
 package ingestion
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
@@ -145,7 +147,7 @@ func (s *Server) addSeeds(ctx context.Context, group model.ID, info *wire.AgentI
 		}
 		err = s.o.Events.AddEvents(ctx, model.Event{
 			GroupID: group, Type: model.EventNewHost, At: now, HostID: h.ID, HostName: h.Address(), AgentID: info.ID,
-			Text: "In the configuration of the agent on " + info.Hostname + ".",
+			Text: h.Address() + " was added: it is a seed of the agent on " + info.Hostname + ".",
 		})
 		if err != nil {
 			return err
@@ -232,6 +234,6 @@ func (s *Server) noteConf(r *http.Request, group model.ID, info *wire.AgentInfo,
 	}
 	return s.o.Events.AddEvents(r.Context(), model.Event{
 		GroupID: group, Type: model.EventNewAgent, At: now, AgentID: info.ID, IP: httpx.ClientIP(r.Context()).String(),
-		Text: fmt.Sprintf("A %s agent on %s called for the first time.", info.Type, info.Hostname),
+		Text: fmt.Sprintf("The %s agent on %s called for the first time.", strings.ToLower(cmp.Or(info.Type, string(model.AgentMonitoring))), info.Hostname),
 	})
 }

@@ -193,6 +193,9 @@ func (x *site) eventTypes() []string {
 	}
 	var types []string
 	for _, e := range events {
+		if !strings.Contains(e.Text, e.HostName) || !strings.HasSuffix(e.Text, ".") || strings.HasSuffix(e.Text, "..") {
+			x.t.Errorf("the text of %s about %q is no sentence that names it: %q", e.Type, e.HostName, e.Text)
+		}
 		types = append(types, strings.TrimSpace(string(e.Type)+" "+e.HostName))
 	}
 	slices.Sort(types)

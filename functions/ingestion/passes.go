@@ -182,7 +182,8 @@ func (s *Server) silence(ctx context.Context, g *model.Group, h *model.Host, st 
 	}
 	event, err := s.o.Events.EventOp(model.Event{
 		ID: model.DeriveID("silent", string(h.ID), st.At.UTC().Format(time.RFC3339Nano)), GroupID: g.ID, Type: model.EventHostDown, At: now,
-		HostID: h.ID, HostName: h.Address(), ClusterID: h.ClusterID, Text: "The agent is up and sends nothing about this host.",
+		HostID: h.ID, HostName: h.Address(), ClusterID: h.ClusterID,
+		Text: h.Address() + " counts as down: the agent is up and sends nothing about it.",
 	})
 	if err != nil {
 		return false, err

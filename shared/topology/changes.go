@@ -20,6 +20,8 @@ import (
 const (
 	maxChanges = 200
 	maxValue   = 4 << 10
+
+	namedParameters = 5 // in the text of the event
 )
 
 // IsSeldom reports whether a reply comes with few pings and is kept as it was last seen.
@@ -114,11 +116,14 @@ func (o *Observation) parameters(in *Input, before, after bson.Raw) {
 			strings.HasSuffix(path, "clusterParameterTime")
 	})
 	if n := len(o.Changes) - first; n > 0 {
-		var names []string
-		for _, c := range o.Changes[first:min(first+5, len(o.Changes))] {
+		names := make([]string, 0, namedParameters+1)
+		for _, c := range o.Changes[first:min(first+namedParameters, len(o.Changes))] {
 			names = append(names, c.Path)
 		}
-		o.event(model.EventParametersChanged, in.Ping.At, fmt.Sprintf("%d server parameters changed: %s", n, strings.Join(names, ", ")))
+		if more := n - namedParameters; more > 0 {
+			names = append(names, fmt.Sprintf("and %d more", more))
+		}
+		o.event(model.EventParametersChanged, in.Ping.At, "runs with other server parameters: "+strings.Join(names, ", "))
 	}
 }
 
@@ -144,7 +149,7 @@ func (o *Observation) warningsChanged(in *Input, before, after bson.Raw) {
 		}
 	}
 	if len(o.Changes) > first {
-		o.event(model.EventStartupWarningsNew, in.Ping.At, fmt.Sprintf("The startup warnings changed; there are %d now.", len(is)))
+		o.event(model.EventStartupWarningsNew, in.Ping.At, fmt.Sprintf("has other startup warnings; there are %d now", len(is)))
 	}
 }
 

@@ -39,7 +39,7 @@ func (o *Observation) describe(in *Input, v *view) {
 	}
 	if version != "" {
 		if h.Version != "" && h.Version != version {
-			o.event(model.EventVersionChanged, in.Ping.At, "The version changed from "+h.Version+" to "+version+".")
+			o.event(model.EventVersionChanged, in.Ping.At, "changed from version "+h.Version+" to "+version)
 		}
 		h.Version = version
 	}

@@ -54,7 +54,7 @@ func (o *Observation) identity(in *Input, v *view) {
 	}
 	at = at.Truncate(time.Millisecond)
 	o.Restarted, o.Host.LastRestart = at, at
-	o.event(model.EventHostRestarted, at, "The process was restarted.")
+	o.event(model.EventHostRestarted, at, "was restarted")
 }
 
 // Same reports whether two hosts of one group are the same process, seen under two addresses.

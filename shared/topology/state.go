@@ -142,9 +142,9 @@ func (o *Observation) reachEvents(in *Input, reach model.Reach, failure *wire.Fa
 		if failure != nil {
 			why = failure.Message
 		}
-		o.event(model.EventHostDown, in.Ping.At, "The host does not answer: "+why)
+		o.event(model.EventHostDown, in.Ping.At, "does not answer: "+why)
 	case was == model.ReachDown:
-		o.event(model.EventHostUp, in.Ping.At, "The host answers again.")
+		o.event(model.EventHostUp, in.Ping.At, "answers again")
 	}
 }
 
@@ -185,20 +185,20 @@ func (o *Observation) stateEvents(in *Input, v *view) {
 		if self := v.rs.self(); self != nil && within(self.election) {
 			at = self.election
 		}
-		o.event(model.EventHostNowPrimary, at, "The host became primary; it was "+was.String()+".")
+		o.event(model.EventHostNowPrimary, at, "became primary; it was "+was.String())
 	case model.StateSecondary:
 		if v.rs != nil && within(v.rs.newTermAt) {
 			at = v.rs.newTermAt
 		}
 		if was == model.StateRecovering || was == model.StateRollback || was == model.StateStartup2 {
-			o.event(model.EventHostRecovered, in.Ping.At, "The host has recovered; it was "+was.String()+".")
+			o.event(model.EventHostRecovered, in.Ping.At, "has recovered; it was "+was.String())
 		}
-		o.event(model.EventHostNowSecondary, at, "The host became secondary; it was "+was.String()+".")
+		o.event(model.EventHostNowSecondary, at, "became secondary; it was "+was.String())
 	case model.StateRollback:
-		o.event(model.EventHostRollback, at, "The host rolls back writes that never reached a majority.")
+		o.event(model.EventHostRollback, at, "rolls back writes that never reached a majority")
 	case model.StateRecovering, model.StateStartup2:
 		if was != model.StateRecovering && was != model.StateStartup2 {
-			o.event(model.EventHostRecovering, at, "The host is in state "+is.String()+"; it was "+was.String()+".")
+			o.event(model.EventHostRecovering, at, "is in state "+is.String()+"; it was "+was.String())
 		}
 	}
 }

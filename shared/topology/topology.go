@@ -7,6 +7,7 @@
 package topology
 
 import (
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -76,6 +77,7 @@ func Observe(in Input) Observation {
 	return o
 }
 
-func (o *Observation) event(t model.EventType, at time.Time, text string) {
-	o.Events = append(o.Events, model.Event{Type: t, At: at, Text: text})
+// event notes what happened to the host: predicate is the rest of a sentence that begins with its name.
+func (o *Observation) event(t model.EventType, at time.Time, predicate string) {
+	o.Events = append(o.Events, model.Event{Type: t, At: at, Text: o.Host.Address() + " " + strings.TrimRight(predicate, ". \n") + "."})
 }

@@ -213,11 +213,20 @@ func follow(t *testing.T, addr string, steps []bson.D, every time.Duration) (eve
 		}
 		last = Observe(in)
 		for _, e := range last.Events {
+			sentence(t, e, addr)
 			events = append(events, strconv.Itoa(i)+" "+string(e.Type))
 		}
 		host, status = last.Host, last.Status
 	}
 	return events, last
+}
+
+// sentence checks that an event's text says of itself whom it is about.
+func sentence(t *testing.T, e model.Event, subject string) {
+	t.Helper()
+	if !strings.HasPrefix(e.Text, subject+" ") || !strings.HasSuffix(e.Text, ".") || strings.HasSuffix(e.Text, "..") {
+		t.Errorf("%s: %q is no sentence about %s", e.Type, e.Text, subject)
+	}
 }
 
 func TestElection(t *testing.T) {
@@ -468,6 +477,7 @@ func TestChanges(t *testing.T) {
 	}
 	var types []string
 	for _, e := range changed.Events {
+		sentence(t, e, "127.0.0.1:27117")
 		types = append(types, string(e.Type))
 	}
 	slices.Sort(types)

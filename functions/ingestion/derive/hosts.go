@@ -121,7 +121,7 @@ func (w *work) createHosts() error {
 		}
 		w.d.o.Log.InfoContext(w.ctx, "host discovered", obs.KeyGroup, w.group.ID, obs.KeyHost, addr, obs.KeyFrom, from.Address())
 		err = w.event(model.Event{
-			Type: model.EventNewHost, At: w.now, HostName: addr, Text: "Discovered from " + from.Address() + ".",
+			Type: model.EventNewHost, At: w.now, HostName: addr, Text: addr + " was added: it was discovered from " + from.Address() + ".",
 		}, &hostState{host: h})
 		if err != nil {
 			return err

@@ -310,7 +310,7 @@ func (c *call) patchGroup() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Event(model.Event{Type: model.EventGroupUpdated, GroupID: c.Group.ID, Text: "The group's name or tags were changed."})
+	c.Event(model.Event{Type: model.EventGroupUpdated, GroupID: c.Group.ID, Text: "The name or the tags of group " + name + " were changed."})
 	return c.oneGroup()
 }
 

@@ -93,7 +93,7 @@ func (c *call) createFirstUser() (any, error) {
 			return nil, err
 		}
 	}
-	c.Event(model.Event{Type: model.EventUserCreated, UserID: u.ID, Username: u.Username, Text: "The first user registered through the API."})
+	c.Event(model.Event{Type: model.EventUserCreated, UserID: u.ID, Username: u.Username, Text: "User " + u.Username + " registered through the API, the first one."})
 	u.Grants = []model.Grant{{Role: model.GlobalOwner}}
 	return rest.Object{"programmaticApiKey": c.apiKey(key, private), "apiKey": private, "user": c.user(u)}, nil
 }
