@@ -47,6 +47,13 @@ func (e *Engine) checkpointLoop() {
 			_ = c.Close()
 		}
 	}()
+	said := "" // a disk that is full fails every round with the same words: they are said once
+	tell := func(err error) {
+		if text := err.Error(); text != said {
+			said = text
+			e.log.Warn("the write-ahead log cannot be folded back for now", obs.KeyFile, e.path, obs.KeyErr, err)
+		}
+	}
 	for {
 		select {
 		case <-e.checkpoints:
@@ -56,7 +63,7 @@ func (e *Engine) checkpointLoop() {
 		if c == nil {
 			var err error
 			if c, err = sqlconn.Open(e.path, false, "synchronous=FULL", "wal_autocheckpoint=0"); err != nil {
-				e.log.Warn("checkpoint", obs.KeyFile, e.path, obs.KeyErr, err)
+				tell(err)
 				c = nil
 				continue
 			}
@@ -65,7 +72,7 @@ func (e *Engine) checkpointLoop() {
 		_, err := e.checkpoint(c, "PASSIVE")
 		e.folding.Unlock()
 		if err != nil {
-			e.log.Warn("checkpoint", obs.KeyFile, e.path, obs.KeyErr, err)
+			tell(err)
 			continue
 		}
 		r := newRequest(context.Background())
@@ -86,8 +93,10 @@ func (e *Engine) checkpointLoop() {
 		select {
 		case <-r.done:
 			if r.err != nil {
-				e.log.Warn("checkpoint", obs.KeyFile, e.path, obs.KeyErr, r.err)
+				tell(r.err)
+				continue
 			}
+			said = ""
 		case <-e.stop:
 			return
 		}
