@@ -33,6 +33,8 @@ type traffic struct {
 	rounds []int // that were acknowledged, by agent
 
 	acked, refused atomic.Int64 // pings, posts
+	mu             sync.Mutex
+	reasons        map[string]int // of refusals
 	enough         chan struct{}
 	wg             sync.WaitGroup
 }
@@ -48,6 +50,7 @@ func startTraffic(t *testing.T, site *client.Site, hosts []wire.Host, agents int
 	tr := &traffic{
 		t: t, site: site, tpl: template(t), start: time.Now().UTC().Truncate(time.Minute).Add(-maxRounds * roundGap),
 		hosts: make([][]wire.Host, agents), rounds: make([]int, agents), enough: make(chan struct{}),
+		reasons: map[string]int{},
 	}
 	for i, h := range hosts {
 		tr.hosts[i%agents] = append(tr.hosts[i%agents], h)
@@ -71,6 +74,9 @@ func (tr *traffic) agent(ctx context.Context, n int) {
 				break
 			}
 			tr.refused.Add(1)
+			tr.mu.Lock()
+			tr.reasons[err.Error()]++
+			tr.mu.Unlock()
 			if pause(ctx, 100*time.Millisecond) != nil {
 				return
 			}
