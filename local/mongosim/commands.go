@@ -11,6 +11,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine"
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
 	"github.com/heartwood-db/heartwood/local/mongosim/status"
+	"github.com/heartwood-db/heartwood/local/mongosim/status/process"
 )
 
 // command answers one of the member's own commands; nil passes it on to the engine.
@@ -63,16 +64,16 @@ func own(name string) command {
 			if m.d.set == nil {
 				return engine.Errf(51300, "'getDefaultRWConcern' is not supported on standalone nodes.")
 			}
-			return status.DefaultRWConcern(m.view())
+			return process.DefaultRWConcern(m.view())
 		}
 	case "getCmdLineOpts":
-		return simple(status.CmdLineOpts)
+		return simple(process.CmdLineOpts)
 	case "hostInfo":
-		return simple(status.HostInfo)
+		return simple(process.HostInfo)
 	case "buildInfo", "buildinfo":
-		return simple(status.BuildInfo)
+		return simple(process.BuildInfo)
 	case "connPoolStats":
-		return simple(status.ConnPoolStats)
+		return simple(process.ConnPoolStats)
 	case "top":
 		return (*Member).top
 	case "getLog":
@@ -211,15 +212,15 @@ func (m *Member) getLog(_ context.Context, _ *engine.Session, _ string, cmd bson
 	v := m.view()
 	switch name, _ := cmd.Lookup("getLog").StringValueOK(); name {
 	case "*":
-		return status.LogNames()
+		return process.LogNames()
 	case "startupWarnings":
-		lines := status.StartupWarnings(v)
-		return status.GetLog(v, lines, int64(len(lines)))
+		lines := process.StartupWarnings(v)
+		return process.GetLog(v, lines, int64(len(lines)))
 	case "global":
 		m.mu.Lock()
 		lines, n := slices.Clone(m.log.Lines), m.log.Written
 		m.mu.Unlock()
-		return status.GetLog(v, lines, n)
+		return process.GetLog(v, lines, n)
 	default:
 		return engine.Errf(engine.CodeInternalError, "no RamLog named: %s", name)
 	}
@@ -409,7 +410,7 @@ func (m *Member) top(context.Context, *engine.Session, string, bson.Raw) any {
 			names = append(names, c.NS)
 		}
 	}
-	return status.Top(m.view(), append(names, engine.OplogNS))
+	return process.Top(m.view(), append(names, engine.OplogNS))
 }
 
 // trailer ends each reply of a data-bearing member with the cluster's time and its own.

@@ -20,6 +20,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine"
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
 	"github.com/heartwood-db/heartwood/local/mongosim/status"
+	"github.com/heartwood-db/heartwood/local/mongosim/status/process"
 	"github.com/heartwood-db/heartwood/local/mongosim/wire"
 	"github.com/heartwood-db/heartwood/shared/model"
 )
@@ -242,21 +243,21 @@ func (l *Hosts) Reply(i int, now time.Time, cmd bson.Raw) bson.Raw {
 	case "replSetGetRBID":
 		d = bson.D{{Key: "rbid", Value: v.Set.RBID}, {Key: "ok", Value: 1.0}}
 	case "buildInfo", "buildinfo":
-		d = status.BuildInfo(v)
+		d = process.BuildInfo(v)
 	case "hostInfo":
-		d = status.HostInfo(v)
+		d = process.HostInfo(v)
 	case "getCmdLineOpts":
-		d = status.CmdLineOpts(v)
+		d = process.CmdLineOpts(v)
 	case "getDefaultRWConcern":
-		d = status.DefaultRWConcern(v)
+		d = process.DefaultRWConcern(v)
 	case "connPoolStats":
-		d = status.ConnPoolStats(v)
+		d = process.ConnPoolStats(v)
 	case "getParameter":
 		d, _ = l.kit.Parameters(v, cmd)
 	case "getLog":
-		d = status.GetLog(v, status.StartupWarnings(v), 2)
+		d = process.GetLog(v, process.StartupWarnings(v), 2)
 	case "top":
-		d = status.Top(v, []string{workDB + ".orders"})
+		d = process.Top(v, []string{workDB + ".orders"})
 	case "listDatabases":
 		d = status.ListDatabases(v, []status.Collection{{NS: "admin.system.version", Docs: 1, Bytes: 60}, {NS: "local.oplog.rs"}, {NS: workDB + ".orders"}},
 			func(db string) int64 { return l.bytes(v, db) }, false)

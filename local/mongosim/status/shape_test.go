@@ -1,4 +1,4 @@
-package status
+package status_test
 
 import (
 	"encoding/json"
@@ -14,20 +14,22 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
+	"github.com/heartwood-db/heartwood/local/mongosim/status"
+	"github.com/heartwood-db/heartwood/local/mongosim/status/process"
 	"github.com/heartwood-db/heartwood/local/mongosim/status/template"
 	"github.com/heartwood-db/heartwood/shared/model"
 )
 
 // recordedVersion is that of the processes the recordings in testdata were made from.
-var recordedVersion = Version{4, 5, 1}
+var recordedVersion = status.Version{4, 5, 1}
 
 // view is a member of a set like the recorded one: primary, secondary, hidden member and arbiter.
-func view(t testing.TB, v Version, self int) *View {
+func view(t testing.TB, v status.Version, self int) *status.View {
 	t.Helper()
 	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-	op := OpTime{TS: bson.Timestamp{T: uint32(now.Unix()), I: 4}, Term: 3}
-	member := func(id int32, state model.MemberState) Member {
-		m := Member{
+	op := status.OpTime{TS: bson.Timestamp{T: uint32(now.Unix()), I: 4}, Term: 3}
+	member := func(id int32, state model.MemberState) status.Member {
+		m := status.Member{
 			ID: id, Host: fmt.Sprintf("127.0.0.1:%d", 27117+id), Priority: 1, Votes: 1, State: state, Up: true, Since: now.Add(-time.Hour),
 			Applied: op, AppliedWall: now, SyncSource: 0, LastHeartbeat: now, Tags: bson.D{},
 		}
@@ -36,26 +38,26 @@ func view(t testing.TB, v Version, self int) *View {
 		}
 		return m
 	}
-	set := &Set{
+	set := &status.Set{
 		Name: "rs0", ID: bson.NewObjectID(), ConfigVersion: 1, ConfigTerm: 1, Term: 3, Self: self, Primary: 0, Committed: op, CommittedWall: now,
 		RBID: 1, ElectionMS: 10000,
-		Members: []Member{member(0, model.StatePrimary), member(1, model.StateSecondary), member(2, model.StateSecondary), member(3, model.StateArbiter)},
+		Members: []status.Member{member(0, model.StatePrimary), member(1, model.StateSecondary), member(2, model.StateSecondary), member(3, model.StateArbiter)},
 	}
 	set.Members[1].Tags = bson.D{{Key: "dc", Value: "east"}}
 	set.Members[2].Hidden, set.Members[2].Priority = true, 0
-	set.Members[3].Arbiter, set.Members[3].Priority, set.Members[3].Applied, set.Members[3].AppliedWall = true, 0, NoOpTime(), time.Time{}
-	e := &Election{Reason: "electionTimeout", At: now.Add(-time.Hour), Term: 3, Winner: 0, Prior: -1, LastSeen: op, Committed: op}
+	set.Members[3].Arbiter, set.Members[3].Priority, set.Members[3].Applied, set.Members[3].AppliedWall = true, 0, status.NoOpTime(), time.Time{}
+	e := &status.Election{Reason: "electionTimeout", At: now.Add(-time.Hour), Term: 3, Winner: 0, Prior: -1, LastSeen: op, Committed: op}
 	if self == 0 {
 		set.Election = e
 	} else {
 		set.LastVote = e
 	}
-	out := &View{
+	out := &status.View{
 		Now: now, Started: now.Add(-time.Hour), Version: v, Hostname: "db1.example.net", Port: 27117 + self, PID: 4242, ProcessID: bson.NewObjectID(), Topology: 6,
 		Booted: now.Add(-100 * time.Hour), Role: []load.Role{load.Primary, load.Secondary, load.Secondary, load.Arbiter}[self], Set: set, Activity: 3600,
 	}
 	if self != 3 {
-		out.Oplog = &Oplog{First: bson.Timestamp{T: op.TS.T - 3600, I: 1}, Last: op.TS, Count: 2943, Size: 22136903, MaxSize: 64 << 20}
+		out.Oplog = &status.Oplog{First: bson.Timestamp{T: op.TS.T - 3600, I: 1}, Last: op.TS, Count: 2943, Size: 22136903, MaxSize: 64 << 20}
 	}
 	m, tab := load.New(1), load.NewTable()
 	tab.Add(&out.Counts, m, out.Role, out.Started, now)
@@ -64,15 +66,15 @@ func view(t testing.TB, v Version, self int) *View {
 	return out
 }
 
-func standalone(t testing.TB, v Version) *View {
+func standalone(t testing.TB, v status.Version) *status.View {
 	out := view(t, v, 0)
 	out.Set, out.Oplog, out.Role = nil, nil, load.Standalone
 	return out
 }
 
-func kit(t testing.TB, v Version) *Kit {
+func kit(t testing.TB, v status.Version) *status.Kit {
 	t.Helper()
-	k, err := NewKit(v)
+	k, err := status.NewKit(v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,30 +210,30 @@ func TestRepliesHaveTheShapeOfRecordedOnes(t *testing.T) {
 		file string
 		got  any
 	}{
-		{"primary-hello", Hello(primary, true, false)},
-		{"secondary-hello", Hello(secondary, true, false)},
-		{"hidden-hello", Hello(hidden, true, false)},
-		{"arbiter-hello", Hello(arbiter, true, false)},
-		{"standalone-hello", Hello(alone, true, false)},
-		{"uninitiated-hello", Hello(uninitiated, true, false)},
+		{"primary-hello", status.Hello(primary, true, false)},
+		{"secondary-hello", status.Hello(secondary, true, false)},
+		{"hidden-hello", status.Hello(hidden, true, false)},
+		{"arbiter-hello", status.Hello(arbiter, true, false)},
+		{"standalone-hello", status.Hello(alone, true, false)},
+		{"uninitiated-hello", status.Hello(uninitiated, true, false)},
 		{"primary-serverStatus", k.ServerStatus(primary, nil)},
 		{"secondary-serverStatus", k.ServerStatus(secondary, nil)},
 		{"arbiter-serverStatus", k.ServerStatus(arbiter, nil)},
 		{"standalone-serverStatus", k.ServerStatus(alone, nil)},
-		{"primary-replSetGetStatus", ReplSetGetStatus(primary)},
-		{"secondary-replSetGetStatus", ReplSetGetStatus(secondary)},
-		{"arbiter-replSetGetStatus", ReplSetGetStatus(arbiter)},
-		{"primary-replSetGetConfig", ReplSetGetConfig(primary)},
-		{"primary-getCmdLineOpts", CmdLineOpts(primary)},
-		{"primary-hostInfo", HostInfo(primary)},
-		{"primary-buildInfo", BuildInfo(primary)},
-		{"primary-connPoolStats", ConnPoolStats(primary)},
-		{"primary-getDefaultRWConcern", DefaultRWConcern(primary)},
+		{"primary-replSetGetStatus", status.ReplSetGetStatus(primary)},
+		{"secondary-replSetGetStatus", status.ReplSetGetStatus(secondary)},
+		{"arbiter-replSetGetStatus", status.ReplSetGetStatus(arbiter)},
+		{"primary-replSetGetConfig", status.ReplSetGetConfig(primary)},
+		{"primary-getCmdLineOpts", process.CmdLineOpts(primary)},
+		{"primary-hostInfo", process.HostInfo(primary)},
+		{"primary-buildInfo", process.BuildInfo(primary)},
+		{"primary-connPoolStats", process.ConnPoolStats(primary)},
+		{"primary-getDefaultRWConcern", process.DefaultRWConcern(primary)},
 		{"primary-collStats-oplog", k.OplogStats(primary, 1)},
-		{"primary-top", Top(primary, []string{"shop.orders"})},
-		{"primary-getLog-startupWarnings", GetLog(primary, StartupWarnings(primary), 2)},
-		{"primary-listDatabases", ListDatabases(primary, []Collection{{NS: "shop.orders", Docs: 1, Bytes: 50}}, func(string) int64 { return 0 }, false)},
-		{"primary-dbStats-shop", DBStats(primary, "shop", []Collection{{NS: "shop.orders", Docs: 2, Bytes: 2000, Indexes: []Index{{"_id_", 4096}}}}, 0, 1)},
+		{"primary-top", process.Top(primary, []string{"shop.orders"})},
+		{"primary-getLog-startupWarnings", process.GetLog(primary, process.StartupWarnings(primary), 2)},
+		{"primary-listDatabases", status.ListDatabases(primary, []status.Collection{{NS: "shop.orders", Docs: 1, Bytes: 50}}, func(string) int64 { return 0 }, false)},
+		{"primary-dbStats-shop", status.DBStats(primary, "shop", []status.Collection{{NS: "shop.orders", Docs: 2, Bytes: 2000, Indexes: []status.Index{{"_id_", 4096}}}}, 0, 1)},
 		{"primary-getDiagnosticData", k.DiagnosticData(primary)},
 	} {
 		t.Run(c.file, func(t *testing.T) {
@@ -251,7 +253,7 @@ func TestMemberShapes(t *testing.T) {
 		if file == "" {
 			continue
 		}
-		got := raw(t, ReplSetGetStatus(view(t, recordedVersion, self))).Lookup("members").Array()
+		got := raw(t, status.ReplSetGetStatus(view(t, recordedVersion, self))).Lookup("members").Array()
 		want := readJSON(t, filepath.Join("testdata", file+"-replSetGetStatus.json")).Lookup("members").Array()
 		for i := range 4 {
 			t.Run(fmt.Sprintf("%s sees %d", file, i), func(t *testing.T) {
@@ -281,7 +283,7 @@ func TestShapeOf609(t *testing.T) {
 	if _, err := os.Stat(dir); err != nil {
 		t.Skip("no fixtures/monitoring: set HEARTWOOD_TEST_FIXTURES")
 	}
-	v := Version{6, 0, 9}
+	v := status.Version{6, 0, 9}
 	k, p := kit(t, v), view(t, v, 0)
 	theirs := []*regexp.Regexp{
 		regexp.MustCompile(`^(\$clusterTime|operationTime|repl\|tags|repl\|primaryOnlyServices\||repl\|arbiters|arbiters|tags)`),
@@ -296,11 +298,11 @@ func TestShapeOf609(t *testing.T) {
 	}
 	for file, got := range map[string]any{
 		"serverStatus-mongod-primary-6.0.9.json":     k.ServerStatus(p, nil),
-		"replSetGetStatus-mongod-primary-6.0.9.json": ReplSetGetStatus(p),
-		"isMaster-mongod-primary-6.0.9.json":         Hello(p, true, false),
-		"replSetGetConfig-mongod-primary-6.0.9.json": ReplSetConfig(p),
-		"buildInfo-mongod-primary-6.0.9.json":        BuildInfo(p),
-		"hostInfo-mongod-primary-6.0.9.json":         HostInfo(p),
+		"replSetGetStatus-mongod-primary-6.0.9.json": status.ReplSetGetStatus(p),
+		"isMaster-mongod-primary-6.0.9.json":         status.Hello(p, true, false),
+		"replSetGetConfig-mongod-primary-6.0.9.json": status.ReplSetConfig(p),
+		"buildInfo-mongod-primary-6.0.9.json":        process.BuildInfo(p),
+		"hostInfo-mongod-primary-6.0.9.json":         process.HostInfo(p),
 	} {
 		t.Run(file, func(t *testing.T) {
 			b, err := os.ReadFile(filepath.Join(dir, file))
@@ -331,15 +333,15 @@ func relaxed(t *testing.T, b []byte) bson.Raw {
 }
 
 func TestDiagnosticDataHasWhatIsRead(t *testing.T) {
-	for _, v := range []Version{{4, 2, 24}, {4, 4, 29}, {5, 0, 31}, {6, 0, 9}, {7, 0, 14}, {8, 0, 4}} {
+	for _, v := range []status.Version{{4, 2, 24}, {4, 4, 29}, {5, 0, 31}, {6, 0, 9}, {7, 0, 14}, {8, 0, 4}} {
 		got := map[string]string{}
 		kinds(kit(t, v).DiagnosticData(view(t, v, 0)), "", true, got)
 		want := []string{
 			"cpu|user_ms", "cpu|idle_ms", "cpu|iowait_ms", "memory|MemTotal_kb", "memory|MemFree_kb", "memory|SwapTotal_kb", "netstat|IpExt:InOctets", "vmstat|pswpin",
-			"disks|" + Device + "|reads", "disks|" + Device + "|io_queued_ms",
+			"disks|" + status.Device + "|reads", "disks|" + status.Device + "|io_queued_ms",
 		}
 		if v.AtLeast(6, 0) {
-			want = append(want, "mounts|"+DataMount+"|capacity", "mounts|"+DataMount+"|free")
+			want = append(want, "mounts|"+status.DataMount+"|capacity", "mounts|"+status.DataMount+"|free")
 		}
 		for _, p := range want {
 			if got["data|systemMetrics|"+p] != "number" {
@@ -353,35 +355,35 @@ func TestVersionsDifferAsTheyShould(t *testing.T) {
 	has := func(r bson.Raw, path ...string) bool { return r.Lookup(path...).Type != 0 }
 	for _, c := range []struct {
 		path          string
-		since, before Version // before: first version without it
+		since, before status.Version // before: first version without it
 	}{
-		{"asserts|tripwire", Version{4, 4, 0}, Version{}},
-		{"connections|threaded", Version{4, 4, 0}, Version{}},
-		{"connections|exhaustHello", Version{5, 0, 0}, Version{}},
-		{"connections|rejected", Version{7, 0, 0}, Version{}},
-		{"metrics|cursor|totalOpened", Version{5, 0, 0}, Version{}},
-		{"metrics|queryExecutor|collectionScans|total", Version{4, 4, 0}, Version{}},
-		{"wiredTiger|concurrentTransactions|read|out", Version{}, Version{8, 0, 0}},
-		{"queues|execution|read|out", Version{8, 0, 0}, Version{}},
-		{"wiredTiger|checkpoint|most recent time (msecs)", Version{8, 0, 0}, Version{}},
-		{"wiredTiger|transaction|transaction checkpoint most recent time (msecs)", Version{}, Version{8, 0, 0}},
-		{"metrics|repl|buffer|sizeBytes", Version{}, Version{8, 0, 0}},
-		{"metrics|repl|buffer|apply|sizeBytes", Version{8, 0, 0}, Version{}},
-		{"opWorkingTime|reads|latency", Version{8, 0, 0}, Version{}},
-		{"repl|ismaster", Version{}, Version{5, 0, 0}},
-		{"repl|isWritablePrimary", Version{5, 0, 0}, Version{}},
-		{"service", Version{8, 0, 0}, Version{}},
-		{"extra_info|user_time_us", Version{}, Version{}},
+		{"asserts|tripwire", status.Version{4, 4, 0}, status.Version{}},
+		{"connections|threaded", status.Version{4, 4, 0}, status.Version{}},
+		{"connections|exhaustHello", status.Version{5, 0, 0}, status.Version{}},
+		{"connections|rejected", status.Version{7, 0, 0}, status.Version{}},
+		{"metrics|cursor|totalOpened", status.Version{5, 0, 0}, status.Version{}},
+		{"metrics|queryExecutor|collectionScans|total", status.Version{4, 4, 0}, status.Version{}},
+		{"wiredTiger|concurrentTransactions|read|out", status.Version{}, status.Version{8, 0, 0}},
+		{"queues|execution|read|out", status.Version{8, 0, 0}, status.Version{}},
+		{"wiredTiger|checkpoint|most recent time (msecs)", status.Version{8, 0, 0}, status.Version{}},
+		{"wiredTiger|transaction|transaction checkpoint most recent time (msecs)", status.Version{}, status.Version{8, 0, 0}},
+		{"metrics|repl|buffer|sizeBytes", status.Version{}, status.Version{8, 0, 0}},
+		{"metrics|repl|buffer|apply|sizeBytes", status.Version{8, 0, 0}, status.Version{}},
+		{"opWorkingTime|reads|latency", status.Version{8, 0, 0}, status.Version{}},
+		{"repl|ismaster", status.Version{}, status.Version{5, 0, 0}},
+		{"repl|isWritablePrimary", status.Version{5, 0, 0}, status.Version{}},
+		{"service", status.Version{8, 0, 0}, status.Version{}},
+		{"extra_info|user_time_us", status.Version{}, status.Version{}},
 	} {
-		for _, v := range []Version{{4, 2, 24}, {4, 4, 29}, {5, 0, 31}, {6, 0, 19}, {7, 0, 14}, {8, 0, 4}} {
-			want := v.AtLeast(c.since.Major, c.since.Minor) && (c.before == Version{} || !v.AtLeast(c.before.Major, c.before.Minor))
+		for _, v := range []status.Version{{4, 2, 24}, {4, 4, 29}, {5, 0, 31}, {6, 0, 19}, {7, 0, 14}, {8, 0, 4}} {
+			want := v.AtLeast(c.since.Major, c.since.Minor) && (c.before == status.Version{} || !v.AtLeast(c.before.Major, c.before.Minor))
 			if got := has(raw(t, kit(t, v).ServerStatus(view(t, v, 0), nil)), strings.Split(c.path, template.Sep)...); got != want {
 				t.Errorf("%v has %s: %v, want %v", v, c.path, got, want)
 			}
 		}
 	}
-	for _, v := range []Version{{4, 2, 24}, {4, 4, 29}, {7, 0, 14}, {8, 0, 4}} {
-		m := raw(t, ReplSetGetStatus(view(t, v, 0))).Lookup("members").Array().Index(1).Document()
+	for _, v := range []status.Version{{4, 2, 24}, {4, 4, 29}, {7, 0, 14}, {8, 0, 4}} {
+		m := raw(t, status.ReplSetGetStatus(view(t, v, 0))).Lookup("members").Array().Index(1).Document()
 		for path, want := range map[string]bool{"syncingTo": !v.AtLeast(4, 4), "configTerm": v.AtLeast(4, 4), "lastAppliedWallTime": v.AtLeast(5, 0), "optimeWritten": v.AtLeast(8, 0)} {
 			if has(m, path) != want {
 				t.Errorf("%v: members[].%s %v, want %v", v, path, !want, want)
@@ -391,7 +393,7 @@ func TestVersionsDifferAsTheyShould(t *testing.T) {
 }
 
 func TestSectionsAreSwitched(t *testing.T) {
-	k, v := kit(t, Version{7, 0, 14}), view(t, Version{7, 0, 14}, 0)
+	k, v := kit(t, status.Version{7, 0, 14}), view(t, status.Version{7, 0, 14}, 0)
 	req := raw(t, bson.D{{Key: "serverStatus", Value: 1}, {Key: "oplog", Value: 1}, {Key: "metrics", Value: 0}, {Key: "wiredTiger", Value: false}, {Key: "host", Value: 0}, {Key: "nonsense", Value: 1}})
 	got := raw(t, k.ServerStatus(v, req))
 	for name, want := range map[string]bool{"oplog": true, "metrics": false, "wiredTiger": false, "host": true, "opcounters": true} {
@@ -408,7 +410,7 @@ func TestSectionsAreSwitched(t *testing.T) {
 }
 
 func BenchmarkServerStatus(b *testing.B) {
-	k, v := kit(b, Version{7, 0, 14}), view(b, Version{7, 0, 14}, 0)
+	k, v := kit(b, status.Version{7, 0, 14}), view(b, status.Version{7, 0, 14}, 0)
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = k.ServerStatus(v, nil)

@@ -1,7 +1,8 @@
-package status
+// Package process makes the replies about a process and its machine rather than about its work: build, host, command line, logs,
+// pools, locks by namespace.
+package process
 
 import (
-	"fmt"
 	"path"
 	"strconv"
 	"time"
@@ -9,12 +10,12 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
+	"github.com/heartwood-db/heartwood/local/mongosim/status"
 	"github.com/heartwood-db/heartwood/local/mongosim/status/logline"
-	"github.com/heartwood-db/heartwood/local/mongosim/status/template"
 )
 
 // BuildInfo answers the command.
-func BuildInfo(v *View) bson.D {
+func BuildInfo(v *status.View) bson.D {
 	ver := v.Version
 	return ok(bson.D{
 		{Key: "version", Value: ver.String()},
@@ -45,7 +46,7 @@ func BuildInfo(v *View) bson.D {
 }
 
 // HostInfo answers the command.
-func HostInfo(v *View) bson.D {
+func HostInfo(v *status.View) bson.D {
 	const memMB = int64(load.MemTotalKB >> 10)
 	system := bson.D{
 		{Key: "currentTime", Value: date(v.Now)},
@@ -76,7 +77,7 @@ func HostInfo(v *View) bson.D {
 			{Key: "pageSize", Value: int64(4096)},
 			{Key: "numPages", Value: int32(load.MemTotalKB / 4)},
 			{Key: "maxOpenFiles", Value: int32(64000)},
-			{Key: "mountInfo", Value: bson.A{mountInfo(41, DataMount, 1), mountInfo(42, LogMount, 2)}},
+			{Key: "mountInfo", Value: bson.A{mountInfo(41, status.DataMount, 1), mountInfo(42, status.LogMount, 2)}},
 		}},
 	})
 }
@@ -92,18 +93,18 @@ func mountInfo(id int32, point string, part int32) bson.D {
 		{Key: "options", Value: "rw,noatime"},
 		{Key: "fields", Value: ""},
 		{Key: "type", Value: "xfs"},
-		{Key: "source", Value: "/dev/" + Device + "p" + strconv.Itoa(int(part))},
+		{Key: "source", Value: "/dev/" + status.Device + "p" + strconv.Itoa(int(part))},
 		{Key: "superOpt", Value: "rw"},
 	}
 }
 
 // CmdLineOpts answers getCmdLineOpts.
-func CmdLineOpts(v *View) bson.D {
+func CmdLineOpts(v *status.View) bson.D {
 	port := strconv.Itoa(v.Port)
-	log := path.Join(LogMount, "mongod-"+port+".log")
+	log := path.Join(status.LogMount, "mongod-"+port+".log")
 	dbPath := v.DBPath
 	if dbPath == "" {
-		dbPath = path.Join(DataMount, port)
+		dbPath = path.Join(status.DataMount, port)
 	}
 	argv := bson.A{"/usr/bin/mongod", "--port", port, "--dbpath", dbPath, "--bind_ip_all", "--logpath", log, "--logappend"}
 	parsed := bson.D{{Key: "net", Value: bson.D{{Key: "bindIpAll", Value: true}, {Key: "port", Value: int32(v.Port)}}}}
@@ -131,39 +132,8 @@ func CmdLineOpts(v *View) bson.D {
 	return ok(bson.D{{Key: "argv", Value: argv}, {Key: "parsed", Value: parsed}})
 }
 
-// Parameters answers getParameter: all of them for "*", else those named; found says whether there is any.
-func (k *Kit) Parameters(v *View, req bson.Raw) (reply bson.D, found bool) {
-	all := k.params
-	fcv := bson.E{Key: "featureCompatibilityVersion", Value: bson.D{{Key: "version", Value: fmt.Sprintf("%d.%d", v.Version.Major, v.Version.Minor)}}}
-	if first := req.Lookup("getParameter"); first.Type == bson.TypeString && first.StringValue() == "*" {
-		out := make(bson.D, 0, len(all)+2)
-		for _, e := range all {
-			if e.Key == fcv.Key {
-				e = fcv
-			}
-			out = append(out, e)
-		}
-		return ok(out), true
-	}
-	elems, err := req.Elements()
-	if err != nil {
-		return nil, false
-	}
-	var out bson.D
-	for _, e := range elems {
-		if e.Key() == fcv.Key {
-			out = append(out, fcv)
-			continue
-		}
-		if value, has := template.Get(all, e.Key()); has {
-			out = append(out, bson.E{Key: e.Key(), Value: value})
-		}
-	}
-	return ok(out), len(out) > 0
-}
-
 // GetLog answers getLog for lines, of which written were ever written; names answers getLog: "*".
-func GetLog(v *View, lines []logline.Line, written int64) bson.D {
+func GetLog(v *status.View, lines []logline.Line, written int64) bson.D {
 	out := make(bson.A, 0, len(lines))
 	for _, l := range lines {
 		out = append(out, l.Format(v.Version.AtLeast(4, 4)))
@@ -177,7 +147,7 @@ func LogNames() bson.D {
 }
 
 // StartupWarnings are the lines a process logged when it started.
-func StartupWarnings(v *View) []logline.Line {
+func StartupWarnings(v *status.View) []logline.Line {
 	at := v.Started.Add(165 * time.Millisecond)
 	tags := []string{"startupWarnings"}
 	var out []logline.Line
@@ -194,7 +164,7 @@ func StartupWarnings(v *View) []logline.Line {
 }
 
 // ConnPoolStats answers the command: a member keeps a connection to each other member.
-func ConnPoolStats(v *View) bson.D {
+func ConnPoolStats(v *status.View) bson.D {
 	hosts := bson.D{}
 	if v.Set != nil {
 		for i := range v.Set.Members {
@@ -225,7 +195,7 @@ func ConnPoolStats(v *View) bson.D {
 }
 
 // Top answers the command: the load's operations shared among namespaces.
-func Top(v *View, namespaces []string) bson.D {
+func Top(v *status.View, namespaces []string) bson.D {
 	totals := bson.D{{Key: "note", Value: "all times in microseconds"}}
 	op := func(n, micros float64) bson.D {
 		return bson.D{{Key: "time", Value: int64(n * micros)}, {Key: "count", Value: int64(n)}}
@@ -250,7 +220,7 @@ func Top(v *View, namespaces []string) bson.D {
 }
 
 // DefaultRWConcern answers getDefaultRWConcern.
-func DefaultRWConcern(v *View) bson.D {
+func DefaultRWConcern(v *status.View) bson.D {
 	d := bson.D{}
 	if v.Version.AtLeast(5, 0) {
 		d = append(d,
@@ -260,3 +230,7 @@ func DefaultRWConcern(v *View) bson.D {
 	}
 	return ok(append(d, bson.E{Key: "localUpdateWallClockTime", Value: date(v.Now.Truncate(30 * time.Second))}))
 }
+
+func date(t time.Time) bson.DateTime { return bson.NewDateTimeFromTime(t) }
+
+func ok(d bson.D) bson.D { return append(d, bson.E{Key: "ok", Value: 1.0}) }
