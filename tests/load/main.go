@@ -95,6 +95,11 @@ func run(ctx context.Context, o options) error {
 	}
 	fmt.Printf("server %s, %d hosts, %d min, %d pings a post, replies of %d kB\n", o.server, len(hosts), o.minutes, o.batch, t.Size()>>10)
 
+	if o.pages { // the past first, so that it is compacted by the time the pages are asked for
+		if err := fillPast(ctx, t, site, hosts); err != nil {
+			return err
+		}
+	}
 	before, err := srv.usage()
 	if err != nil {
 		return err
@@ -114,7 +119,7 @@ func run(ctx context.Context, o options) error {
 		return fmt.Errorf("%d posts failed, %d pings were rejected: %w", res.failed.Load(), res.rejected.Load(), res.first())
 	}
 	if o.pages {
-		if err := timePages(ctx, t, site, hosts); err != nil {
+		if err := timePages(ctx, site, hosts); err != nil {
 			return fmt.Errorf("pages: %w", err)
 		}
 	}

@@ -30,14 +30,19 @@ const (
 // charts are ten of the default charts of a host page.
 const charts = "opcounters,opcounters-repl,connections,network,queues,memory,page-faults,cursors,asserts,document-metrics"
 
-// timePages fills in a day of history for a few hosts, signs in as a person and asks for pages.
-func timePages(ctx context.Context, t *replies.Template, site *client.Site, hosts []wire.Host) error {
+// fillPast gives a few hosts a day of history.
+func fillPast(ctx context.Context, t *replies.Template, site *client.Site, hosts []wire.Host) error {
 	end := time.Now().UTC().Truncate(time.Minute)
 	for _, h := range hosts[:min(chartedHosts, len(hosts))] {
 		if err := backfill(ctx, t, site, h, end); err != nil {
 			return fmt.Errorf("fill in a day of %s: %w", h.Hostname, err)
 		}
 	}
+	return nil
+}
+
+// timePages signs in as a person and asks for pages.
+func timePages(ctx context.Context, site *client.Site, hosts []wire.Host) error {
 	browser, err := signIn(ctx, site)
 	if err != nil {
 		return fmt.Errorf("sign in: %w", err)
