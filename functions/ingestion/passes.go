@@ -116,11 +116,11 @@ func (s *Server) groupPass(ctx context.Context, g *model.Group, now time.Time) (
 	if err != nil {
 		return 0, err
 	}
-	n, err := s.mergeDuplicates(ctx, g, hosts)
-	if err != nil {
-		return n, err
-	}
 	statuses, err := s.o.Inventory.Statuses(ctx, g.ID)
+	if err != nil {
+		return 0, err
+	}
+	n, err := s.mergeDuplicates(ctx, g, hosts, statuses)
 	if err != nil {
 		return n, err
 	}
@@ -192,42 +192,50 @@ func (s *Server) silence(ctx context.Context, g *model.Group, h *model.Host, st 
 }
 
 // mergeDuplicates finds processes that are monitored under two addresses and keeps one host of each.
-func (s *Server) mergeDuplicates(ctx context.Context, g *model.Group, hosts []model.Host) (done int64, err error) {
-	seen := map[string]int{}
+func (s *Server) mergeDuplicates(ctx context.Context, g *model.Group, hosts []model.Host, statuses []model.HostStatus) (done int64, err error) {
+	last := make(map[model.HostID]*model.HostStatus, len(statuses))
+	for i := range statuses {
+		last[statuses[i].HostID] = &statuses[i]
+	}
+	sighting := func(i int) topology.Sighting {
+		return topology.Sighting{Host: &hosts[i], Status: last[hosts[i].ID]}
+	}
+	seen := map[string][]int{}
 	for i := range hosts {
-		h := &hosts[i]
-		if !h.Visible() {
-			continue
-		}
-		for _, key := range identities(h) {
-			j, known := seen[key]
-			if !known {
-				seen[key] = i
-				continue
+		for _, key := range identities(sighting(i)) {
+			for _, j := range seen[key] {
+				if !hosts[j].Visible() || !hosts[i].Visible() || !topology.Same(sighting(j), sighting(i)) {
+					continue
+				}
+				keep, hide := topology.Merge(hosts[j], hosts[i], g.Settings)
+				if err := s.merge(ctx, &keep, &hide); err != nil {
+					return done, err
+				}
+				k, d := i, j
+				if keep.ID == hosts[j].ID {
+					k, d = j, i
+				}
+				hosts[k], hosts[d] = keep, hide
+				done++
 			}
-			if !hosts[j].Visible() || !h.Visible() || !topology.Same(&hosts[j], h) {
-				continue
-			}
-			keep, hide := topology.Merge(hosts[j], *h, g.Settings)
-			if err := s.merge(ctx, &keep, &hide); err != nil {
-				return done, err
-			}
-			k, d := i, j
-			if keep.ID == hosts[j].ID {
-				k, d = j, i
-			}
-			hosts[k], hosts[d] = keep, hide
-			seen[key] = k
-			done++
+			seen[key] = append(seen[key], i)
 		}
 	}
 	return done, nil
 }
 
-func identities(h *model.Host) []string {
+// identities are keys of which two hosts have one in common when they may be the same process.
+func identities(s topology.Sighting) []string {
+	h := s.Host
+	if !h.Visible() {
+		return nil
+	}
 	var keys []string
 	if h.ProcessID != "" {
 		keys = append(keys, "p/"+h.ProcessID)
+	}
+	if key := topology.StartKey(s); key != "" {
+		keys = append(keys, "s/"+key)
 	}
 	if h.ClusterID != "" && h.MemberID >= 0 && h.ReplicaSet != "" {
 		keys = append(keys, fmt.Sprintf("m/%s/%d", h.ClusterID, h.MemberID))

@@ -58,6 +58,7 @@ type Host struct {
 	Port     int       `bson:"port"`
 	Aliases  []string  `bson:"aliases,omitempty"` // every other host:port it was seen as
 	IP       string    `bson:"ip,omitempty"`
+	Self     string    `bson:"self,omitempty"` // host:port as the process itself gives it in serverStatus; need not be reachable
 	Created  time.Time `bson:"created"`
 
 	Type             ProcessType `bson:"type"`

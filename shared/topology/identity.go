@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -57,18 +58,57 @@ func (o *Observation) identity(in *Input, v *view) {
 	o.event(model.EventHostRestarted, at, "was restarted")
 }
 
-// Same reports whether two hosts of one group are the same process, seen under two addresses.
-func Same(a, b *model.Host) bool {
-	if a.ID == b.ID || a.GroupID != b.GroupID {
+// Sighting is a host and what its last ping told.
+type Sighting struct {
+	Host   *model.Host
+	Status *model.HostStatus // nil when there was none yet
+}
+
+// Same reports whether two hosts of one group are the same process, seen under two addresses (metrics.md 5.5). Equal identities
+// settle it; where either has none, the same pid, start, own name, port and version do, or the same place in the same set. Two
+// members of one set are never the same, whatever they have in common.
+func Same(a, b Sighting) bool {
+	x, y := a.Host, b.Host
+	if x.ID == y.ID || x.GroupID != y.GroupID {
 		return false
 	}
-	if a.ReplicaSet != "" && b.ReplicaSet != "" && a.ReplicaSet != b.ReplicaSet {
+	if x.ReplicaSet != "" && y.ReplicaSet != "" {
+		if x.ReplicaSet != y.ReplicaSet {
+			return false
+		}
+		oneSet := x.ClusterID == y.ClusterID || x.ClusterID == "" || y.ClusterID == ""
+		if oneSet && x.MemberID >= 0 && y.MemberID >= 0 && x.MemberID != y.MemberID {
+			return false
+		}
+	}
+	if x.ProcessID != "" && y.ProcessID != "" {
+		return x.ProcessID == y.ProcessID
+	}
+	return sameStart(a, b) ||
+		x.ClusterID != "" && x.ClusterID == y.ClusterID && x.MemberID >= 0 && x.MemberID == y.MemberID && x.ReplicaSet != ""
+}
+
+// startTolerance is how far two estimates of one start may lie apart.
+const startTolerance = 2 * time.Second
+
+// sameStart: the evidence there is of processes without an identity of their own, before 4.4. Names and pids alone mean little: in
+// containers both are often equal.
+func sameStart(a, b Sighting) bool {
+	if key := StartKey(a); key == "" || key != StartKey(b) {
 		return false
 	}
-	if a.ProcessID != "" && b.ProcessID != "" {
-		return a.ProcessID == b.ProcessID
+	if x, y := a.Host.ClusterID, b.Host.ClusterID; x != "" && y != "" && x != y {
+		return false // two deployments from one template, started at once
 	}
-	return a.ClusterID != "" && a.ClusterID == b.ClusterID && a.MemberID >= 0 && a.MemberID == b.MemberID && a.ReplicaSet != ""
+	return a.Status.Started.Sub(b.Status.Started).Abs() <= startTolerance
+}
+
+// StartKey is equal for two sightings of one process wherever Same goes by its start; empty when a sighting says too little for that.
+func StartKey(s Sighting) string {
+	if s.Status == nil || s.Status.PID == 0 || s.Status.Started.IsZero() || s.Host.Self == "" || s.Host.Version == "" {
+		return ""
+	}
+	return s.Host.Self + "/" + strconv.FormatInt(s.Status.PID, 10) + "/" + s.Host.Version
 }
 
 // Merge makes one host of two that are the same: the older one (of equals, the one a person
@@ -110,8 +150,11 @@ func (o *Observation) names(in *Input, v *view) {
 	}
 	add(in.Ping.Address)
 	add(v.hello.me)
-	if v.ss != nil {
+	if v.ss != nil && v.ss.host != "" {
 		add(v.ss.host) // without a port it means 27017
+		if host, port, err := model.SplitAddress(v.ss.host); err == nil {
+			o.Host.Self = model.Address(host, port)
+		}
 	}
 	if self := v.rs.self(); self != nil {
 		add(self.name)

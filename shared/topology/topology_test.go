@@ -147,6 +147,7 @@ func TestDescription(t *testing.T) {
 	want := newHost("127.0.0.1:27117")
 	want.Type, want.Version, want.ReplicaSet, want.ProcessID = model.TypeReplicaPrimary, "4.5.1", "rs0", "6b0113779eae5d133c6d9d3c"
 	want.Aliases, want.IP, want.MemberID, want.Priority, want.Votes = []string{"db1.example.net:27117"}, "127.0.0.1", 0, 2, 1
+	want.Self = "db1.example.net:27117"
 	want.Journaling, want.MemSizeMB, want.NumCores, want.StorageEngine, want.DBPath, want.FCV = true, 24105, 2, "wiredTiger", "/data/27117", "4.6"
 	want.OS, want.LowUlimit = "Debian GNU/Linux 12 (bookworm) Kernel 6.18.44-fc-v595", true
 	want.ClusterID = model.DeriveID("cluster", string(group), "6b01137a9eae5d133c6d9d61")
@@ -499,7 +500,8 @@ func TestSameProcess(t *testing.T) {
 	seed.Seed, seed.ProcessID, seed.ReplicaSet = true, "p1", "rs0"
 	found := newHost("db1.example.net:27017")
 	found.Created, found.ProcessID, found.ReplicaSet, found.MemberID = t0.Add(time.Minute), "p1", "rs0", 0
-	if !Same(&seed, &found) {
+	same := func(a, b model.Host) bool { return Same(Sighting{Host: &a}, Sighting{Host: &b}) }
+	if !same(seed, found) {
 		t.Fatal("one process under two names was taken for two")
 	}
 	keep, hide := Merge(found, seed, model.GroupSettings{})
@@ -523,8 +525,70 @@ func TestSameProcess(t *testing.T) {
 		a, b := seed, found
 		a.ClusterID, b.ClusterID, a.MemberID, b.MemberID = "c", "c", 0, 0
 		c.change(&b)
-		if Same(&a, &b) != c.want {
+		if same(a, b) != c.want || same(b, a) != c.want {
 			t.Error(c.name)
+		}
+	}
+}
+
+// TestSameStart: processes without an identity of their own are told apart by all of pid, start, own name with port, and version.
+func TestSameStart(t *testing.T) {
+	type one struct {
+		host   model.Host
+		status model.HostStatus
+	}
+	base := one{newHost("192.0.2.1:27017"), model.HostStatus{PID: 1, Started: t0}}
+	base.host.Self, base.host.Version = "mongo:27017", "4.2.24"
+	for _, c := range []struct {
+		name   string
+		change func(*one)
+		want   bool
+	}{
+		{"the same under another address", func(*one) {}, true},
+		{"its start estimated a little otherwise", func(o *one) { o.status.Started = t0.Add(-2 * time.Second) }, true},
+		{"a container with the same host name and pid, started later", func(o *one) { o.status.Started = t0.Add(3 * time.Second) }, false},
+		{"a container with the same host name and pid on another port", func(o *one) { o.host.Self = "mongo:27018" }, false},
+		{"another pid", func(o *one) { o.status.PID = 2 }, false},
+		{"another version", func(o *one) { o.host.Version = "4.2.23" }, false},
+		{"another name of its own", func(o *one) { o.host.Self = "mongo2:27017" }, false},
+		{"nothing known of its start", func(o *one) { o.status.Started = time.Time{} }, false},
+		{"no pid", func(o *one) { o.status.PID = 0 }, false},
+		{"no name of its own", func(o *one) { o.host.Self = "" }, false},
+		{"no version", func(o *one) { o.host.Version = "" }, false},
+		{"another group", func(o *one) { o.host.GroupID = "x" }, false},
+		{"an identity on one side only", func(o *one) { o.host.ProcessID = "p" }, true},
+		{"a member of another set of that name", func(o *one) { o.host.ClusterID = "other" }, false},
+		{"a member of a set, seen first", func(o *one) { o.host.ReplicaSet, o.host.ClusterID, o.host.MemberID = "rs0", "", 1 }, true},
+	} {
+		a, b := base, base
+		a.host.ClusterID, b.host.ClusterID = "c", "c"
+		b.host.ID = model.NewHostID(group, "mongo.example.net", 27017)
+		c.change(&b)
+		x, y := Sighting{&a.host, &a.status}, Sighting{&b.host, &b.status}
+		if Same(x, y) != c.want || Same(y, x) != c.want {
+			t.Errorf("%s: want %v", c.name, c.want)
+		}
+	}
+	if Same(Sighting{Host: &base.host}, Sighting{&base.host, &base.status}) {
+		t.Error("a host is its own duplicate")
+	}
+}
+
+// TestMembersOfASetAreNeverTheSame: not even when everything that is known of them is equal.
+func TestMembersOfASetAreNeverTheSame(t *testing.T) {
+	for _, processID := range []string{"", "p"} {
+		for _, clusters := range [][2]model.ID{{"c", "c"}, {"c", ""}, {"", ""}} {
+			member := func(addr string, id int, cluster model.ID) Sighting {
+				h := newHost(addr)
+				h.Self, h.Version, h.ReplicaSet, h.ClusterID, h.MemberID, h.ProcessID = "mongo:27017", "4.2.24", "rs0", cluster, id, processID
+				return Sighting{&h, &model.HostStatus{PID: 1, Started: t0}}
+			}
+			if Same(member("192.0.2.1:27017", 0, clusters[0]), member("192.0.2.2:27017", 1, clusters[1])) {
+				t.Errorf("two members were taken for one process (process id %q, clusters %q)", processID, clusters)
+			}
+			if !Same(member("192.0.2.1:27017", 0, clusters[0]), member("db1:27017", 0, clusters[1])) {
+				t.Errorf("one member under two addresses was taken for two (process id %q, clusters %q)", processID, clusters)
+			}
 		}
 	}
 }

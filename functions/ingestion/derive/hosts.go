@@ -18,7 +18,7 @@ import (
 // takeOver copies what pings decide about a host. What people decide (deleted, alerts, credentials) is left alone: it may
 // have been changed while the ping was on its way.
 func takeOver(to, from *model.Host) {
-	to.IP, to.Type, to.Version, to.ReplicaSet, to.ShardName = from.IP, from.Type, from.Version, from.ReplicaSet, from.ShardName
+	to.IP, to.Self, to.Type, to.Version, to.ReplicaSet, to.ShardName = from.IP, from.Self, from.Type, from.Version, from.ReplicaSet, from.ShardName
 	to.ClusterID, to.ProcessID, to.MemberID = from.ClusterID, from.ProcessID, from.MemberID
 	to.HiddenSecondary, to.DelaySecs, to.Priority, to.Votes = from.HiddenSecondary, from.DelaySecs, from.Priority, from.Votes
 	to.Journaling, to.StartupWarnings, to.LowUlimit = from.Journaling, from.StartupWarnings, from.LowUlimit
@@ -38,7 +38,7 @@ func takeOver(to, from *model.Host) {
 
 // sameHost compares what takeOver copies.
 func sameHost(a, b *model.Host) bool {
-	return a.IP == b.IP && a.Type == b.Type && a.Version == b.Version && a.ReplicaSet == b.ReplicaSet && a.ShardName == b.ShardName &&
+	return a.IP == b.IP && a.Self == b.Self && a.Type == b.Type && a.Version == b.Version && a.ReplicaSet == b.ReplicaSet && a.ShardName == b.ShardName &&
 		a.ClusterID == b.ClusterID && a.ProcessID == b.ProcessID && a.MemberID == b.MemberID &&
 		a.HiddenSecondary == b.HiddenSecondary && a.DelaySecs == b.DelaySecs && a.Priority == b.Priority && a.Votes == b.Votes &&
 		a.Journaling == b.Journaling && slices.Equal(a.StartupWarnings, b.StartupWarnings) && a.LowUlimit == b.LowUlimit &&

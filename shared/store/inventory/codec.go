@@ -64,6 +64,8 @@ func (d *hostDecoder) hostFields(body bson.Raw, h *model.Host) bool {
 			h.Aliases = v.strings()
 		case "ip":
 			h.IP = string(v.str())
+		case "self":
+			h.Self = string(v.str())
 		case "created":
 			h.Created = v.time()
 		case "type":
