@@ -9,7 +9,7 @@ import (
 )
 
 // dialer remembers the connections it made, so that Close can end them. The driver's own disconnecting may wait for the
-// answer to a heartbeat that has just begun, which a healthy server holds back for ten seconds.
+// answer to a heartbeat that has just begun, which a healthy server holds back for seconds.
 type dialer struct {
 	next options.ContextDialer
 

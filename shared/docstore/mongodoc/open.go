@@ -59,6 +59,11 @@ type Engine struct {
 	schema atomic.Pointer[docstore.Schema]
 }
 
+// silence is how long a server may leave a connection or a heartbeat unanswered, and how often heartbeats are, unless the URI
+// says so. What waits for a server that hangs is cut off and tried elsewhere after three times as long: the driver's own
+// values make that 70 s, longer than our callers wait.
+const silence = 5 * time.Second
+
 // closeWithin bounds Close.
 const closeWithin = 5 * time.Second
 
@@ -81,7 +86,7 @@ func Open(o Options) (*Engine, error) {
 	if o.Log == nil {
 		o.Log = obs.Discard()
 	}
-	opts := options.Client().ApplyURI(o.URI).SetAppName(o.AppName).
+	opts := options.Client().SetConnectTimeout(silence).SetHeartbeatInterval(silence).ApplyURI(o.URI).SetAppName(o.AppName).
 		SetServerSelectionTimeout(o.SelectionTimeout).
 		SetReadPreference(readpref.Primary()).
 		SetReadConcern(readconcern.Majority()).
