@@ -28,10 +28,39 @@ func scale(t *testing.T) (hosts, elections int) {
 		}
 		return n
 	}
-	return read("HEARTWOOD_CHAOS_HOSTS", 60), read("HEARTWOOD_CHAOS_ELECTIONS", 4)
+	const members = 3 // of the sets that the replies are of: whole sets, so that nobody else is discovered
+	hosts = (read("HEARTWOOD_CHAOS_HOSTS", 60) + members - 1) / members * members
+	return hosts, read("HEARTWOOD_CHAOS_ELECTIONS", 4)
 }
 
-// TestElectionsUnderLoad lets the primary of the server's database step down, and be killed, while agents post.
+// elect makes a set choose another primary, each time for another reason, and heals it when the others have gone on for a while.
+func elect(t *testing.T, sim *mongosim.Deployment, n int, goOn func()) {
+	t.Helper()
+	must(t, sim.WaitPrimary(t.Context()))
+	old := sim.Primary()
+	if old < 0 {
+		t.Fatal("no primary")
+	}
+	switch m := sim.Member(old); n % 4 {
+	case 0: // asked to
+		must(t, sim.StepDown(t.Context()))
+		goOn()
+	case 1: // it dies
+		must(t, sim.Kill(old))
+		goOn()
+		must(t, sim.Restart(old))
+	case 2: // it loses the others, while clients still reach it
+		m.Cut(true)
+		goOn()
+		m.Cut(false)
+	case 3: // it hangs
+		m.Pause()
+		goOn()
+		m.Resume()
+	}
+}
+
+// TestElectionsUnderLoad makes the server's database elect again and again while agents post.
 func TestElectionsUnderLoad(t *testing.T) {
 	hosts, elections := scale(t)
 	sim := startSet(t, mongosim.Options{})
@@ -40,30 +69,12 @@ func TestElectionsUnderLoad(t *testing.T) {
 	site := provision(t, base)
 	const perPost = 25
 	load := startTraffic(t, site, addHosts(t, site, hosts), (hosts+perPost-1)/perPost)
+	round := func() { load.more(int64(hosts)) }
 	for i := range elections {
-		load.more(int64(hosts)) // about one round
-		if i%2 == 0 {
-			if err := sim.StepDown(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		killed := sim.Primary()
-		if killed < 0 {
-			if err := sim.WaitPrimary(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			killed = sim.Primary()
-		}
-		if err := sim.Kill(killed); err != nil {
-			t.Fatal(err)
-		}
-		load.more(int64(hosts)) // by the two that are left
-		if err := sim.Restart(killed); err != nil {
-			t.Fatal(err)
-		}
+		round()
+		elect(t, sim, i, round)
 	}
-	load.more(int64(hosts))
+	round()
 	load.finish()
 	if !srv.Running() {
 		t.Error("the server exited")
