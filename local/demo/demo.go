@@ -45,26 +45,44 @@ type Options struct {
 	Started  func(ctx context.Context, login *Login) // called once everything serves; may be nil
 }
 
-// Run runs the demo until ctx ends, then stops everything in order.
-func Run(ctx context.Context, o Options) (err error) {
+// Run runs the demo until ctx ends, then stops everything in order; also when it ends before everything serves.
+func Run(ctx context.Context, o Options) error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.Progress == nil {
 		o.Progress = func(string, int, int) {}
 	}
+	err := run(ctx, o)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // Ctrl-C while the past was filled in
+	}
+	return err
+}
+
+func run(ctx context.Context, o Options) (err error) {
 	srv, err := runner.Start(ctx, runner.Options{Sources: o.Sources, Log: o.Log.With(obs.KeyComponent, "server")})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop(ctx, srv.Stop)) }()
 
-	login, err := provision(ctx, srv, filepath.Join(o.DataDir, loginFile))
+	// Ctrl-C must not come between what is made and the note of it: the next start could not get in.
+	login, err := provision(context.WithoutCancel(ctx), srv, filepath.Join(o.DataDir, loginFile))
 	if err != nil {
 		return fmt.Errorf("set the demo up: %w", err)
 	}
-	if err := login.choosePort(filepath.Join(o.DataDir, loginFile)); err != nil {
+	if err := login.choosePorts(filepath.Join(o.DataDir, loginFile)); err != nil {
 		return err
+	}
+	agent, err := newAgent(o, login)
+	if err != nil {
+		return fmt.Errorf("make the agent: %w", err)
+	}
+	defer func() { err = errors.Join(err, agent.Close()) }()
+	// What the agent of an interrupted start had collected is no longer missing.
+	if err := agent.Flush(ctx); err != nil {
+		return fmt.Errorf("post what was collected before: %w", err)
 	}
 	from, err := pastBegins(ctx, o, srv, model.ID(login.GroupID))
 	if err != nil {
@@ -79,22 +97,12 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("start the simulated deployment: %w", err)
 	}
 	defer func() { err = errors.Join(err, stop(ctx, sim.Stop)) }()
-	login.Members = sim.Addresses()
-
-	agentConf := config.DefaultAgent()
-	agentConf.APIKey, agentConf.GroupID, agentConf.BaseURL = model.Secret(login.AgentAPIKey), login.GroupID, login.IngestionURL
-	agentConf.SeedHosts = login.Members
-	agentConf.StateDir = filepath.Join(o.DataDir, "agent")
-	agent, err := monitoragent.New(monitoragent.Options{
-		Config: agentConf, Log: o.Log.With(obs.KeyComponent, "agent"), Version: obs.Build().Version,
-	})
-	if err != nil {
-		return fmt.Errorf("make the agent: %w", err)
+	if !from.IsZero() {
+		if err := fillPast(ctx, o, srv, sim, agent, model.ID(login.GroupID), from); err != nil {
+			return fmt.Errorf("fill in the past: %w", err)
+		}
+		sim.GoLive()
 	}
-	if err := fillPast(ctx, o, srv, sim, agent, model.ID(login.GroupID), from); err != nil {
-		return fmt.Errorf("fill in the past: %w", err)
-	}
-	sim.GoLive()
 
 	agentDone := make(chan error, 1)
 	agentCtx, stopAgent := context.WithCancel(ctx)
@@ -114,6 +122,14 @@ func Run(ctx context.Context, o Options) (err error) {
 	case err := <-srv.Failed():
 		return err
 	}
+}
+
+func newAgent(o Options, login *Login) (*monitoragent.Agent, error) {
+	c := config.DefaultAgent()
+	c.APIKey, c.GroupID, c.BaseURL = model.Secret(login.AgentAPIKey), login.GroupID, login.IngestionURL
+	c.SeedHosts = login.Members
+	c.StateDir = filepath.Join(o.DataDir, "agent")
+	return monitoragent.New(monitoragent.Options{Config: c, Log: o.Log.With(obs.KeyComponent, "agent"), Version: obs.Build().Version})
 }
 
 // stop gives a part its own time to end, although ctx has ended already.

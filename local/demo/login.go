@@ -133,18 +133,27 @@ const (
 	lastPort  = 27997
 )
 
-// choosePort settles on consecutive free ports for the members and remembers them: hosts are known by host:port.
-func (l *Login) choosePort(path string) error {
+// choosePorts settles on consecutive free ports for the members and remembers them: hosts are known by host:port.
+func (l *Login) choosePorts(path string) error {
 	if l.MembersPort != 0 {
+		l.nameMembers()
 		return nil
 	}
 	for base := firstPort; base <= lastPort; base += 10 {
 		if portsFree(base, members) {
 			l.MembersPort = base
+			l.nameMembers()
 			return l.save(path)
 		}
 	}
 	return fmt.Errorf("no %d consecutive free ports from %d to %d on 127.0.0.1", members, firstPort, lastPort)
+}
+
+func (l *Login) nameMembers() {
+	l.Members = nil
+	for i := range members {
+		l.Members = append(l.Members, model.Address("127.0.0.1", l.MembersPort+i))
+	}
 }
 
 func portsFree(base, n int) bool {
