@@ -78,7 +78,7 @@ func Run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "heartwood",
-		Short:         "Monitoring, alerting and continuous backup for MongoDB",
+		Short:         "Self-hosted monitoring for MongoDB",
 		Version:       obs.Build().Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,

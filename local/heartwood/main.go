@@ -1,4 +1,4 @@
-// Heartwood monitors, alerts on and backs up MongoDB deployments: one binary with the server, the agents and the command
+// Heartwood monitors MongoDB deployments: one binary with the server, the agent and the command
 // line.
 package main
 
