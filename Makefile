@@ -30,10 +30,10 @@ run: build ## the server alone
 
 test: tools ## every test; what had to be skipped is listed last
 	@sh tests/setup.sh
-	$(BIN)/gotestsum --format pkgname-and-test-fails --hide-summary=output -- -timeout 20m $(PKG)
+	$(BIN)/gotestsum --format pkgname-and-test-fails -- -timeout 20m $(PKG)
 
 race: tools ## the tests of concurrent code under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(BIN)/gotestsum --format pkgname-and-test-fails --hide-summary=output -- -race -short -timeout 30m \
+	CGO_ENABLED=1 $(BIN)/gotestsum --format pkgname-and-test-fails -- -race -short -timeout 30m \
 		./shared/... ./functions/... ./daemon/... ./local/...
 
 check: fmt-check lint ## formatting, vet, linters, import levels
