@@ -14,9 +14,6 @@ import (
 
 // unknown tries what callers do after ErrOutcomeUnknown: read again, and decide by what is there.
 func (s *suite) unknown(t *testing.T) {
-	if s.loseAnswer == nil {
-		t.Skip("the engine under test loses no answers")
-	}
 	e := s.fresh(t)
 	for i, op := range []docstore.Op{
 		{Kind: docstore.Insert, Collection: plain, ID: "a", Body: number(t, 1)},
@@ -44,9 +41,6 @@ func (s *suite) unknown(t *testing.T) {
 }
 
 func (s *suite) reopened(t *testing.T) {
-	if s.reopen == nil {
-		t.Skip("the engine under test is not opened again")
-	}
 	e := s.fresh(t)
 	var ops []docstore.Op
 	seen := map[int64]bool{}
@@ -87,9 +81,6 @@ func (s *suite) reopened(t *testing.T) {
 }
 
 func (s *suite) awayAndBack(t *testing.T) {
-	if s.away == nil {
-		t.Skip("the engine under test does not go away")
-	}
 	e := s.fresh(t)
 	mustWrite(t, e, docstore.Op{Kind: docstore.Put, Collection: plain, ID: "a", Body: number(t, 1)})
 	back := s.away(t, e)
@@ -144,9 +135,6 @@ func eventually(t *testing.T, try func(ctx context.Context) error) {
 // election: while the primary changes, writers go on; afterwards every acknowledged write is there, none that failed with
 // ErrUnavailable is, and no insert succeeded twice.
 func (s *suite) election(t *testing.T) {
-	if s.elect == nil {
-		t.Skip("the engine under test has no elections")
-	}
 	e := s.fresh(t)
 	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer stop()
