@@ -17,6 +17,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/pemfile"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
@@ -108,19 +109,20 @@ func (d *Dialer) Seeds() []string {
 
 // TLSConfig makes the client side of TLS from PEM files; empty names mean none. A client certificate's key may be encrypted.
 func TLSConfig(caFile, certFile string, password model.Secret, verify bool) (*tls.Config, error) {
-	files := map[string]any{}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !verify} //nolint:gosec // an operator's explicit setting
+	var err error
 	if caFile != "" {
-		files["tlsCAFile"] = caFile
+		if cfg.RootCAs, err = pemfile.Authorities(caFile); err != nil {
+			return nil, err
+		}
 	}
 	if certFile != "" {
-		files["tlsCertificateKeyFile"] = certFile
-		files["tlsCertificateKeyFilePassword"] = password.Reveal()
+		pair, err := pemfile.KeyPair(certFile, password)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Certificates = []tls.Certificate{pair}
 	}
-	cfg, err := options.BuildTLSConfig(files)
-	if err != nil {
-		return nil, err
-	}
-	cfg.InsecureSkipVerify = !verify //nolint:gosec // an operator's explicit setting
 	return cfg, nil
 }
 

@@ -71,11 +71,7 @@ func Classify(command string, err error) (wire.Failure, Kind) {
 	}
 	switch {
 	case errors.As(err, &sign):
-		if f.Code == 0 || f.CodeName == "" {
-			f.Code, f.CodeName = codeAuthFailed, "AuthenticationFailed"
-		}
-		f.Command, f.Message = "authenticate", trim(sign.Error())
-		return f, BadAuth
+		return classifySignIn(f, err, sign, isServer)
 	case isServer:
 		kind, known := kindOfCode[f.Code]
 		if !known {
@@ -104,6 +100,28 @@ func Classify(command string, err error) (wire.Failure, Kind) {
 		return f, Unreachable
 	}
 	return f, Failed
+}
+
+// classifySignIn tells credentials that were refused from a sign-in that something else kept from ending: a process that is
+// going down or changing state, a connection that was lost, a directory service that does not answer the server.
+func classifySignIn(f wire.Failure, err error, sign *auth.Error, isServer bool) (wire.Failure, Kind) {
+	f.Command, f.Message = "authenticate", trim(sign.Error())
+	kind := kindOfCode[f.Code]
+	switch {
+	case isServer && (kind == Transient || kind == TimedOut || kind == Slow):
+		return f, Transient
+	case isServer:
+	case mongo.IsTimeout(err) || errors.Is(err, context.DeadlineExceeded):
+		f.Code, f.CodeName = codeNetworkTimeout, "NetworkTimeout"
+		return f, Transient
+	case mongo.IsNetworkError(err) || errors.As(err, new(topology.ConnectionError)) || errors.Is(err, context.Canceled):
+		f.Code, f.CodeName = codeHostUnreachable, "HostUnreachable"
+		return f, Unreachable
+	}
+	if f.Code == 0 || f.CodeName == "" {
+		f.Code, f.CodeName = codeAuthFailed, "AuthenticationFailed"
+	}
+	return f, BadAuth
 }
 
 // selectionCause is why no server was selected: the error of the last attempt to reach it, without the driver's dump of what

@@ -23,6 +23,8 @@ import (
 const (
 	denyFor = 10 * time.Minute // a command the user may not run
 	authFor = 5 * time.Minute  // credentials that were refused
+
+	signInPause = 30 * time.Second // after a sign-in that something else kept from ending
 )
 
 // Host is one process to visit. Only one visit runs at a time.
@@ -234,6 +236,12 @@ func (h *Host) hello(ctx context.Context, now func() time.Time, p *wire.Ping, r 
 			h.log.Warn("credentials refused", obs.KeyCode, f.Code, obs.KeyErr, f.Message)
 			h.authAgain, h.authFailure = now().Add(authFor), f
 			continue // without them: the host still shows what it is
+		case h.signedIn && (kind == Transient && f.Command == "authenticate" || kind == TimedOut && h.fresh):
+			// Whether the process hangs or only the sign-in, hello alone will tell.
+			f.Command = "authenticate"
+			h.log.Warn("the sign-in did not end", obs.KeyCode, f.Code, obs.KeyErr, f.Message)
+			h.authAgain, h.authFailure = now().Add(signInPause), f
+			continue
 		case kind == Unsupported && h.helloIs == "hello":
 			h.helloIs = "isMaster" // before 4.4.2
 			continue

@@ -242,6 +242,56 @@ func TestRefusedCredentialsBackOff(t *testing.T) {
 	}
 }
 
+func TestSignInThatDoesNotEnd(t *testing.T) {
+	t.Run("refused for another reason than the credentials", func(t *testing.T) {
+		for _, code := range []int32{91, 211, 11602, 13436} {
+			proc := mongotest.Start(t, "primary")
+			proc.RequireUser(t, "monitor", "secret")
+			proc.Set("saslStart", mongotest.Failure(code, "Transient", "in transition"))
+			h := start(t, proc, func(c *config.Agent) { c.AuthUsername, c.AuthPassword = "monitor", "secret" })
+			p, r := visit(t, h, day)
+			if len(p.Errors) != 1 || p.Errors[0].Command != "authenticate" || p.Errors[0].Code != code || r == nil {
+				t.Errorf("code %d: failures %+v", code, p.Errors)
+			}
+			proc.Set("saslStart", nil)
+			if p, r = visit(t, h, day.Add(time.Minute)); len(p.Errors) > 0 || !slices.Contains(names(t, r), "serverStatus") {
+				t.Errorf("code %d, a minute later: failures %+v", code, p.Errors)
+			}
+		}
+	})
+	t.Run("cut off", func(t *testing.T) {
+		proc := mongotest.Start(t, "primary")
+		proc.RequireUser(t, "monitor", "secret")
+		addr := proc.Addr
+		proc.Handle("saslStart", func(bson.Raw) bson.Raw { go proc.Kill(); select {} })
+		h := start(t, proc, func(c *config.Agent) { c.AuthUsername, c.AuthPassword = "monitor", "secret" })
+		if p, _ := visit(t, h, day); len(p.Errors) != 1 || p.Errors[0].Code != 6 {
+			t.Errorf("failures %+v", p.Errors)
+		}
+		proc.Set("saslStart", nil)
+		proc.Listen(t, addr)
+		if p, r := visit(t, h, day.Add(time.Minute)); len(p.Errors) > 0 || !slices.Contains(names(t, r), "serverStatus") {
+			t.Errorf("after it came back: %+v", p.Errors)
+		}
+	})
+	t.Run("unanswered, as when the server waits for its directory", func(t *testing.T) {
+		proc := mongotest.Start(t, "primary")
+		proc.RequireUser(t, "monitor", "secret")
+		proc.Hang("saslStart")
+		h := start(t, proc, func(c *config.Agent) {
+			c.AuthUsername, c.AuthPassword, c.DialSeconds, c.SelectionSeconds = "monitor", "secret", 1, 1
+		})
+		p, r := visit(t, h, day)
+		if len(p.Errors) != 1 || p.Errors[0].Command != "authenticate" || p.Errors[0].Code != 89 || r == nil {
+			t.Errorf("failures %+v", p.Errors)
+		}
+		proc.Resume("saslStart")
+		if p, r = visit(t, h, day.Add(time.Minute)); len(p.Errors) > 0 || !slices.Contains(names(t, r), "serverStatus") {
+			t.Errorf("after it answers again: %+v", p.Errors)
+		}
+	})
+}
+
 func TestMechanismThatCannotBeUsed(t *testing.T) {
 	proc := mongotest.Start(t, "primary")
 	cfg := config.DefaultAgent()
