@@ -127,7 +127,10 @@ func (s *Set) wait(ctx context.Context, i int, wc engine.WriteConcern, at engine
 			}
 			done = n >= need
 		}
-		leads := m.state == model.StatePrimary && m.term >= at.Term
+		leads := m.state == model.StatePrimary && m.term == at.Term
+		// What the others have after it lost them is not what this member wrote, though it may be newer: one that was cut off
+		// goes on waiting until it notices, one that hangs learns it when it wakes up.
+		done = done && s.primary == i
 		up := m.up
 		var extra bson.Raw
 		if !leads {

@@ -464,3 +464,38 @@ func TestWritesWaitForTheMajority(t *testing.T) {
 		t.Errorf("a member that no longer leads promises: %v", err)
 	}
 }
+
+// TestAPrimaryThatHangsPromisesNothing: what its successor commits is newer than what it wrote, and not the same.
+func TestAPrimaryThatHangsPromisesNothing(t *testing.T) {
+	w := newWorld(t, three()...)
+	w.pass(2 * time.Second)
+	p := w.set.Primary()
+	w.set.Pause(p, true)
+	w.insert(p, 1) // was under way
+	at := w.engs[p].LastOpTime()
+	w.pass(4 * time.Second)
+	q := w.set.Primary()
+	if q < 0 || q == p {
+		t.Fatalf("primary %d", q)
+	}
+	w.insert(q, 2)
+	w.follow()
+	if !at.Before(w.set.Committed()) {
+		t.Fatal("the successor committed nothing")
+	}
+	for _, mode := range []string{"majority", "2"} {
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if err := w.set.wait(ctx, p, engine.WriteConcern{W: mode}, at); err == nil || err.Code != engine.CodeInterrupted {
+			t.Errorf("w %q while it hangs: %v", mode, err)
+		}
+	}
+	w.set.Pause(p, false)
+	if err := w.set.wait(t.Context(), p, engine.WriteConcern{W: "majority"}, at); err == nil || err.Code != engine.CodePrimarySteppedDown {
+		t.Errorf("when it wakes up: %v", err)
+	}
+	w.pass(2 * time.Second)
+	if n := w.count(p); n != 1 {
+		t.Errorf("%d documents, one was rolled back and one is the successor's", n)
+	}
+}
