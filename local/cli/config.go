@@ -13,6 +13,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/runner"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/obs"
+	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
 func newConfigCmd() *cobra.Command {
@@ -156,18 +157,20 @@ func orEmpty(s []string) []string {
 	return s
 }
 
-// flatten lists the errors that were joined into one.
+// flatten lists the errors that were joined into one, each with its hint. An error that merely has several causes is one.
 func flatten(err error) []string {
 	if err == nil {
 		return nil
 	}
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only the outermost
 		var all []string
 		for _, e := range joined.Unwrap() {
 			all = append(all, flatten(e)...)
 		}
 		return all
+	}
+	if hint := opererr.HintOf(err); hint != "" {
+		return []string{err.Error() + ": " + hint}
 	}
 	return []string{err.Error()}
 }

@@ -37,7 +37,8 @@ type Options struct {
 	TLS      *tls.Config // instead of the URI's files; nil leaves the URI's
 	Log      *slog.Logger
 
-	// SelectionTimeout is how long a call waits for a primary before ErrUnavailable; 10 s when 0, enough for an election.
+	// SelectionTimeout is how long a call waits for a primary before ErrUnavailable, unless the URI says so
+	// (serverSelectionTimeoutMS); 10 s when 0, enough for an election.
 	SelectionTimeout time.Duration
 	// Timeout bounds a call whose context has no deadline; 30 s when 0. Within its deadline a call is tried again for as long
 	// as trying again is safe (reads, and writes that the server knows by their number), which rides out an election.
@@ -86,8 +87,8 @@ func Open(o Options) (*Engine, error) {
 	if o.Log == nil {
 		o.Log = obs.Discard()
 	}
-	opts := options.Client().SetConnectTimeout(silence).SetHeartbeatInterval(silence).ApplyURI(o.URI).SetAppName(o.AppName).
-		SetServerSelectionTimeout(o.SelectionTimeout).
+	opts := options.Client().SetConnectTimeout(silence).SetHeartbeatInterval(silence).SetServerSelectionTimeout(o.SelectionTimeout).
+		ApplyURI(o.URI).SetAppName(o.AppName).
 		SetReadPreference(readpref.Primary()).
 		SetReadConcern(readconcern.Majority()).
 		SetWriteConcern(writeconcern.Majority()).
@@ -193,11 +194,11 @@ type Deployment struct {
 	Mongos  bool
 }
 
-// Deployment asks the primary.
+// Deployment asks the primary. Its error is for people: it says of each address what is wrong with it.
 func (e *Engine) Deployment(ctx context.Context) (Deployment, error) {
 	h, err := e.hello(ctx)
 	if err != nil {
-		return Deployment{}, err
+		return Deployment{}, explain(err)
 	}
 	return Deployment{SetName: h.SetName, Hosts: h.Hosts, Mongos: h.Msg == "isdbgrid"}, nil
 }
