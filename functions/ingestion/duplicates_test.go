@@ -21,8 +21,13 @@ func TestDuplicatesWithoutIdentity(t *testing.T) {
 		return bson.D{
 			{Key: "hello", Value: bson.D{{Key: "ismaster", Value: true}, {Key: "maxWireVersion", Value: int32(8)}, {Key: "ok", Value: 1.0}}},
 			{Key: "serverStatus", Value: bson.D{
-				{Key: "host", Value: self}, {Key: "version", Value: "4.2.24"}, {Key: "process", Value: "mongod"}, {Key: "pid", Value: pid},
-				{Key: "uptimeMillis", Value: t0.Sub(started).Milliseconds()}, {Key: "localTime", Value: t0}, {Key: "ok", Value: 1.0},
+				{Key: "host", Value: self},
+				{Key: "version", Value: "4.2.24"},
+				{Key: "process", Value: "mongod"},
+				{Key: "pid", Value: pid},
+				{Key: "uptimeMillis", Value: t0.Sub(started).Milliseconds()},
+				{Key: "localTime", Value: t0},
+				{Key: "ok", Value: 1.0},
 			}},
 		}
 	}
