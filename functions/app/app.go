@@ -61,7 +61,9 @@ type Options struct {
 	Log       *slog.Logger
 	Now       func() time.Time // nil: time.Now
 
-	PublicURL string // as people and agents reach this server; empty: taken from the request
+	PublicURL string // as people reach this server; empty: taken from the request
+	AgentURL  string // as agents reach it; empty: as people do, on AgentPort when PublicURL is empty too
+	AgentPort string // of the listener that is for agents only; empty: the same port
 	Version   string
 	Server    string // this server's name, for the footer
 	Embedded  string // the embedded database's file; empty when the store is a replica set
@@ -69,6 +71,9 @@ type Options struct {
 	SessionHours  int           // life of a session that is used (mms.session.maxHours); 0: 12
 	LoginAttempts int           // failed sign-ins until the account is locked (mms.login.ratelimit.attemptsAllowed); 0: 10
 	LoginLock     time.Duration // for how long (mms.login.ratelimit.lockedPeriodMinutes); 0: 5 min
+
+	// HSTSMaxAge is Strict-Transport-Security's max-age in seconds (mms.security.hstsMaxAgeSeconds); 0: the header is not sent.
+	HSTSMaxAge int
 
 	// Chain is what goes around everything: log, metrics registry, trusted proxies. Component and Security are set here.
 	Chain httpx.ChainOptions
@@ -123,7 +128,8 @@ func New(o Options) (http.Handler, error) {
 		return nil, err
 	}
 	managed, err := manage.New(manage.Options{
-		Inventory: o.Inventory, Access: o.Access, Events: o.Events, Site: o.Site, Log: o.Log, PublicURL: o.PublicURL, Embedded: o.Embedded,
+		Inventory: o.Inventory, Access: o.Access, Events: o.Events, Site: o.Site, Log: o.Log, PublicURL: o.PublicURL, AgentURL: o.AgentURL, AgentPort: o.AgentPort,
+		Embedded: o.Embedded,
 	})
 	if err != nil {
 		return nil, err
@@ -149,7 +155,7 @@ func New(o Options) (http.Handler, error) {
 	}
 	root.Handle("/", httpx.Gzip(noStore(a.mux)))
 	chain := o.Chain
-	chain.Component, chain.Security = "app", &httpx.SecurityHeaders{HSTSMaxAge: 365 * 24 * 3600}
+	chain.Component, chain.Security = "app", &httpx.SecurityHeaders{HSTSMaxAge: o.HSTSMaxAge}
 	if chain.Log == nil {
 		chain.Log = o.Log
 	}

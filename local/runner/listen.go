@@ -3,14 +3,11 @@ package runner
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -18,6 +15,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/opererr"
+	"github.com/heartwood-db/heartwood/shared/pemfile"
 )
 
 // Bounds of our HTTP servers. Writes may take long: archives and slow readers behind a balancer.
@@ -84,40 +82,22 @@ func serverTLS(c *config.Server, agents bool) (*tls.Config, error) {
 	if c.HTTPSPEMKeyFile == "" {
 		return nil, nil
 	}
-	cert, err := loadPEMKeyFile(c.HTTPSPEMKeyFile)
+	cert, err := pemfile.KeyPair(c.HTTPSPEMKeyFile, c.HTTPSPEMKeyPass)
 	if err != nil {
-		return nil, opererr.New("read mms.https.PEMKeyFile", err, "the file must hold the certificate chain and the unencrypted private key, both PEM")
+		hint := "name a file this user may read that holds the certificate chain and its private key, both PEM"
+		if errors.Is(err, pemfile.ErrNoPassword) || errors.Is(err, pemfile.ErrWrongPassword) {
+			hint = "set mms.https.PEMKeyFilePassword (or HEARTWOOD_MMS_HTTPS_PEMKEYFILEPASSWORD_FILE) to the key's password"
+		}
+		return nil, opererr.New("read mms.https.PEMKeyFile", err, hint)
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
-	if c.HTTPSClientCert == "required" || c.HTTPSClientCert == "agents_only" && agents {
-		pool := x509.NewCertPool()
-		b, err := os.ReadFile(c.HTTPSCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read mms.https.CAFile: %w", err)
+	if c.HTTPSClientCert == config.CertRequired || c.HTTPSClientCert == config.CertAgentsOnly && agents {
+		if conf.ClientCAs, err = pemfile.Authorities(c.HTTPSCAFile); err != nil {
+			return nil, opererr.New("read mms.https.CAFile", err, "name a PEM file with the certificates of the authorities that signed the clients' certificates")
 		}
-		if !pool.AppendCertsFromPEM(b) {
-			return nil, fmt.Errorf("mms.https.CAFile %s holds no certificate", c.HTTPSCAFile)
-		}
-		conf.ClientCAs, conf.ClientAuth = pool, tls.RequireAndVerifyClientCert
+		conf.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return conf, nil
-}
-
-// loadPEMKeyFile reads a file with certificates and a private key in any order.
-func loadPEMKeyFile(name string) (tls.Certificate, error) {
-	b, err := os.ReadFile(name) //nolint:gosec // the operator names the file
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	var certs, key []byte
-	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
-			certs = append(certs, pem.EncodeToMemory(block)...)
-		} else {
-			key = append(key, pem.EncodeToMemory(block)...)
-		}
-	}
-	return tls.X509KeyPair(certs, key)
 }
 
 // besidePort is address with its port replaced.

@@ -3,6 +3,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -286,16 +288,22 @@ func (s *Server) functions(c *config.Server, chain httpx.ChainOptions, probe htt
 	if c.Embedded() {
 		embedded = config.DatabaseFile
 	}
+	agentPort := portOf(l.ingestion.Addr().String())
 	pages, err := app.New(app.Options{
 		Inventory: site.Inventory, Access: site.Access, Events: site.Events, Series: site.Series, Site: site.Store, API: public, Health: probe,
-		Log: s.log, PublicURL: c.CentralURL, Version: build.Version, Server: hostname, Embedded: embedded,
+		Log: s.log, PublicURL: c.CentralURL, AgentURL: agentURL(c, agentPort), AgentPort: agentPort, HSTSMaxAge: c.HSTSMaxAgeSeconds,
+		Version: build.Version, Server: hostname, Embedded: embedded,
 		SessionHours: c.SessionMaxHours, LoginAttempts: c.LoginAttempts, LoginLock: time.Duration(c.LoginLockMinutes) * time.Minute, Chain: chain,
 	})
 	if err != nil {
 		return err
 	}
 	main := http.NewServeMux()
-	main.Handle("/agents/", s.intake) // so that one mmsBaseUrl works for everything
+	if c.HTTPSClientCert == config.CertAgentsOnly {
+		main.Handle("/agents/", elsewhere(agentPort)) // nobody shows a certificate here
+	} else {
+		main.Handle("/agents/", s.intake) // so that one mmsBaseUrl works for everything
+	}
 	main.Handle("/", pages)
 
 	tlsApp, err := serverTLS(c, false)
@@ -311,6 +319,27 @@ func (s *Server) functions(c *config.Server, chain httpx.ChainOptions, probe htt
 	s.serve("pages and API", l.app, main, tlsApp)
 	s.serve("agents", l.ingestion, s.intake, tlsAgents)
 	return nil
+}
+
+// agentURL is the address agents are told: mms.agentCentralUrl, else mms.centralUrl, but with the port that is for agents only
+// where they must show a certificate and people need not. Empty when neither is set.
+func agentURL(c *config.Server, port string) string {
+	if c.AgentCentralURL != "" || c.CentralURL == "" || c.HTTPSClientCert != config.CertAgentsOnly {
+		return cmp.Or(c.AgentCentralURL, c.CentralURL)
+	}
+	u, err := url.Parse(c.CentralURL)
+	if err != nil { // config has judged it
+		return c.CentralURL
+	}
+	u.Host = net.JoinHostPort(u.Hostname(), port)
+	return u.String()
+}
+
+// elsewhere turns agents away to the port where they are asked for their certificates.
+func elsewhere(port string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "agents must show a client certificate here: set mmsBaseUrl to the server's agent port, "+port, http.StatusForbidden)
+	})
 }
 
 // tick runs the periodic duties until the server stops. Each has its own goroutine, so that a long one delays no other; the

@@ -31,7 +31,7 @@ type Server struct {
 
 	// Public addresses.
 	CentralURL      string `key:"mms.centralUrl" help:"URL that people use, e.g. https://heartwood.example.com (default: from heartwood.listen)"`
-	AgentCentralURL string `key:"mms.agentCentralUrl" help:"URL that agents use, when it differs from mms.centralUrl"`
+	AgentCentralURL string `key:"mms.agentCentralUrl" help:"URL that agents use, when it differs from mms.centralUrl (default: mms.centralUrl, else the port for agents)"`
 
 	// Database.
 	MongoURI          string       `key:"mongo.mongoUri" scope:"boot" secret:"uri" help:"application database, a replica set; empty: the embedded database in heartwood.data"`
@@ -70,6 +70,13 @@ type Server struct {
 	LogLevel  string `key:"heartwood.log.level" default:"INFO" help:"DEBUG, INFO, WARN or ERROR"`
 	LogFormat string `key:"heartwood.log.format" default:"text" help:"text or json"`
 }
+
+// The values of mms.https.ClientCertificateMode: who must show a client certificate.
+const (
+	CertNone       = "none"
+	CertAgentsOnly = "agents_only"
+	CertRequired   = "required"
+)
 
 // DatabaseFile is the embedded database in the data folder.
 const DatabaseFile = "heartwood.db"

@@ -38,11 +38,14 @@ func (s *Server) validate() []error {
 			fault("%s: a connection string begins with mongodb:// or mongodb+srv://", name)
 		}
 	}
-	if !slices.Contains([]string{"none", "agents_only", "required"}, s.HTTPSClientCert) {
+	if !slices.Contains([]string{CertNone, CertAgentsOnly, CertRequired}, s.HTTPSClientCert) {
 		fault("mms.https.ClientCertificateMode: %q: use none, agents_only or required", s.HTTPSClientCert)
 	}
-	if s.HTTPSClientCert != "none" && (s.HTTPSPEMKeyFile == "" || s.HTTPSCAFile == "") {
+	if s.HTTPSClientCert != CertNone && (s.HTTPSPEMKeyFile == "" || s.HTTPSCAFile == "") {
 		fault("mms.https.ClientCertificateMode: %s needs mms.https.PEMKeyFile and mms.https.CAFile", s.HTTPSClientCert)
+	}
+	if s.HSTSMaxAgeSeconds < 0 {
+		fault("mms.security.hstsMaxAgeSeconds: %d is negative: use 0 to turn it off", s.HSTSMaxAgeSeconds)
 	}
 	for _, p := range s.TrustedProxies {
 		if _, err := netip.ParsePrefix(p); err != nil {

@@ -66,7 +66,7 @@ func (m *Manage) agentsPage(ctx context.Context, v *view.Visit, made *newKey) (v
 		}
 	}
 	d.Hosts = len(statuses)
-	d.commands(m.baseURL(v), v.Group.ID)
+	d.commands(m.agentURL(v), v.Group.ID)
 	return view.Answer{Template: "agents.html", Title: "Agents", Nav: "agents", Data: &d}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 
 	"github.com/heartwood-db/heartwood/functions/app/view"
@@ -65,7 +66,9 @@ type Options struct {
 	Events    Events
 	Site      Site
 	Log       *slog.Logger
-	PublicURL string // as people and agents reach this server; empty: taken from the request
+	PublicURL string // as people reach this server; empty: taken from the request
+	AgentURL  string // as agents reach it; empty: as people do, on AgentPort when PublicURL is empty too
+	AgentPort string // of the listener that is for agents only; empty: the same port
 	Embedded  string // not empty: the embedded database's file, for the admin page's notice
 }
 
@@ -123,13 +126,32 @@ func (m *Manage) note(ctx context.Context, v *view.Visit, e model.Event) {
 	}
 }
 
-// baseURL is the address agents are told.
+// baseURL is the address of this site for people and programs.
 func (m *Manage) baseURL(v *view.Visit) string {
 	if m.opt.PublicURL != "" {
 		return strings.TrimSuffix(m.opt.PublicURL, "/")
 	}
+	return scheme(v) + v.Request.Host
+}
+
+func scheme(v *view.Visit) string {
 	if v.Secure {
-		return "https://" + v.Request.Host
+		return "https://"
 	}
-	return "http://" + v.Request.Host
+	return "http://"
+}
+
+// agentURL is the address agents are told.
+func (m *Manage) agentURL(v *view.Visit) string {
+	switch {
+	case m.opt.AgentURL != "":
+		return strings.TrimSuffix(m.opt.AgentURL, "/")
+	case m.opt.PublicURL != "" || m.opt.AgentPort == "":
+		return m.baseURL(v)
+	}
+	host := v.Request.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return scheme(v) + net.JoinHostPort(strings.Trim(host, "[]"), m.opt.AgentPort)
 }

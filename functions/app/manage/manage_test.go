@@ -2,6 +2,7 @@ package manage
 
 import (
 	"errors"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -104,5 +105,28 @@ func TestWhatWasDoneComesFromAList(t *testing.T) {
 	}
 	if doneText("saved") == "" {
 		t.Error("nothing is said after saving")
+	}
+}
+
+func TestAddressesThatAgentsAreTold(t *testing.T) {
+	for _, c := range []struct {
+		opt    Options
+		host   string
+		secure bool
+		want   string
+	}{
+		{Options{}, "mon:8080", false, "http://mon:8080"},
+		{Options{AgentPort: "8081"}, "mon:8080", true, "https://mon:8081"},
+		{Options{AgentPort: "8081"}, "mon", false, "http://mon:8081"},
+		{Options{AgentPort: "8081"}, "[::1]:8080", false, "http://[::1]:8081"},
+		{Options{AgentPort: "8081"}, "[::1]", false, "http://[::1]:8081"},
+		{Options{PublicURL: "https://mon.example.com/", AgentPort: "8081"}, "x", false, "https://mon.example.com"},
+		{Options{PublicURL: "https://mon.example.com", AgentURL: "https://agents.example.com/", AgentPort: "8081"}, "x", false, "https://agents.example.com"},
+	} {
+		m := &Manage{opt: c.opt}
+		v := &view.Visit{Request: httptest.NewRequest("GET", "http://"+c.host+"/", nil), Secure: c.secure}
+		if got := m.agentURL(v); got != c.want {
+			t.Errorf("%+v at %s: %s", c.opt, c.host, got)
+		}
 	}
 }
