@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
@@ -94,8 +95,11 @@ func Classify(command string, err error) (wire.Failure, Kind) {
 	case errors.Is(err, context.Canceled):
 		return f, Unreachable
 	}
-	var conn topology.ConnectionError
-	if errors.As(err, &conn) {
+	var (
+		conn    topology.ConnectionError
+		cleared driver.RetryablePoolError // another command found the process gone
+	)
+	if errors.As(err, &conn) || errors.As(err, &cleared) {
 		f.Code, f.CodeName = codeHostUnreachable, "HostUnreachable"
 		return f, Unreachable
 	}

@@ -50,6 +50,11 @@ func (e echo) Run(context.Context, string, bson.D) (bson.Raw, error) { return e.
 func (echo) Remote() (string, bool)                                  { return "", false }
 func (echo) Close()                                                  {}
 
+// clearedPool is what the driver answers while a pool is emptied because the process was found gone.
+type clearedPool struct{ error }
+
+func (clearedPool) Retryable() bool { return true }
+
 func TestRoundPause(t *testing.T) {
 	for took, want := range map[time.Duration]time.Duration{
 		0: 20 * time.Minute, 10 * time.Second: 20 * time.Minute, 30 * time.Second: time.Hour, time.Hour: 24 * time.Hour,
@@ -88,6 +93,7 @@ func TestClassify(t *testing.T) {
 		{errors.Join(context.DeadlineExceeded, errors.New("socket was unexpectedly closed")), TimedOut, codeNetworkTimeout},
 		{context.Canceled, Unreachable, 0},
 		{errors.New("something else"), Failed, 0},
+		{fmt.Errorf("hello: %w", clearedPool{errors.New("the pool was cleared")}), Unreachable, codeHostUnreachable},
 	}
 	for _, tt := range tests {
 		f, kind := Classify("serverStatus", tt.err)
