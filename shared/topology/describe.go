@@ -62,11 +62,32 @@ func (o *Observation) describe(in *Input, v *view) {
 		})
 	}
 	if len(v.dbStats) > 0 {
-		h.LastDataBytes, h.LastIndexBytes = 0, 0
-		eachDoc(v.dbStats.Lookup("list"), func(d bson.Raw) {
-			h.LastDataBytes += float(d.Lookup("dataSize"))
-			h.LastIndexBytes += float(d.Lookup("indexSize"))
-		})
+		o.describeSize(v)
+	}
+}
+
+// fullRound is how many databases an agent asks in one round at the most: the largest.
+const fullRound = 200
+
+// describeSize sums the databases up, local left out: it is not the user's data. A round that ended early leaves what was known.
+func (o *Observation) describeSize(v *view) {
+	listed := map[string]bool{}
+	if len(v.databases) > 0 {
+		eachDoc(v.databases.Lookup("databases"), func(d bson.Raw) { listed[text(d.Lookup("name"))] = true })
+	}
+	data, index := 0.0, 0.0
+	n := 0
+	eachDoc(v.dbStats.Lookup("list"), func(d bson.Raw) {
+		n++
+		name := text(d.Lookup("db"))
+		delete(listed, name)
+		if name != "local" {
+			data += max(0, float(d.Lookup("dataSize")))
+			index += max(0, float(d.Lookup("indexSize")))
+		}
+	})
+	if n > 0 && (len(listed) == 0 || n >= fullRound) {
+		o.Host.LastDataBytes, o.Host.LastIndexBytes = data, index
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	catalograw "github.com/heartwood-db/heartwood/shared/catalog/raw"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
@@ -22,7 +23,7 @@ type view struct {
 	isSelf string
 
 	buildInfo, cmdLine, hostInfo, params, warnings, configReply bson.Raw
-	dbStats                                                     bson.Raw
+	dbStats, databases                                          bson.Raw
 	shards, mongos, version                                     bson.Raw
 }
 
@@ -92,6 +93,8 @@ func read(replies bson.Raw) view {
 			v.warnings = doc
 		case "dbStats":
 			v.dbStats = doc
+		case "listDatabases":
+			v.databases = doc
 		case "configShards":
 			v.shards = doc
 		case "configMongos":
@@ -310,13 +313,28 @@ func number(v bson.RawValue) (int64, bool) {
 			return 0, false
 		}
 		return int64(f), true
+	case bson.TypeDecimal128:
+		f, ok := decimal(v)
+		return f.Int64(), ok
 	}
 	return 0, false
+}
+
+func decimal(v bson.RawValue) (catalograw.Value, bool) {
+	if len(v.Value) != 16 {
+		return catalograw.Value{}, false
+	}
+	e := catalograw.Element{Type: byte(v.Type), Data: v.Value}
+	return e.Number()
 }
 
 func float(v bson.RawValue) float64 {
 	if f, ok := v.DoubleOK(); ok && !math.IsNaN(f) && !math.IsInf(f, 0) {
 		return f
+	}
+	if v.Type == bson.TypeDecimal128 {
+		f, _ := decimal(v)
+		return f.Float64()
 	}
 	n, _ := number(v)
 	return float64(n)
