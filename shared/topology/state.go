@@ -10,9 +10,12 @@ import (
 
 // Codes by which servers refuse and give up.
 const (
+	codeUnreachable          = 6
 	codeUnauthorized         = 13
 	codeAuthenticationFailed = 18
 	codeMaxTimeExpired       = 50
+	codeInvalidConfig        = 93 // the set's configuration no longer names this member
+	codeNotYetInitialized    = 94
 	codeNetworkTimeout       = 89
 	codeExceededTimeLimit    = 262
 )
@@ -40,7 +43,7 @@ func (o *Observation) status(in *Input, v *view) {
 	}
 	state := model.StateDown
 	if v.answered {
-		state = stateOf(v, in.Status.LastState)
+		state = stateOf(v, in.Ping.Errors, in.Status.LastState)
 		s.LastPing, s.LastState, s.RTTMicros = in.Ping.At, state, in.Ping.RTT
 	}
 	if !memberLike(in, v) {
@@ -117,8 +120,9 @@ func reachOf(failures []wire.Failure, v *view) (model.Reach, *wire.Failure) {
 	return model.ReachUp, nil
 }
 
+// refused: whatever kept the agent from signing in, short of a lost connection, it sees the process as a stranger does.
 func refused(f *wire.Failure) bool {
-	return f.Code == codeUnauthorized || f.Code == codeAuthenticationFailed
+	return f.Code == codeUnauthorized || f.Code == codeAuthenticationFailed || f.Command == "authenticate" && f.Code != codeUnreachable
 }
 
 func timedOut(f *wire.Failure) bool {
@@ -148,11 +152,21 @@ func (o *Observation) reachEvents(in *Input, reach model.Reach, failure *wire.Fa
 	}
 }
 
-// stateOf is the member's state: what replSetGetStatus says, else what hello lets us conclude.
-func stateOf(v *view, before model.MemberState) model.MemberState {
+// stateOf is the member's state: what replSetGetStatus says, be it in refusing, else what hello lets us conclude.
+func stateOf(v *view, failures []wire.Failure, before model.MemberState) model.MemberState {
+	refusal := int32(0)
+	for i := range failures {
+		if failures[i].Command == "replSetGetStatus" {
+			refusal = failures[i].Code
+		}
+	}
 	switch h := &v.hello; {
 	case v.rs != nil && v.rs.state != model.StateUnknown:
 		return v.rs.state
+	case refusal == codeInvalidConfig:
+		return model.StateRemoved
+	case refusal == codeNotYetInitialized:
+		return model.StateStartup
 	case h.setName == "" && h.isReplicaSet:
 		if before != model.StateUnknown && before != model.StateStartup {
 			return model.StateRemoved

@@ -183,6 +183,9 @@ func TestReach(t *testing.T) {
 		{"too slow", bson.D{{Key: "hello", Value: hello}}, []wire.Failure{{Command: "serverStatus", Code: 50, Message: "operation exceeded time limit"}}, model.ReachSlow, "serverStatus: operation exceeded time limit"},
 		{"an arbiter refuses nearly everything", bson.D{{Key: "hello", Value: arbiter}}, []wire.Failure{{Command: "serverStatus", Code: 13, Message: "x"}}, model.ReachUp, ""},
 		{"nothing at all", nil, nil, model.ReachDown, ""},
+		{"a mechanism the server has not", bson.D{{Key: "hello", Value: hello}}, []wire.Failure{{Command: "authenticate", Code: 334, Message: "mechanism unavailable"}}, model.ReachUnauthorised, "authenticate: mechanism unavailable"},
+		{"a sign-in without an answer", bson.D{{Key: "hello", Value: hello}}, []wire.Failure{{Command: "authenticate", Code: 89, Message: "no answer"}}, model.ReachUnauthorised, "authenticate: no answer"},
+		{"cut off while signing in", nil, []wire.Failure{{Command: "authenticate", Code: 6, Message: "connection closed"}}, model.ReachDown, "authenticate: connection closed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in := Input{Host: newHost("db1:27017"), Ping: wire.Ping{At: t0, Errors: c.errors}}
@@ -198,6 +201,72 @@ func TestReach(t *testing.T) {
 	unauthorised := first(t, "db1:27017", role(t, "auth/no-credentials"))
 	if unauthorised.Host.Type != model.TypeStandalone || unauthorised.Host.ProcessID == "" {
 		t.Errorf("hello alone gave %+v", unauthorised.Host)
+	}
+}
+
+// TestMembersOutsideOfASet: hello is the same whether a member was removed or never had a set; the refusal of replSetGetStatus is not.
+func TestMembersOutsideOfASet(t *testing.T) {
+	for _, c := range []struct {
+		code   int32
+		before model.MemberState
+		want   model.MemberState
+	}{
+		{93, model.StateUnknown, model.StateRemoved},
+		{93, model.StateStartup, model.StateRemoved},
+		{93, model.StateSecondary, model.StateRemoved},
+		{94, model.StateUnknown, model.StateStartup},
+		{94, model.StateSecondary, model.StateStartup}, // its files are gone, and with them its set
+		{13, model.StateUnknown, model.StateStartup},
+		{13, model.StateSecondary, model.StateRemoved},
+	} {
+		in := Input{
+			Host: newHost("127.0.0.1:27117"), Replies: raw(t, role(t, "uninitiated")),
+			Ping: wire.Ping{At: t0, Errors: []wire.Failure{{Command: "replSetGetStatus", Code: c.code, Message: "x"}}},
+		}
+		if c.before != model.StateUnknown {
+			in.Status = model.HostStatus{At: t0.Add(-time.Minute), LastPing: t0.Add(-time.Minute), State: c.before, LastState: c.before}
+		}
+		if o := Observe(in); o.Status.State != c.want || o.Host.Type != model.TypeRecovering {
+			t.Errorf("code %d after %s: %s, %s", c.code, c.before, o.Status.State, o.Host.Type)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	stats := func(name string, data any) bson.D {
+		return bson.D{{Key: "db", Value: name}, {Key: "dataSize", Value: data}, {Key: "indexSize", Value: 1.5}, {Key: "ok", Value: 1}}
+	}
+	decimal, err := bson.ParseDecimal128("1000.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello := bson.D{}
+	load(t, "standalone/hello.json", &hello)
+	names := func(names ...string) bson.D {
+		list := bson.A{}
+		for _, n := range names {
+			list = append(list, bson.D{{Key: "name", Value: n}, {Key: "sizeOnDisk", Value: 1}})
+		}
+		return bson.D{{Key: "databases", Value: list}}
+	}
+	for _, c := range []struct {
+		name        string
+		list        bson.A
+		listed      bson.D
+		data, index float64
+	}{
+		{"every type of number, without local", bson.A{stats("a", int32(1)), stats("b", int64(10)), stats("c", 100.0), stats("d", decimal), stats("local", 1e12)}, names("a", "b", "c", "d", "local"), 1111.5, 6},
+		{"a round that ended early", bson.A{stats("a", 1)}, names("a", "b"), 77, 7},
+		{"only what nobody asked for", bson.A{}, names("a"), 77, 7},
+		{"no list", bson.A{stats("a", 1)}, bson.D{}, 1, 1.5},
+	} {
+		in := Input{Host: newHost("db1:27017"), Ping: wire.Ping{At: t0}, Replies: raw(t, bson.D{
+			{Key: "hello", Value: hello}, {Key: "listDatabases", Value: c.listed}, {Key: "dbStats", Value: bson.D{{Key: "list", Value: c.list}}},
+		})}
+		in.Host.LastDataBytes, in.Host.LastIndexBytes = 77, 7
+		if h := Observe(in).Host; h.LastDataBytes != c.data || h.LastIndexBytes != c.index {
+			t.Errorf("%s: data %v, indexes %v", c.name, h.LastDataBytes, h.LastIndexBytes)
+		}
 	}
 }
 
