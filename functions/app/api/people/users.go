@@ -164,15 +164,11 @@ func (c *call) groupUsers() (any, error) {
 }
 
 func (c *call) orgUsers() (any, error) {
-	groups, err := c.Inventory.Groups(c.R.Context())
+	owners, err := c.owners()
 	if err != nil {
 		return nil, err
 	}
-	mine := map[model.ID]bool{}
-	for _, g := range groups {
-		mine[g.ID] = g.OrgID == c.Org.ID
-	}
-	return c.usersWhere(func(g model.Grant) bool { return g.OrgID == c.Org.ID || mine[g.GroupID] })
+	return c.usersWhere(func(g model.Grant) bool { return g.OrgID == c.Org.ID || owners[g.GroupID] == c.Org.ID })
 }
 
 func (c *call) usersWhere(has func(model.Grant) bool) (any, error) {
@@ -203,16 +199,42 @@ func (c *call) userByName(name string) (any, error) {
 	return c.visibleUser(u, err)
 }
 
-// visibleUser lets administrators of users, of the whole site or of a group that the user belongs to, see a user.
+// visibleUser lets administrators of users see a user: those of the whole site, and those of a group or an organization that the
+// user belongs to.
 func (c *call) visibleUser(u model.User, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ok := c.Who.Can(auth.AdminUsers, "", "") || slices.ContainsFunc(u.Grants, func(g model.Grant) bool {
-		return g.GroupID != "" && c.Who.Can(auth.ManageUsers, g.GroupID, g.OrgID)
-	})
-	if !ok {
+	owners, err := c.owners()
+	if err != nil {
+		return nil, err
+	}
+	if !c.Who.Can(auth.AdminUsers, "", "") && !slices.ContainsFunc(u.Grants, func(g model.Grant) bool { return c.administers(g, owners) }) {
 		return nil, rest.Fail(http.StatusUnauthorized, "NOT_USER_ADMIN", "The current user may not read user %s.", u.Username)
 	}
 	return c.user(u), nil
+}
+
+// owners is the organization of each group.
+func (c *call) owners() (map[model.ID]model.ID, error) {
+	groups, err := c.Inventory.Groups(c.R.Context())
+	if err != nil {
+		return nil, err
+	}
+	owners := make(map[model.ID]model.ID, len(groups))
+	for _, g := range groups {
+		owners[g.ID] = g.OrgID
+	}
+	return owners, nil
+}
+
+// administers says whether the caller manages the people of what a grant is about.
+func (c *call) administers(g model.Grant, owners map[model.ID]model.ID) bool {
+	switch {
+	case g.GroupID != "":
+		return c.Who.Can(auth.ManageUsers, g.GroupID, owners[g.GroupID])
+	case g.OrgID != "":
+		return c.Who.Can(auth.ManageOrg, "", g.OrgID) || c.Who.Can(auth.AdminUsers, "", "")
+	}
+	return c.Who.Can(auth.AdminUsers, "", "")
 }
