@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/heartwood-db/heartwood/local/demo"
 )
 
 // hints say how to get a tool that a test needs.
@@ -214,17 +216,7 @@ func (p *Process) Log() string {
 }
 
 // Login is what `heartwood demo --json` prints once everything serves.
-type Login struct {
-	URL          string   `json:"url"`
-	IngestionURL string   `json:"ingestionUrl"`
-	User         string   `json:"user"`
-	Password     string   `json:"password"`
-	PublicKey    string   `json:"publicKey"`
-	PrivateKey   string   `json:"privateKey"`
-	GroupID      string   `json:"groupId"`
-	AgentAPIKey  string   `json:"agentApiKey"`
-	Members      []string `json:"members"`
-}
+type Login = demo.Login
 
 // Demo starts `heartwood demo` on the data folder and waits until it serves.
 func Demo(t testing.TB, data string, args ...string) (*Process, Login) {
