@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -44,5 +45,28 @@ func TestWhoSeesUsers(t *testing.T) {
 	}
 	if list := x.ok(orgOwner, "GET", "/orgs/"+string(x.org.ID)+"/users", "", 200); list["totalCount"] != float64(2) {
 		t.Errorf("%v", list)
+	}
+}
+
+// TestOrganizationGoesWhole: what was granted about an organization ends with it.
+func TestOrganizationGoesWhole(t *testing.T) {
+	x := newSite(t)
+	id := fmt.Sprint(x.ok(x.owner, "POST", "/orgs", `{"name":"Cog"}`, 200)["id"])
+	k := x.key(model.ID(id), model.Grant{Role: model.OrgOwner, OrgID: model.ID(id)})
+	u := x.user("u", model.Grant{Role: model.OrgMember, OrgID: model.ID(id)}, model.Grant{Role: model.GroupOwner, GroupID: x.group.ID})
+	for _, body := range []string{`{"name":"  "}`, `{"name":""}`, `{}`, `null`} {
+		if o := x.ok(k, "PATCH", "/orgs/"+id, body, 200); o["name"] != "Cog" {
+			t.Errorf("%s made it %v", body, o["name"])
+		}
+	}
+	x.refused(k, "PATCH", "/orgs/"+id, `{"isDeleted":true}`, 400, "ATTRIBUTE_READ_ONLY")
+	whole := x.do(k, "GET", "/orgs/"+id, "")
+	x.ok(k, "PATCH", "/orgs/"+id, string(whole.body), 200)
+	x.ok(x.owner, "DELETE", "/orgs/"+id, "", 204)
+	if a := x.do(k, "GET", "/", ""); a.status != 401 {
+		t.Errorf("a key of an organization that is gone got %d", a.status)
+	}
+	if got, err := x.acc.User(t.Context(), u.ID); err != nil || len(got.Grants) != 1 || got.Grants[0].GroupID != x.group.ID {
+		t.Errorf("%v %v", err, got.Grants)
 	}
 }

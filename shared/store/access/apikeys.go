@@ -92,7 +92,7 @@ func (a *Access) DeleteAPIKey(ctx context.Context, id model.ID) error {
 	return a.s.Delete(ctx, collAPIKeys, string(id))
 }
 
-func (a *Access) forgetGroupInKeys(ctx context.Context, about func(model.Grant) bool) error {
+func (a *Access) forgetInKeys(ctx context.Context, about func(model.Grant) bool) error {
 	for d, err := range store.ScanAll[apiKeyDoc](ctx, a.s, docstore.Query{Collection: collAPIKeys}) {
 		if err != nil {
 			return err

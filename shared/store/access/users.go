@@ -126,7 +126,29 @@ func (a *Access) ForgetGroup(ctx context.Context, group model.ID) error {
 			return err
 		}
 	}
-	about := func(g model.Grant) bool { return g.GroupID == group }
+	return a.forget(ctx, func(g model.Grant) bool { return g.GroupID == group })
+}
+
+// ForgetOrg removes the API keys of an organization that is deleted, and what people were granted about it. It may be run
+// again.
+func (a *Access) ForgetOrg(ctx context.Context, org model.ID) error {
+	if org == "" {
+		return errors.New("forget an organization: it needs an id") // the keys of none are the global ones
+	}
+	keys, err := a.APIKeys(ctx, org)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := a.DeleteAPIKey(ctx, k.ID); err != nil {
+			return err
+		}
+	}
+	return a.forget(ctx, func(g model.Grant) bool { return g.OrgID == org })
+}
+
+// forget takes grants away from everybody.
+func (a *Access) forget(ctx context.Context, about func(model.Grant) bool) error {
 	users, err := a.Users(ctx)
 	if err != nil {
 		return err
@@ -143,5 +165,5 @@ func (a *Access) ForgetGroup(ctx context.Context, group model.ID) error {
 			return err
 		}
 	}
-	return a.forgetGroupInKeys(ctx, about)
+	return a.forgetInKeys(ctx, about)
 }

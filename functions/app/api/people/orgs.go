@@ -39,7 +39,7 @@ func (c *call) orgs() (any, error) {
 	return rest.Page(c.Call, all, c.orgEntity)
 }
 
-// orgBody is the body of POST and PATCH.
+// orgBody is the body of POST.
 type orgBody struct {
 	rest.Ignored
 	ID                string        `json:"id"`
@@ -65,16 +65,17 @@ func (c *call) createOrg() (any, error) {
 }
 
 func (c *call) renameOrg() (any, error) {
-	var in orgBody
-	if err := c.Decode(&in); err != nil {
+	var in struct {
+		rest.Ignored
+		Name              string        `json:"name"`
+		LdapGroupMappings []rest.Object `json:"ldapGroupMappings"`
+	}
+	if err := c.DecodeOver(&in, c.orgEntity(c.Org)); err != nil {
 		return nil, err
 	}
-	if err := rest.ReadOnly("id", in.ID, string(c.Org.ID)); err != nil {
-		return nil, err
-	}
-	if in.Name != "" {
+	if name := strings.TrimSpace(in.Name); name != "" {
 		err := c.Inventory.UpdateOrg(c.R.Context(), c.Org.ID, func(o *model.Org) error {
-			o.Name = strings.TrimSpace(in.Name)
+			o.Name = name
 			c.Org = *o
 			return nil
 		})
@@ -97,5 +98,5 @@ func (c *call) deleteOrg() (any, error) {
 	if err := c.Inventory.DeleteOrg(c.R.Context(), c.Org.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
-	return nil, nil
+	return nil, c.Access.ForgetOrg(c.R.Context(), c.Org.ID)
 }

@@ -29,6 +29,7 @@ type Access interface {
 	CreateAPIKey(ctx context.Context, k model.APIKey) error
 	UpdateAPIKey(ctx context.Context, id model.ID, change func(*model.APIKey) error) error
 	DeleteAPIKey(ctx context.Context, id model.ID) error
+	ForgetOrg(ctx context.Context, org model.ID) error
 	GlobalAccessList(ctx context.Context) ([]model.AccessEntry, error)
 	SetGlobalAccessList(ctx context.Context, entries []model.AccessEntry) error
 }
