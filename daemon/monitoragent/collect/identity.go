@@ -15,12 +15,12 @@ func identityCommands() []command {
 		{name: "isSelf", title: "_isSelf", db: "admin", on: anyRole, every: hourly, cmd: one("_isSelf")},
 		{
 			name: "getCmdLineOpts", db: "admin", on: anyRole, every: hourly, cmd: one("getCmdLineOpts"),
-			right: "getCmdLineOpts on the cluster",
+			right: "getCmdLineOpts on the cluster", shape: withoutSecrets,
 		},
 		{name: "hostInfo", db: "admin", on: anyRole, every: hourly, cmd: one("hostInfo"), right: "hostInfo on the cluster"},
 		{
 			name: "getParameter", db: "admin", on: anyRole, every: daily, cmd: static(parameters),
-			right: "getParameter on the cluster",
+			right: "getParameter on the cluster", shape: withoutSecrets,
 		},
 		{
 			name: "startupWarnings", title: "getLog startupWarnings", db: "admin", on: anyRole, every: once,

@@ -18,6 +18,7 @@ func FuzzShapes(f *testing.F) {
 		{{Key: "totalLinesWritten", Value: 3}, {Key: "log", Value: bson.A{"a", "b"}}},
 		{{Key: "cursor", Value: bson.D{{Key: "firstBatch", Value: bson.A{bson.D{{Key: "ts", Value: bson.Timestamp{T: 1}}}}}}}},
 		{{Key: "databases", Value: bson.A{bson.D{{Key: "name", Value: "a"}, {Key: "sizeOnDisk", Value: 5.0}}}}},
+		{{Key: "argv", Value: bson.A{"--password", "x"}}, {Key: "token", Value: "x"}},
 		{{Key: "data", Value: bson.D{{Key: "systemMetrics", Value: bson.D{{Key: "cpu", Value: 1}}}}}},
 	} {
 		b, err := bson.Marshal(d)
