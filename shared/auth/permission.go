@@ -41,6 +41,10 @@ var groupRoles = map[model.Role][]Permission{
 	model.GroupMonitoringAdmin: {View, SeeAgentKeys, EditAlerts, EditHosts},
 	model.GroupBackupAdmin:     {View, SeeAgentKeys, OperateBackup, DeleteSnapshots},
 	model.GroupUserAdmin:       {View, SeeAgentKeys, ManageUsers},
+	model.GroupAutomationAdmin: {View, SeeAgentKeys},
+	model.GroupDataAccessAdmin: {View, SeeAgentKeys},
+	model.GroupDataAccessWrite: {View, SeeAgentKeys},
+	model.GroupDataAccessRead:  {View, SeeAgentKeys},
 }
 
 // globalRoles says which role of every group a global role includes, and what it permits of the site.
@@ -52,6 +56,7 @@ var globalRoles = map[model.Role]struct {
 	model.GlobalMonitoringAdmin: {model.GroupMonitoringAdmin, []Permission{AdminView, AdminMonitoring}},
 	model.GlobalBackupAdmin:     {model.GroupBackupAdmin, []Permission{AdminView, AdminBackup}},
 	model.GlobalUserAdmin:       {model.GroupUserAdmin, []Permission{AdminView, AdminUsers}},
+	model.GlobalAutomationAdmin: {model.GroupAutomationAdmin, []Permission{AdminView}},
 }
 
 // Principal is who acts: a person or an API key, with what was granted to them.

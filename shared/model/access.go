@@ -5,13 +5,15 @@ import "time"
 // Role names are those of the Public API (public-api.md 1.13).
 type Role string
 
-// The roles. A global role of a kind includes the same group role in every group.
+// The roles. A global role of a kind includes the same group role in every group. Those of automation and of access to data
+// stand for what Ops Manager does and we do not; here they include reading and nothing else.
 const (
 	GlobalOwner           Role = "GLOBAL_OWNER"
 	GlobalReadOnly        Role = "GLOBAL_READ_ONLY"
 	GlobalUserAdmin       Role = "GLOBAL_USER_ADMIN"
 	GlobalMonitoringAdmin Role = "GLOBAL_MONITORING_ADMIN"
 	GlobalBackupAdmin     Role = "GLOBAL_BACKUP_ADMIN"
+	GlobalAutomationAdmin Role = "GLOBAL_AUTOMATION_ADMIN"
 	OrgOwner              Role = "ORG_OWNER"
 	OrgMember             Role = "ORG_MEMBER"
 	OrgGroupCreator       Role = "ORG_GROUP_CREATOR"
@@ -21,6 +23,10 @@ const (
 	GroupUserAdmin        Role = "GROUP_USER_ADMIN"
 	GroupMonitoringAdmin  Role = "GROUP_MONITORING_ADMIN"
 	GroupBackupAdmin      Role = "GROUP_BACKUP_ADMIN"
+	GroupAutomationAdmin  Role = "GROUP_AUTOMATION_ADMIN"
+	GroupDataAccessAdmin  Role = "GROUP_DATA_ACCESS_ADMIN"
+	GroupDataAccessWrite  Role = "GROUP_DATA_ACCESS_READ_WRITE"
+	GroupDataAccessRead   Role = "GROUP_DATA_ACCESS_READ_ONLY"
 )
 
 // Grant is a role and what it is about: a group, an organization, or (neither set) the whole site.

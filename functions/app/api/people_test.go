@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/model"
 )
 
@@ -68,5 +69,31 @@ func TestOrganizationGoesWhole(t *testing.T) {
 	}
 	if got, err := x.acc.User(t.Context(), u.ID); err != nil || len(got.Grants) != 1 || got.Grants[0].GroupID != x.group.ID {
 		t.Errorf("%v %v", err, got.Grants)
+	}
+}
+
+// TestKeyOfGroup: a key made for a group is a member of its organization, so that it can find the way to the group.
+func TestKeyOfGroup(t *testing.T) {
+	x := newSite(t)
+	g := "/groups/" + string(x.group.ID) + "/apiKeys"
+	made := x.ok(x.owner, "POST", g, `{"desc":"reads","roles":["GROUP_READ_ONLY"]}`, 200)
+	k := key{public: fmt.Sprint(made["publicKey"]), private: fmt.Sprint(made["privateKey"])}
+	x.ok(k, "GET", "/orgs/"+string(x.org.ID), "", 200)
+	x.ok(k, "GET", "/groups/"+string(x.group.ID), "", 200)
+	if list := x.ok(k, "GET", "/orgs", "", 200); list["totalCount"] != float64(1) {
+		t.Errorf("%v", list)
+	}
+	// Every documented role can be given; those of what this server does not do include reading, as every role.
+	for _, r := range []string{"GROUP_AUTOMATION_ADMIN", "GROUP_DATA_ACCESS_ADMIN", "GROUP_DATA_ACCESS_READ_WRITE", "GROUP_DATA_ACCESS_READ_ONLY"} {
+		made := x.ok(x.owner, "POST", g, `{"desc":"`+r+`","roles":["`+r+`"]}`, 200)
+		k := key{public: fmt.Sprint(made["publicKey"]), private: fmt.Sprint(made["privateKey"])}
+		x.ok(k, "GET", "/groups/"+string(x.group.ID)+"/hosts", "", 200)
+		x.refused(k, "POST", "/groups/"+string(x.group.ID)+"/hosts", "{}", 401, "USER_UNAUTHORIZED")
+	}
+	made = x.ok(x.owner, "POST", "/admin/apiKeys", `{"desc":"a","roles":["GLOBAL_AUTOMATION_ADMIN"]}`, 200)
+	k = key{public: fmt.Sprint(made["publicKey"]), private: fmt.Sprint(made["privateKey"])}
+	x.ok(k, "GET", "/groups/"+string(x.group.ID), "", 200)
+	if auth.KeyPrincipal(&model.APIKey{Grants: []model.Grant{{Role: "NOBODY", GroupID: x.group.ID}}}).InGroup(x.group.ID, x.org.ID) {
+		t.Error("a role that does not exist admits")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 	"github.com/heartwood-db/heartwood/shared/auth"
@@ -42,8 +43,10 @@ const (
 // roleLevel says what each role is granted on.
 var roleLevel = map[model.Role]string{
 	model.GlobalOwner: "global", model.GlobalReadOnly: "global", model.GlobalUserAdmin: "global", model.GlobalMonitoringAdmin: "global", model.GlobalBackupAdmin: "global",
-	model.OrgOwner: "org", model.OrgMember: "org", model.OrgGroupCreator: "org", model.OrgReadOnly: "org",
+	model.GlobalAutomationAdmin: "global",
+	model.OrgOwner:              "org", model.OrgMember: "org", model.OrgGroupCreator: "org", model.OrgReadOnly: "org",
 	model.GroupOwner: "group", model.GroupReadOnly: "group", model.GroupUserAdmin: "group", model.GroupMonitoringAdmin: "group", model.GroupBackupAdmin: "group",
+	model.GroupAutomationAdmin: "group", model.GroupDataAccessAdmin: "group", model.GroupDataAccessWrite: "group", model.GroupDataAccessRead: "group",
 }
 
 // apiKey renders a key; private is its secret where this is the answer that shows it, else "".
@@ -97,7 +100,7 @@ func (in *keyBody) check(create bool) error {
 			return err
 		}
 	}
-	if len(in.Desc) > maxAPIKeyDesc {
+	if utf8.RuneCountInString(in.Desc) > maxAPIKeyDesc {
 		return rest.Fail(http.StatusBadRequest, "INVALID_ATTRIBUTE", "Invalid attribute %s specified: at most 250 characters.", "desc")
 	}
 	return nil
@@ -136,15 +139,20 @@ func (c *call) globalKeys() (any, error) {
 }
 
 func (c *call) createOrgKey() (any, error) {
-	return c.createKey("org", c.Org.ID, func(in *keyBody) ([]model.Grant, error) { return in.grants("org", c.Org.ID, "") })
+	return c.createKey(c.Org.ID, func(in *keyBody) ([]model.Grant, error) { return in.grants("org", c.Org.ID, "") })
 }
 
+// createGroupKey makes a key in the group's organization, of which it becomes a member: clients look the organization up on their
+// way to the group.
 func (c *call) createGroupKey() (any, error) {
-	return c.createKey("group", c.Group.OrgID, func(in *keyBody) ([]model.Grant, error) { return in.grants("group", "", c.Group.ID) })
+	return c.createKey(c.Group.OrgID, func(in *keyBody) ([]model.Grant, error) {
+		granted, err := in.grants("group", "", c.Group.ID)
+		return append(granted, model.Grant{Role: model.OrgMember, OrgID: c.Group.OrgID}), err
+	})
 }
 
 func (c *call) createGlobalKey() (any, error) {
-	return c.createKey("global", "", func(in *keyBody) ([]model.Grant, error) {
+	return c.createKey("", func(in *keyBody) ([]model.Grant, error) {
 		if slices.Contains(in.Roles, string(model.GlobalOwner)) && !c.Who.Can(auth.AdminServer, "", "") {
 			return nil, rest.Fail(http.StatusForbidden, "CANNOT_ADD_GLOBAL_ROLE", "Only a global owner may grant %s.", model.GlobalOwner)
 		}
@@ -152,7 +160,7 @@ func (c *call) createGlobalKey() (any, error) {
 	})
 }
 
-func (c *call) createKey(_ string, org model.ID, grants func(*keyBody) ([]model.Grant, error)) (any, error) {
+func (c *call) createKey(org model.ID, grants func(*keyBody) ([]model.Grant, error)) (any, error) {
 	var in keyBody
 	if err := c.Decode(&in); err != nil {
 		return nil, err
