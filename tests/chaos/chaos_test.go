@@ -3,6 +3,7 @@ package chaos
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,6 +26,15 @@ import (
 	"github.com/heartwood-db/heartwood/tests/harness"
 	"github.com/heartwood-db/heartwood/tests/replies"
 )
+
+// TestMain lets more tests run side by side than there are processors: most of them wait for an agent's next round.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // local is a URL of a server on this machine.
 func local(port int, path string) string { return "http://127.0.0.1:" + strconv.Itoa(port) + path }
