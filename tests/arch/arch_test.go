@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -195,4 +196,23 @@ func add(found map[string]*pkg, root, path string) error {
 		}
 	}
 	return nil
+}
+
+// TestWhatFunctionsAreMadeOfBuildsForGuests keeps the functions and all below them free of what a WebAssembly guest has not.
+func TestWhatFunctionsAreMadeOfBuildsForGuests(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds for another platform")
+	}
+	dirs := []string{"build"}
+	for _, p := range packages(t) {
+		if l := level(p.dir); (l <= 2 || strings.HasPrefix(p.dir, "functions/")) && !strings.HasSuffix(p.dir, "test") && p.lines > 0 {
+			dirs = append(dirs, "./"+p.dir)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "go", dirs...)
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
