@@ -44,7 +44,8 @@ type Host struct {
 	authAgain   time.Time    // do not sign in before
 	authFailure wire.Failure // why
 	facts       discover.Facts
-	uptime      int64 // milliseconds, of the last serverStatus
+	uptime      int64     // milliseconds, of the last serverStatus
+	visited     time.Time // last
 	helloIs     string
 	due         map[string]time.Time
 	stretched   map[string]time.Duration // longer periods of commands that were too slow
@@ -162,6 +163,7 @@ func (h *Host) Do(ctx context.Context, v Visit) (wire.Ping, bool) {
 		}
 		return v.Now()
 	}
+	h.followClock(now())
 	p := wire.Ping{HostID: h.conf.ID, Address: h.address}
 	r := &replies{}
 	if h.hello(ctx, now, &p, r) {
@@ -183,6 +185,21 @@ func (h *Host) Do(ctx context.Context, v Visit) (wire.Ping, bool) {
 		p.Errors = append(p.Errors, wire.Failure{Command: "replies", Message: trim(err.Error())})
 	}
 	return p, true
+}
+
+// followClock moves what is planned along when the clock was set back: else all that is asked seldom would wait for the clock
+// to come to where it was.
+func (h *Host) followClock(now time.Time) {
+	if back := h.visited.Sub(now); back > 0 {
+		for name, due := range h.due {
+			h.due[name] = due.Add(-back)
+		}
+		for name, d := range h.denied {
+			h.denied[name] = denial{until: d.until.Add(-back), failure: d.failure}
+		}
+		h.authAgain = h.authAgain.Add(-back)
+	}
+	h.visited = now
 }
 
 // connect makes the connection that this visit uses: signed in where the agent has credentials, unless those were refused
@@ -416,7 +433,11 @@ func (h *Host) settle(o outcome, at time.Time, p *wire.Ping, r *replies) bool {
 	c := o.command
 	if len(o.reply) > 0 { // dbStats may have both replies and a failure
 		h.facts.Learn(c.name, o.reply)
-		r.add(c.name, o.reply)
+		if c.slow {
+			r.slow = append(r.slow, namedReply{c.name, o.reply})
+		} else {
+			r.add(c.name, o.reply)
+		}
 	}
 	if c.every > 0 {
 		h.due[c.name] = at.Add(max(c.every, h.stretched[c.name]))
@@ -472,6 +493,7 @@ func (h *Host) fromServerStatus(o outcome, at, sent time.Time, v Visit, p *wire.
 // replies collects what a ping carries.
 type replies struct {
 	list []namedReply
+	slow []namedReply // of commands asked seldom
 }
 
 type namedReply struct {
@@ -489,14 +511,14 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 256<<10); return 
 // encode puts the replies into one document and compresses it, without looking into them. Should they be over the limit, only
 // the first ones stay, which are those of every sample.
 func (r *replies) encode() ([]byte, error) {
-	if len(r.list) == 0 {
+	if len(r.list)+len(r.slow) == 0 {
 		return nil, nil // nothing answered
 	}
 	buf := buffers.Get().(*[]byte) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	defer buffers.Put(buf)
 	at, doc := bsoncore.AppendDocumentStart((*buf)[:0])
 	var cut error
-	for _, reply := range r.list {
+	for _, reply := range append(r.list, r.slow...) {
 		if len(doc)+len(reply.doc)+len(reply.name)+16 > wire.MaxReplies {
 			cut = errRepliesTooLarge
 			continue

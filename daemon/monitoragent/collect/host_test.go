@@ -163,6 +163,24 @@ func TestPeriods(t *testing.T) {
 	}
 }
 
+func TestClockThatIsSetBack(t *testing.T) {
+	proc := mongotest.Start(t, "primary")
+	proc.Set("connPoolStats", mongotest.Failure(13, "Unauthorized", "not authorized"))
+	h := start(t, proc, nil)
+	visit(t, h, day)
+	back := day.Add(-24 * time.Hour)
+	visit(t, h, back)
+	if n := proc.Calls("listDatabases"); n != 1 {
+		t.Errorf("listDatabases was asked %d times at once", n)
+	}
+	visit(t, h, back.Add(21*time.Minute))
+	for _, name := range []string{"listDatabases", "replSetGetConfig", "connPoolStats"} {
+		if n := proc.Calls(name); n != 2 {
+			t.Errorf("%s was asked %d times in 21 minutes", name, n)
+		}
+	}
+}
+
 func TestUnauthorised(t *testing.T) {
 	proc := mongotest.Start(t, "primary")
 	proc.RequireUser(t, "monitor", "secret")

@@ -84,6 +84,38 @@ func TestLargestDatabasesComeFirst(t *testing.T) {
 	}
 }
 
+// TestTooLargeReplies: what is asked seldom may be huge and comes first, from beside; it must not cost the sample.
+func TestTooLargeReplies(t *testing.T) {
+	doc := func(size int) bson.Raw {
+		b, err := bson.Marshal(bson.D{{Key: "x", Value: make([]byte, size)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	h := &Host{due: map[string]time.Time{}}
+	h.commands = matrix()
+	p, r := &wire.Ping{}, &replies{}
+	h.settle(outcome{command: dbStatsCommand, reply: doc(wire.MaxReplies - 1<<20)}, time.Time{}, p, r)
+	for i := range h.commands {
+		if c := &h.commands[i]; c.name == "serverStatus" || c.name == "replSetGetStatus" {
+			h.settle(outcome{command: c, reply: doc(1 << 20)}, time.Time{}, p, r)
+		}
+	}
+	b, err := r.encode()
+	if !errors.Is(err, errRepliesTooLarge) {
+		t.Errorf("error %v", err)
+	}
+	got, err := wire.DecodeReplies(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elements, err := got.Elements()
+	if err != nil || len(elements) != 2 || elements[0].Key() != "serverStatus" || elements[1].Key() != "replSetGetStatus" {
+		t.Errorf("%d replies, %v", len(elements), err)
+	}
+}
+
 func TestClassify(t *testing.T) {
 	tests := []struct {
 		err  error
