@@ -90,6 +90,8 @@ type AccessEntry struct {
 	CIDR     string    `bson:"cidr"`           // always with a prefix length
 	Desc     string    `bson:"desc,omitempty"` // of global entries
 	Created  time.Time `bson:"created"`
+	Updated  time.Time `bson:"updated,omitempty"` // of global entries
 	LastUsed time.Time `bson:"lastUsed,omitempty"`
+	LastIP   string    `bson:"lastIp,omitempty"` // who used it last
 	Count    int64     `bson:"count,omitempty"`
 }

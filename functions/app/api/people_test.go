@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/heartwood-db/heartwood/shared/auth"
@@ -96,4 +97,56 @@ func TestKeyOfGroup(t *testing.T) {
 	if auth.KeyPrincipal(&model.APIKey{Grants: []model.Grant{{Role: "NOBODY", GroupID: x.group.ID}}}).InGroup(x.group.ID, x.org.ID) {
 		t.Error("a role that does not exist admits")
 	}
+}
+
+// TestGlobalAccessListTogether: of changes made at once none is lost.
+func TestGlobalAccessListTogether(t *testing.T) {
+	x := newSite(t)
+	first := x.ok(x.owner, "POST", "/admin/accessList", `{"cidrBlock":"127.0.0.0/8","description":"here"}`, 200)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			x.do(x.owner, "POST", "/admin/accessList", fmt.Sprintf(`{"cidrBlock":"10.%d.0.0/16","description":"net"}`, i))
+		})
+	}
+	all.Wait()
+	if list := x.ok(x.owner, "GET", "/admin/accessList", "", 200); list["totalCount"] != float64(9) {
+		t.Errorf("%v entries", list["totalCount"])
+	}
+	x.mu.Lock()
+	x.now = x.now.Add(90e9)
+	x.mu.Unlock()
+	at := "/admin/whitelist/" + fmt.Sprint(first["id"])
+	changed := x.ok(x.owner, "PATCH", at, `{"description":"there"}`, 200)
+	if changed["description"] != "there" || changed["created"] != "2026-03-01T10:07:00Z" || changed["updated"] != "2026-03-01T10:08:30Z" {
+		t.Errorf("%v", changed)
+	}
+	whole := x.do(x.owner, "GET", at, "")
+	x.ok(x.owner, "PATCH", at, string(whole.body), 200)
+	x.refused(x.owner, "PATCH", at, `{"type":"OTHER"}`, 400, "ATTRIBUTE_READ_ONLY")
+	x.refused(x.owner, "POST", "/admin/accessList", `{"cidrBlock":"","description":"x"}`, 400, "MISSING_ATTRIBUTE")
+	x.refused(x.owner, "DELETE", at, "", 400, "CANNOT_REMOVE_CALLER_FROM_ACCESS_LIST")
+}
+
+// TestKeyAccessEntries: uses are noted with their address; forms of addresses.
+func TestKeyAccessEntries(t *testing.T) {
+	x := newSite(t)
+	k := x.key(x.org.ID, model.Grant{Role: model.OrgMember, OrgID: x.org.ID})
+	base := "/orgs/" + string(x.org.ID) + "/apiKeys/" + string(k.id) + "/accessList"
+	x.ok(k, "POST", base, `[{"ipAddress":"127.0.0.1","cidrBlock":""}]`, 200)
+	used := x.ok(k, "GET", base+"/127.0.0.1", "", 200)
+	if used["count"] != float64(1) || used["lastUsed"] != "2026-03-01T10:07:00Z" || used["lastUsedAddress"] != "127.0.0.1" {
+		t.Errorf("%v", used)
+	}
+	x.refused(k, "POST", base, `[{}]`, 400, "MISSING_ONE_OF_ATTRIBUTES")
+	x.refused(k, "POST", base, `[{"ipAddress":"somewhere"}]`, 400, "INVALID_ATTRIBUTE")
+	x.refused(k, "POST", base, `{"ipAddress":"10.0.0.1"}`, 400, "INVALID_JSON")
+	x.refused(k, "POST", base, `[{"ipAddress":7}]`, 400, "INVALID_JSON_ATTRIBUTE")
+	x.refused(k, "POST", base, `[{"ipAddress":"10.0.0.1","comment":"x"}]`, 400, "INVALID_ATTRIBUTE")
+	x.ok(k, "POST", base, `[{"cidrBlock":"::ffff:10.1.0.0/112"},{"ipAddress":"2001:DB8::1"}]`, 200)
+	if list := x.ok(k, "GET", base, "", 200); get(list, "results", 1, "cidrBlock") != "10.1.0.0/16" || get(list, "results", 2, "ipAddress") != "2001:db8::1" {
+		t.Errorf("%v", list)
+	}
+	x.ok(k, "GET", base+"/2001:db8::1", "", 200)
+	x.refused(x.inGroup(model.GroupOwner), "GET", base, "", 400, "API_KEY_ACCESS_LIST_ACCESS_DENIED")
 }

@@ -126,6 +126,18 @@ func (a *Access) GlobalAccessList(ctx context.Context) ([]model.AccessEntry, err
 	return d.Entries, err
 }
 
+// UpdateGlobalAccessList changes the global access list as it is at that moment, so that of several changes at once none is
+// lost. change may run several times; its error ends the update.
+func (a *Access) UpdateGlobalAccessList(ctx context.Context, change func([]model.AccessEntry) ([]model.AccessEntry, error)) error {
+	return store.Upsert(ctx, a.s, collLists, globalList, func(d *accessListDoc, _ bool) error {
+		changed, err := change(slices.Clone(d.Entries))
+		if err == nil {
+			d.Entries = changed
+		}
+		return err
+	})
+}
+
 // SetGlobalAccessList replaces the global access list.
 func (a *Access) SetGlobalAccessList(ctx context.Context, entries []model.AccessEntry) error {
 	return store.Put(ctx, a.s, collLists, globalList, accessListDoc{Entries: entries})

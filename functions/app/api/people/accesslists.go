@@ -54,6 +54,7 @@ func (c *call) keyAccessEntity(k model.APIKey, e model.AccessEntry) rest.Object 
 		o["ipAddress"] = p.Addr().String()
 	}
 	rest.PutTime(o, "lastUsed", e.LastUsed)
+	rest.Put(o, "lastUsedAddress", e.LastIP)
 	return o
 }
 
@@ -81,8 +82,11 @@ type accessBody struct {
 }
 
 func (b accessBody) network() (netip.Prefix, error) {
-	if (b.IPAddress == "") == (b.CIDRBlock == "") {
+	switch {
+	case b.IPAddress != "" && b.CIDRBlock != "":
 		return netip.Prefix{}, rest.Fail(http.StatusBadRequest, "BAD_ACCESS_LIST_ADD_REQUEST", "Exactly one of ipAddress and cidrBlock must be specified.")
+	case b.IPAddress == "" && b.CIDRBlock == "":
+		return netip.Prefix{}, rest.Fail(http.StatusBadRequest, "MISSING_ONE_OF_ATTRIBUTES", "One of the attributes %s and %s must be specified.", "ipAddress", "cidrBlock")
 	}
 	text := cmp.Or(b.IPAddress, b.CIDRBlock)
 	p, ok := parseNetwork(text)
@@ -159,14 +163,11 @@ func (c *call) deleteKeyAccess() (any, error) {
 		return nil, err
 	}
 	gone := k.AccessList[i].CIDR
-	if c.Who.Key != nil && c.Who.Key.ID == k.ID {
-		left := slices.Delete(slices.Clone(k.AccessList), i, i+1)
-		if len(left) > 0 && rest.MatchEntry(left, httpx.ClientIP(c.R.Context())) < 0 {
-			return nil, rest.Fail(http.StatusBadRequest, "CANNOT_REMOVE_CALLER_FROM_ACCESS_LIST", "Removing %s would lock the caller out.", gone)
-		}
-	}
 	err = c.Access.UpdateAPIKey(c.R.Context(), k.ID, func(stored *model.APIKey) error {
 		stored.AccessList = slices.DeleteFunc(stored.AccessList, func(e model.AccessEntry) bool { return e.CIDR == gone })
+		if c.Who.Key != nil && c.Who.Key.ID == k.ID && len(stored.AccessList) > 0 && !c.admitted(stored.AccessList) {
+			return rest.Fail(http.StatusBadRequest, "CANNOT_REMOVE_CALLER_FROM_ACCESS_LIST", "Removing %s would lock the caller out.", gone)
+		}
 		return nil
 	})
 	return nil, err
@@ -176,9 +177,12 @@ func (c *call) deleteKeyAccess() (any, error) {
 func globalID(e model.AccessEntry) model.ID { return model.DeriveID("access", e.CIDR) }
 
 func (c *call) globalAccessEntity(e model.AccessEntry) rest.Object {
-	id := globalID(e)
+	id, updated := globalID(e), e.Updated
+	if updated.IsZero() {
+		updated = e.Created
+	}
 	return rest.Object{
-		"id": id, "cidrBlock": e.CIDR, "description": e.Desc, "type": "GLOBAL_ROLE", "created": rest.ISOTime(e.Created), "updated": rest.ISOTime(e.Created),
+		"id": id, "cidrBlock": e.CIDR, "description": e.Desc, "type": "GLOBAL_ROLE", "created": rest.ISOTime(e.Created), "updated": rest.ISOTime(updated),
 		"links": c.Self(c.Href("admin", "accessList", string(id))),
 	}
 }
@@ -191,7 +195,7 @@ func (c *call) globalAccess() (any, error) {
 	return rest.Page(c.Call, entries, c.globalAccessEntity)
 }
 
-// globalBody is the body of POST and PATCH.
+// globalBody is the body of POST; what the answer has besides is accepted.
 type globalBody struct {
 	rest.Ignored
 	ID          string `json:"id"`
@@ -214,74 +218,97 @@ func (c *call) addGlobalAccess() (any, error) {
 	if !ok {
 		return nil, rest.Fail(http.StatusBadRequest, "INVALID_ATTRIBUTE", "Invalid attribute %s specified.", "cidrBlock")
 	}
-	ctx := c.R.Context()
-	entries, err := c.Access.GlobalAccessList(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if slices.ContainsFunc(entries, func(e model.AccessEntry) bool { return e.CIDR == p.String() }) {
-		return nil, rest.Fail(http.StatusConflict, "DUPLICATE_GLOBAL_WHITELIST_ENTRY", "The global access list has %s already.", p)
-	}
 	e := model.AccessEntry{CIDR: p.String(), Desc: in.Description, Created: c.Now().UTC()}
-	if len(entries) == 0 && rest.MatchEntry([]model.AccessEntry{e}, httpx.ClientIP(ctx)) < 0 {
-		return nil, rest.Fail(http.StatusBadRequest, "CANNOT_REMOVE_CALLER_FROM_ACCESS_LIST", "The first entry %s would lock the caller out: add the caller's own address first.", p)
-	}
-	if err := c.Access.SetGlobalAccessList(ctx, append(entries, e)); err != nil {
+	err := c.Access.UpdateGlobalAccessList(c.R.Context(), func(entries []model.AccessEntry) ([]model.AccessEntry, error) {
+		if slices.ContainsFunc(entries, func(have model.AccessEntry) bool { return have.CIDR == e.CIDR }) {
+			return nil, rest.Fail(http.StatusConflict, "DUPLICATE_GLOBAL_WHITELIST_ENTRY", "The global access list has %s already.", p)
+		}
+		if len(entries) == 0 && !c.admitted([]model.AccessEntry{e}) {
+			return nil, rest.Fail(http.StatusBadRequest, "CANNOT_REMOVE_CALLER_FROM_ACCESS_LIST", "The first entry %s would lock the caller out: add the caller's own address first.", p)
+		}
+		return append(entries, e), nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	return c.globalAccessEntity(e), nil
 }
 
+// admitted says whether a list lets the caller's address in.
+func (c *call) admitted(entries []model.AccessEntry) bool {
+	return rest.MatchEntry(entries, httpx.ClientIP(c.R.Context())) >= 0
+}
+
 // globalEntry finds the entry that the path names.
-func (c *call) globalEntry() ([]model.AccessEntry, int, error) {
-	entries, err := c.Access.GlobalAccessList(c.R.Context())
-	if err != nil {
-		return nil, 0, err
-	}
+func (c *call) globalEntry(entries []model.AccessEntry) (int, error) {
 	i := slices.IndexFunc(entries, func(e model.AccessEntry) bool { return string(globalID(e)) == c.Args[0] })
 	if i < 0 {
-		return nil, 0, rest.Fail(http.StatusNotFound, "GLOBAL_WHITELIST_ENTRY_NOT_FOUND", "The global access list has no entry with ID %s.", c.Args[0])
+		return i, rest.Fail(http.StatusNotFound, "GLOBAL_WHITELIST_ENTRY_NOT_FOUND", "The global access list has no entry with ID %s.", c.Args[0])
 	}
-	return entries, i, nil
+	return i, nil
+}
+
+func (c *call) globalEntryNow() (model.AccessEntry, error) {
+	entries, err := c.Access.GlobalAccessList(c.R.Context())
+	if err != nil {
+		return model.AccessEntry{}, err
+	}
+	i, err := c.globalEntry(entries)
+	if err != nil {
+		return model.AccessEntry{}, err
+	}
+	return entries[i], nil
 }
 
 func (c *call) oneGlobalAccess() (any, error) {
-	entries, i, err := c.globalEntry()
+	e, err := c.globalEntryNow()
 	if err != nil {
 		return nil, err
 	}
-	return c.globalAccessEntity(entries[i]), nil
+	return c.globalAccessEntity(e), nil
 }
 
 func (c *call) patchGlobalAccess() (any, error) {
-	entries, i, err := c.globalEntry()
+	e, err := c.globalEntryNow()
 	if err != nil {
 		return nil, err
 	}
-	var in globalBody
-	if err := c.Decode(&in); err != nil {
+	var in struct {
+		rest.Ignored
+		Description string `json:"description"`
+	}
+	if err := c.DecodeOver(&in, c.globalAccessEntity(e)); err != nil {
 		return nil, err
 	}
-	if err := rest.ReadOnly("cidrBlock", in.CIDRBlock, entries[i].CIDR); err != nil {
+	if in.Description == "" {
+		return c.globalAccessEntity(e), nil
+	}
+	err = c.Access.UpdateGlobalAccessList(c.R.Context(), func(entries []model.AccessEntry) ([]model.AccessEntry, error) {
+		i, err := c.globalEntry(entries)
+		if err != nil {
+			return nil, err
+		}
+		entries[i].Desc, entries[i].Updated = in.Description, c.Now().UTC()
+		e = entries[i]
+		return entries, nil
+	})
+	if err != nil {
 		return nil, err
 	}
-	if in.Description != "" {
-		entries[i].Desc = in.Description
-	}
-	if err := c.Access.SetGlobalAccessList(c.R.Context(), entries); err != nil {
-		return nil, err
-	}
-	return c.globalAccessEntity(entries[i]), nil
+	return c.globalAccessEntity(e), nil
 }
 
 func (c *call) deleteGlobalAccess() (any, error) {
-	entries, i, err := c.globalEntry()
-	if err != nil {
-		return nil, err
-	}
-	left := slices.Delete(slices.Clone(entries), i, i+1)
-	if c.Who.Key != nil && c.Who.Key.OrgID == "" && len(left) > 0 && rest.MatchEntry(left, httpx.ClientIP(c.R.Context())) < 0 {
-		return nil, rest.Fail(http.StatusBadRequest, "CANNOT_REMOVE_CALLER_FROM_ACCESS_LIST", "Removing %s would lock the caller out.", entries[i].CIDR)
-	}
-	return nil, c.Access.SetGlobalAccessList(c.R.Context(), left)
+	return nil, c.Access.UpdateGlobalAccessList(c.R.Context(), func(entries []model.AccessEntry) ([]model.AccessEntry, error) {
+		i, err := c.globalEntry(entries)
+		if err != nil {
+			return nil, err
+		}
+		gone := entries[i].CIDR
+		left := slices.Delete(entries, i, i+1)
+		if c.Who.Key != nil && c.Who.Key.OrgID == "" && len(left) > 0 && !c.admitted(left) {
+			return nil, rest.Fail(http.StatusBadRequest, "CANNOT_REMOVE_CALLER_FROM_ACCESS_LIST", "Removing %s would lock the caller out.", gone)
+		}
+		return left, nil
+	})
 }

@@ -31,7 +31,7 @@ type Access interface {
 	DeleteAPIKey(ctx context.Context, id model.ID) error
 	ForgetOrg(ctx context.Context, org model.ID) error
 	GlobalAccessList(ctx context.Context) ([]model.AccessEntry, error)
-	SetGlobalAccessList(ctx context.Context, entries []model.AccessEntry) error
+	UpdateGlobalAccessList(ctx context.Context, change func([]model.AccessEntry) ([]model.AccessEntry, error)) error
 }
 
 // Options are what these resources need from outside.

@@ -89,7 +89,8 @@ func (c *call) createFirstUser() (any, error) {
 		return nil, err
 	}
 	if len(entries) > 0 {
-		if err := c.Access.SetGlobalAccessList(ctx, entries); err != nil {
+		err := c.Access.UpdateGlobalAccessList(ctx, func([]model.AccessEntry) ([]model.AccessEntry, error) { return entries, nil })
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -120,6 +121,9 @@ func parseNetwork(s string) (netip.Prefix, bool) {
 		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), true
 	}
 	p, err := netip.ParsePrefix(s)
+	if a := p.Addr(); err == nil && a.Is4In6() && p.Bits() >= 96 { // callers' addresses are compared in their short form
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
 	return p.Masked(), err == nil
 }
 

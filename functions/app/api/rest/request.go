@@ -44,6 +44,8 @@ func decode(b []byte, v any) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &wrong) && wrong.Field == "": // not the object or the list that is due
+		return Fail(http.StatusBadRequest, "INVALID_JSON", "Received JSON is not of the kind expected: %s.", wrong.Value)
 	case errors.As(err, &wrong):
 		return Fail(http.StatusBadRequest, "INVALID_JSON_ATTRIBUTE", "Received JSON for the %s attribute has the wrong type.", wrong.Field)
 	}

@@ -226,7 +226,7 @@ func (c *Call) noteUse(ctx context.Context, key *model.APIKey, i int) {
 	err := c.Keys.UpdateAPIKey(ctx, key.ID, func(k *model.APIKey) error {
 		for j := range k.AccessList {
 			if k.AccessList[j].CIDR == cidr {
-				k.AccessList[j].LastUsed = now
+				k.AccessList[j].LastUsed, k.AccessList[j].LastIP = now, c.CallerIP()
 				k.AccessList[j].Count++
 			}
 		}
