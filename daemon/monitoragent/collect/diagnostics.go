@@ -21,11 +21,12 @@ func diagnosticCommands() []command {
 }
 
 // systemMetrics keeps the part about the machine; the rest repeats what other commands answered. There is none on systems
-// other than Linux.
+// other than Linux. Processes that are both shard and router put it under what their roles have in common.
 func systemMetrics(_ context.Context, _ *session, reply bson.Raw) (bson.Raw, error) {
-	doc, ok := reply.Lookup("data", "systemMetrics").DocumentOK()
-	if !ok {
-		return nil, nil
+	for _, path := range [][]string{{"data", "systemMetrics"}, {"data", "common", "systemMetrics"}} {
+		if doc, ok := reply.Lookup(path...).DocumentOK(); ok {
+			return doc, nil
+		}
 	}
-	return doc, nil
+	return nil, nil
 }

@@ -440,6 +440,15 @@ func TestFailures(t *testing.T) {
 			}
 		}
 	})
+	t.Run("diagnostic data by role", func(t *testing.T) {
+		proc := mongotest.Start(t, "primary")
+		proc.Set("getDiagnosticData", mongotest.Doc(bson.D{{Key: "data", Value: bson.D{
+			{Key: "common", Value: bson.D{{Key: "systemMetrics", Value: bson.D{{Key: "cpu", Value: bson.D{{Key: "user_ms", Value: 5}}}}}}}, {Key: "shard", Value: bson.D{}},
+		}}, {Key: "ok", Value: 1.0}}))
+		if _, r := visit(t, start(t, proc, nil), day); r.Lookup("systemMetrics", "cpu", "user_ms").Type != bson.TypeInt32 {
+			t.Errorf("systemMetrics %v", r.Lookup("systemMetrics"))
+		}
+	})
 	t.Run("a slow command is asked less often", func(t *testing.T) {
 		proc := mongotest.Start(t, "primary")
 		proc.Set("getDiagnosticData", mongotest.Failure(50, "MaxTimeMSExpired", "operation exceeded time limit"))
