@@ -1,12 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,22 +103,17 @@ type place struct {
 }
 
 // settingsPlace is the database of the settings.
-func settingsPlace(s *config.Server) (place, error) {
+func settingsPlace(s *config.Server) place {
 	if s.Embedded() {
-		return place{file: filepath.Join(s.DataDir, config.DatabaseFile), site: true}, nil
+		return place{file: filepath.Join(s.DataDir, config.DatabaseFile), site: true}
 	}
-	uri, err := s.ConnectionString(s.MongoURI)
-	return place{uri: uri, database: s.MongoDatabase}, err
+	return place{uri: s.ConnectionString(s.MongoURI), database: s.MongoDatabase}
 }
 
 // parsePlace understands a LOCATION.
 func parsePlace(location string) (place, error) {
 	if strings.HasPrefix(location, "mongodb://") || strings.HasPrefix(location, "mongodb+srv://") {
-		p := place{uri: location, database: "heartwood"}
-		if u, err := url.Parse(location); err == nil && strings.Trim(u.Path, "/") != "" {
-			p.database = strings.Trim(u.Path, "/")
-		}
-		return p, nil
+		return place{uri: location, database: cmp.Or(config.URIDatabase(location), "heartwood")}, nil
 	}
 	if strings.Contains(location, "://") {
 		return place{}, usagef("heartwood store copy --to mongodb://a,b,c/?replicaSet=rs0", "%q is no location", location)
@@ -138,11 +133,7 @@ func (p place) String() string {
 	if p.file != "" {
 		return p.file
 	}
-	u, err := url.Parse(p.uri)
-	if err != nil {
-		return "the database"
-	}
-	return u.Scheme + "://" + u.Host + "/" + p.database
+	return config.BareURI(p.uri, p.database)
 }
 
 // open opens the place to write to, or to read from while nobody else writes.
@@ -232,7 +223,7 @@ func (f *storeFlags) source(from string) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	return settingsPlace(s)
+	return settingsPlace(s), nil
 }
 
 func (f *storeFlags) copy(cmd *cobra.Command, from, to string, mode copyMode) error {
@@ -313,7 +304,7 @@ func (f *storeFlags) check(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	at, err := settingsPlace(settings)
+	at := settingsPlace(settings)
 	if len(args) == 1 {
 		at, err = parsePlace(args[0])
 	}
@@ -392,10 +383,7 @@ func (f *storeFlags) backup(cmd *cobra.Command, file string, live bool) error {
 	if err != nil {
 		return err
 	}
-	src, err := settingsPlace(settings)
-	if err != nil {
-		return err
-	}
+	src := settingsPlace(settings)
 	if _, err := os.Lstat(file); err == nil {
 		return opererr.New("back up to "+file, os.ErrExist, "Name a file that does not exist yet.")
 	}

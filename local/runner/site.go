@@ -86,11 +86,13 @@ func openEngine(ctx context.Context, c *config.Server, log *slog.Logger) (docsto
 
 // openMongo prepares the engine on a replica set without asking it anything yet.
 func openMongo(_ context.Context, c *config.Server, uri string, log *slog.Logger) (*mongodoc.Engine, error) {
-	uri, err := c.ConnectionString(uri)
+	e, err := mongodoc.Open(mongodoc.Options{
+		URI: c.ConnectionString(uri), Database: c.MongoDatabase, AppName: "Heartwood v" + obs.Build().Version, Log: log,
+	})
 	if err != nil {
-		return nil, err
+		return nil, opererr.New("use the connection string", err, "write it as mongodb://user:password@host1,host2,host3/?replicaSet=rs0, with : / ? # [ ] @ % in names and passwords percent-encoded")
 	}
-	return mongodoc.Open(mongodoc.Options{URI: uri, Database: c.MongoDatabase, AppName: "Heartwood v" + obs.Build().Version, Log: log})
+	return e, nil
 }
 
 func openStore(ctx context.Context, engine docstore.Engine, src config.Sources, boot *config.Server, log *slog.Logger) (*Site, error) {

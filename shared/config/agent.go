@@ -309,7 +309,7 @@ func (l *LoadedAgent) Redacted() []Row {
 		case k.Secret == "all":
 			v = model.Secret(v).String()
 		case k.Secret == "uri":
-			v = uriPassword.ReplaceAllString(v, "$1:***@")
+			v = redactURI(v)
 		case k.Secret == "url":
 			if u, err := url.Parse(v); err == nil {
 				v = u.Redacted()

@@ -8,9 +8,6 @@
 package config
 
 import (
-	"errors"
-	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -80,30 +77,6 @@ const (
 
 // DatabaseFile is the embedded database in the data folder.
 const DatabaseFile = "heartwood.db"
-
-// ConnectionString adds the settings for TLS to a connection string, as the driver's own options.
-func (s *Server) ConnectionString(uri string) (string, error) {
-	u, err := url.Parse(uri)
-	if err != nil {
-		return "", fmt.Errorf("it is no connection string: %w", errors.Unwrap(err)) // the error itself repeats the password
-	}
-	q := u.Query()
-	for name, value := range map[string]string{
-		"tlsCAFile": s.MongoCAFile, "tlsCertificateKeyFile": s.MongoPEMKeyFile, "tlsCertificateKeyFilePassword": s.MongoPEMKeyPass.Reveal(),
-	} {
-		if value != "" {
-			q.Set(name, value)
-		}
-	}
-	if s.MongoTLS {
-		q.Set("tls", "true")
-	}
-	if u.Path == "" {
-		u.Path = "/"
-	}
-	u.RawQuery = q.Encode()
-	return u.String(), nil
-}
 
 // Embedded reports whether the server keeps its own database file.
 func (s *Server) Embedded() bool { return s.MongoURI == "" }

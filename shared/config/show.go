@@ -1,7 +1,5 @@
 package config
 
-import "regexp"
-
 // Row is one line of `heartwood config show`.
 type Row struct {
 	Key    string `json:"key"`
@@ -10,8 +8,6 @@ type Row struct {
 	Env    string `json:"env"`
 	Help   string `json:"help"`
 }
-
-var uriPassword = regexp.MustCompile(`^(mongodb(?:\+srv)?://[^:@/]*):[^@]*@`)
 
 // Redacted lists every setting with its effective value and origin; secrets are replaced by ***.
 func (l *Loaded) Redacted() []Row {
@@ -23,7 +19,7 @@ func (l *Loaded) Redacted() []Row {
 		case k.Secret == "all":
 			v = "***"
 		case k.Secret == "uri":
-			v = uriPassword.ReplaceAllString(v, "$1:***@")
+			v = redactURI(v)
 		}
 		rows = append(rows, Row{Key: k.Name, Value: v, Origin: l.Origins[k.Name], Env: k.Env, Help: k.Help})
 	}

@@ -96,6 +96,7 @@ func (s *Server) warnings() []string {
 	if n := hostCount(s.MongoURI); s.MongoURI != "" && n < 3 {
 		w = append(w, fmt.Sprintf("mongo.mongoUri names %d host(s): name at least three members of the replica set, so that losing one loses nothing", n))
 	}
+	w = append(w, uriWarnings("mongo.mongoUri", s.MongoURI, s.MongoDatabase)...)
 	if host, _, err := net.SplitHostPort(s.Listen); err == nil && !isLoopback(host) && s.HTTPSPEMKeyFile == "" && s.RemoteIPHeader == "" {
 		w = append(w, "heartwood.listen is reachable from other machines without TLS: set mms.https.PEMKeyFile, or put a TLS load balancer in front and set mms.remoteIp.header")
 	}
@@ -107,15 +108,11 @@ func hostCount(uri string) int {
 	if strings.HasPrefix(uri, "mongodb+srv://") {
 		return 3
 	}
-	rest := strings.TrimPrefix(uri, "mongodb://")
-	rest, _, _ = strings.Cut(rest, "/")
-	if i := strings.LastIndex(rest, "@"); i >= 0 {
-		rest = rest[i+1:]
-	}
-	if rest == "" {
+	hosts := splitURI(uri).hosts
+	if hosts == "" {
 		return 0
 	}
-	return strings.Count(rest, ",") + 1
+	return strings.Count(hosts, ",") + 1
 }
 
 func isLoopback(host string) bool {
