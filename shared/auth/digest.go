@@ -17,8 +17,9 @@ const NonceLife = 5 * time.Minute
 // nonceSkew is how far the clocks of two servers may be apart: a nonce "from the future" by less is good.
 const nonceSkew = time.Minute
 
-// maxDigestHeader bounds what is parsed before anybody is known.
-const maxDigestHeader = 8 << 10
+// maxDigestHeader bounds what is parsed before anybody is known. The header repeats the request's target, which may name every
+// measurement there is.
+const maxDigestHeader = 64 << 10
 
 // Nonces makes and checks the challenges of HTTP digest authentication. A nonce is a time and a keyed hash of it, so any
 // server with the same key can check it and nothing is remembered. Replays within NonceLife are possible, as with

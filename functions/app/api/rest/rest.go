@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -71,6 +72,7 @@ type server struct {
 	Options
 	nonces *auth.Nonces
 	router router
+	prefix string // the path of PublicURL: a proxy in front may strip it, while clients sign it
 }
 
 // New returns the API with the routes of all its resources as a handler for everything below /api/.
@@ -79,6 +81,9 @@ func New(o Options, resources ...[]Route) (http.Handler, error) {
 		return nil, fmt.Errorf("api options: %w", err)
 	}
 	s := &server{Options: o, nonces: auth.NewNonces(o.NonceKey, o.Now)}
+	if u, err := url.Parse(o.PublicURL); err == nil {
+		s.prefix = strings.TrimRight(u.EscapedPath(), "/")
+	}
 	for _, routes := range resources {
 		s.router.add(routes...)
 	}
@@ -112,29 +117,37 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serviceVersion is the version as clients parse it: cut at dots, the first part at least 6, so that they use programmatic keys.
 func serviceVersion(v string) string {
-	core, _, _ := strings.Cut(v, "-")
-	return "8.0.0." + strings.ReplaceAll(core, ".", "") + ".20260101T0000Z"
+	if i := strings.IndexAny(v, "-+"); i >= 0 {
+		v = v[:i]
+	}
+	return "8.0.0." + strings.ReplaceAll(v, ".", "") + ".20260101T0000Z"
 }
 
 func (c *Call) answer() (body any, status int, err error) {
 	path, below := strings.CutPrefix(c.R.URL.EscapedPath(), Prefix)
-	if !below {
+	if !below || path != "" && path[0] != '/' {
 		if strings.TrimSuffix(c.R.URL.EscapedPath(), "/") == "/api/private/unauth/version" {
 			return map[string]string{"version": c.Version}, http.StatusOK, nil
 		}
 		return nil, 0, notFoundPath(c.R)
 	}
-	rt, args, found := c.router.find(c.R.Method, path)
+	rt, args, allowed := c.router.find(c.R.Method, path)
 	if rt == nil || !rt.Open {
 		if err := c.authenticate(); err != nil {
 			return nil, 0, err
 		}
 	}
 	switch {
-	case !found:
+	case len(allowed) == 0:
 		return nil, 0, notFoundPath(c.R)
 	case rt == nil:
+		c.W.Header().Set("Allow", strings.Join(allowed, ", "))
 		return nil, 0, Fail(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "The method %s is not allowed for this resource.", c.R.Method)
+	}
+	for _, flag := range []string{"pretty", "envelope"} {
+		if _, err := boolQuery(c.R.URL.Query(), flag, false); err != nil {
+			return nil, 0, err
+		}
 	}
 	c.Args = args
 	if c.R.Method != http.MethodGet && c.R.Method != http.MethodHead && c.Upgrading != nil && c.Upgrading(c.R.Context()) {
@@ -160,7 +173,7 @@ func (c *Call) authenticate() error {
 	ctx := c.R.Context()
 	var key model.APIKey
 	var lookupErr error
-	_, stale, ok := c.nonces.Verify(c.R.Method, c.R.RequestURI, c.R.Header.Get("Authorization"), func(name string) (string, bool) {
+	lookup := func(name string) (string, bool) {
 		k, err := c.Keys.APIKeyByPublic(ctx, name)
 		if err != nil {
 			if !IsNotFound(err) {
@@ -170,7 +183,11 @@ func (c *Call) authenticate() error {
 		}
 		key = k
 		return k.HA1.Reveal(), true
-	}, c.Now())
+	}
+	_, stale, ok := c.nonces.Verify(c.R.Method, c.R.RequestURI, c.R.Header.Get("Authorization"), lookup, c.Now())
+	if !ok && !stale && lookupErr == nil && c.prefix != "" {
+		_, stale, ok = c.nonces.Verify(c.R.Method, c.prefix+c.R.RequestURI, c.R.Header.Get("Authorization"), lookup, c.Now())
+	}
 	if lookupErr != nil {
 		return lookupErr
 	}

@@ -53,12 +53,12 @@ func TestRouter(t *testing.T) {
 		{"/groups/a/b", "", ""},
 		{"/groups/%zz", "", ""},
 	} {
-		r, args, found := rt.find(http.MethodGet, c.path)
-		if found != (c.want != "") || found && (r.Path != c.want || strings.Join(args, " ") != c.args) {
+		r, args, allowed := rt.find(http.MethodGet, c.path)
+		if found := len(allowed) > 0; found != (c.want != "") || found && (r.Path != c.want || strings.Join(args, " ") != c.args) {
 			t.Errorf("%q: %v %q", c.path, r, args)
 		}
 	}
-	if r, _, found := rt.find(http.MethodPost, "/groups"); r != nil || !found {
+	if r, _, allowed := rt.find(http.MethodPost, "/groups"); r != nil || strings.Join(allowed, " ") != "GET HEAD" {
 		t.Error("a known path with another method is not unknown")
 	}
 	if r, _, _ := rt.find(http.MethodHead, "/groups"); r == nil {

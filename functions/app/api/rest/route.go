@@ -3,6 +3,7 @@ package rest
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/heartwood-db/heartwood/shared/auth"
@@ -27,9 +28,9 @@ type router struct{ routes []Route }
 
 func (rt *router) add(routes ...Route) { rt.routes = append(rt.routes, routes...) }
 
-// find returns the route and its variables. found says that the path exists; a nil route then means another method. Literal
+// find returns the route and its variables. allowed are the methods of the path; none means that there is no such path. Literal
 // segments win over variables because they are registered first within a resource.
-func (rt *router) find(method, escaped string) (match *Route, args []string, found bool) {
+func (rt *router) find(method, escaped string) (match *Route, args, allowed []string) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
@@ -40,12 +41,17 @@ func (rt *router) find(method, escaped string) (match *Route, args []string, fou
 		if !ok {
 			continue
 		}
-		found = true
 		if r.Method == method {
-			return r, got, true
+			return r, got, []string{method}
+		}
+		if !slices.Contains(allowed, r.Method) {
+			allowed = append(allowed, r.Method)
+		}
+		if r.Method == http.MethodGet && !slices.Contains(allowed, http.MethodHead) {
+			allowed = append(allowed, http.MethodHead)
 		}
 	}
-	return nil, nil, found
+	return nil, nil, allowed
 }
 
 func split(path string) []string {
