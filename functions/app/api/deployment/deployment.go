@@ -32,12 +32,16 @@ type Inventory interface {
 	LastPing(ctx context.Context, group model.ID, id model.HostID) (model.LastPing, error)
 	Clusters(ctx context.Context, group model.ID) ([]model.Cluster, error)
 	Cluster(ctx context.Context, group, id model.ID) (model.Cluster, error)
+	DeleteOrg(ctx context.Context, id model.ID) error
 	UpsertCluster(ctx context.Context, group, id model.ID, change func(*model.Cluster) error) error
 	Agents(ctx context.Context, group model.ID) ([]model.Agent, error)
 }
 
-// Access is what these resources read and change of agent keys.
+// Access is what these resources read and change of agent keys, and of the roles of who makes a group.
 type Access interface {
+	User(ctx context.Context, id model.ID) (model.User, error)
+	UpdateUser(ctx context.Context, id model.ID, change func(*model.User) error) error
+	UpdateAPIKey(ctx context.Context, id model.ID, change func(*model.APIKey) error) error
 	AgentKeys(ctx context.Context, group model.ID) ([]model.AgentKey, error)
 	CreateAgentKey(ctx context.Context, k model.AgentKey) error
 	DeleteAgentKey(ctx context.Context, group, id model.ID) error

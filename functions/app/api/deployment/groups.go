@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 	"github.com/heartwood-db/heartwood/shared/auth"
@@ -182,7 +183,7 @@ const (
 )
 
 func checkGroup(name string, tags []string) error {
-	if len(name) > maxGroupName || strings.ContainsAny(name, "\r\n\t/") {
+	if utf8.RuneCountInString(name) > maxGroupName || strings.ContainsAny(name, "\r\n\t/") {
 		return rest.Fail(http.StatusBadRequest, "INVALID_GROUP_NAME", "The group name %s is not valid: at most 64 characters, no slash.", name)
 	}
 	if len(tags) > maxTags {
@@ -213,23 +214,22 @@ func (c *call) createGroup() (any, error) {
 		return nil, err
 	}
 	ctx := c.R.Context()
-	org, err := c.orgForGroup(ctx, in)
+	owner, err := c.groupOwner(ctx)
 	if err != nil {
 		return nil, err
 	}
-	siblings, err := c.groupsOf(org)
+	org, made, err := c.orgForGroup(ctx, in)
 	if err != nil {
 		return nil, err
-	}
-	if slices.ContainsFunc(siblings, func(g model.Group) bool { return g.Name == in.Name }) {
-		return nil, rest.Fail(http.StatusConflict, "GROUP_ALREADY_EXISTS", "A group with name %s already exists.", in.Name)
 	}
 	g := model.Group{ID: model.NewID(), OrgID: org, Name: in.Name, Created: c.Now().UTC(), Tags: tags, Settings: model.DefaultGroupSettings()}
-	err = c.Inventory.CreateGroup(ctx, g)
-	if errors.Is(err, store.ErrExists) {
-		return nil, rest.Fail(http.StatusConflict, "GROUP_ALREADY_EXISTS", "A group with name %s already exists.", in.Name)
+	if err = c.Inventory.CreateGroup(ctx, g); err != nil {
+		if made && errors.Is(err, store.ErrExists) { // nobody has seen it
+			err = errors.Join(err, c.Inventory.DeleteOrg(context.WithoutCancel(ctx), org))
+		}
+		return nil, groupExists(err, in.Name)
 	}
-	if err != nil {
+	if err := c.grantGroup(ctx, g, owner); err != nil {
 		return nil, err
 	}
 	_, key, err := c.makeAgentKey(ctx, g.ID, "Generated with the group", "PROVISIONING")
@@ -244,32 +244,79 @@ func (c *call) createGroup() (any, error) {
 	return o, err
 }
 
+// groupExists tells a name that is taken from what else may happen.
+func groupExists(err error, name string) error {
+	if errors.Is(err, store.ErrExists) {
+		return rest.Fail(http.StatusConflict, "GROUP_ALREADY_EXISTS", "A group with name %s already exists.", name)
+	}
+	return err
+}
+
+// groupOwner reads the user that the query wants to own the new group, "" for none.
+func (c *call) groupOwner(ctx context.Context) (model.ID, error) {
+	id := model.ID(c.R.URL.Query().Get("projectOwnerId"))
+	if id == "" {
+		return "", nil
+	}
+	if !id.Valid() {
+		return "", rest.Fail(http.StatusNotFound, "INVALID_USER_ID", "An invalid user ID %s was specified.", id)
+	}
+	_, err := c.Access.User(ctx, id)
+	if rest.IsNotFound(err) {
+		return "", rest.Fail(http.StatusNotFound, "USER_NOT_FOUND", "No user with ID %s exists.", id)
+	}
+	return id, err
+}
+
+// grantGroup makes the named user owner of a new group, and the key that made it unless it may do everything there already: one
+// that may only create groups could not go on with its own.
+func (c *call) grantGroup(ctx context.Context, g model.Group, owner model.ID) error {
+	grant := model.Grant{Role: model.GroupOwner, GroupID: g.ID}
+	if owner != "" {
+		err := c.Access.UpdateUser(ctx, owner, func(u *model.User) error {
+			u.Grants = append(u.Grants, grant)
+			return nil
+		})
+		if err != nil && !rest.IsNotFound(err) {
+			return err
+		}
+	}
+	if c.Who.Key == nil || c.Who.Can(auth.DeleteGroup, g.ID, g.OrgID) {
+		return nil
+	}
+	c.Who.Grants = append(slices.Clone(c.Who.Grants), grant)
+	return c.Access.UpdateAPIKey(ctx, c.Who.Key.ID, func(k *model.APIKey) error {
+		k.Grants = append(k.Grants, grant)
+		return nil
+	})
+}
+
 // orgForGroup finds the organization of a new group: the one named, else the key's own, else a new one of the group's name, as
-// scripts from before organizations rely on.
-func (c *call) orgForGroup(ctx context.Context, in groupBody) (model.ID, error) {
+// scripts from before organizations rely on; made says that it is new.
+func (c *call) orgForGroup(ctx context.Context, in groupBody) (org model.ID, made bool, err error) {
 	id := model.ID(in.OrgID)
 	if id == "" && c.Who.Key != nil {
 		id = c.Who.Key.OrgID
 	}
 	if id == "" {
 		if !c.Who.Can(auth.AdminServer, "", "") {
-			return "", rest.Fail(http.StatusUnauthorized, "API_KEY_CANNOT_CREATE_GROUP", "This API key may not create groups.")
+			return "", false, rest.Fail(http.StatusUnauthorized, "API_KEY_CANNOT_CREATE_GROUP", "This API key may not create groups.")
 		}
 		o := model.Org{ID: model.NewID(), Name: in.Name, Created: c.Now().UTC()}
-		return o.ID, c.Inventory.CreateOrg(ctx, o)
+		return o.ID, true, c.Inventory.CreateOrg(ctx, o)
 	}
 	if !id.Valid() {
-		return "", rest.Fail(http.StatusNotFound, "INVALID_ORG_ID", "An invalid organization ID %s was specified.", id)
+		return "", false, rest.Fail(http.StatusNotFound, "INVALID_ORG_ID", "An invalid organization ID %s was specified.", id)
 	}
 	if _, err := c.Inventory.Org(ctx, id); rest.IsNotFound(err) {
-		return "", rest.Fail(http.StatusNotFound, "ORG_NOT_FOUND", "No organization with ID %s exists.", id)
+		return "", false, rest.Fail(http.StatusNotFound, "ORG_NOT_FOUND", "No organization with ID %s exists.", id)
 	} else if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if !c.Who.Can(auth.CreateGroup, "", id) {
-		return "", rest.Fail(http.StatusUnauthorized, "API_KEY_CANNOT_CREATE_GROUP", "This API key may not create groups in organization %s.", id)
+		return "", false, rest.Fail(http.StatusUnauthorized, "API_KEY_CANNOT_CREATE_GROUP", "This API key may not create groups in organization %s.", id)
 	}
-	return id, nil
+	return id, false, nil
 }
 
 func (c *call) patchGroup() (any, error) {
@@ -287,7 +334,11 @@ func (c *call) patchGroup() (any, error) {
 		return nil, err
 	}
 	if in.Tags != nil && !c.Who.Can(auth.AdminServer, "", "") {
-		return nil, rest.ErrUnauthorized
+		// Who may not set tags does not see them either and sends none back, or has them from elsewhere: neither is a change.
+		if len(*in.Tags) > 0 && !slices.Equal(*in.Tags, c.Group.Tags) {
+			return nil, rest.ErrUnauthorized
+		}
+		in.Tags = nil
 	}
 	name, tags := strings.TrimSpace(in.Name), c.Group.Tags
 	if name == "" {
@@ -304,11 +355,8 @@ func (c *call) patchGroup() (any, error) {
 		c.Group = *g
 		return nil
 	})
-	if errors.Is(err, store.ErrExists) {
-		return nil, rest.Fail(http.StatusConflict, "GROUP_ALREADY_EXISTS", "A group with name %s already exists.", name)
-	}
 	if err != nil {
-		return nil, err
+		return nil, groupExists(err, name)
 	}
 	c.Event(model.Event{Type: model.EventGroupUpdated, GroupID: c.Group.ID, Text: "The name or the tags of group " + name + " were changed."})
 	return c.oneGroup()
