@@ -112,6 +112,53 @@ func TestShardedCluster(t *testing.T) {
 	}
 }
 
+// TestMembersThatSayLittle: an arbiter under access control and a member that never answered belong to their set all the same.
+func TestMembersThatSayLittle(t *testing.T) {
+	x := newSite(t, storetest.Engine(t))
+	ctx := t.Context()
+	primary := x.host("127.0.0.1:27117")
+	arbiter, dead := x.host("127.0.0.1:27120"), x.host("127.0.0.1:27119")
+	alone := x.host("10.0.0.9:27017")
+	down := func(h model.Host, at time.Time) wire.Ping {
+		return wire.Ping{HostID: string(h.ID), At: at, Address: h.Address(), Errors: []wire.Failure{{Command: "connect", Code: 6, Message: "no such host"}}}
+	}
+	for i := range 3 {
+		at := t0.Add(time.Duration(i) * time.Minute)
+		x.setNow(at)
+		ack := x.post(
+			answered(t, arbiter, at, recorded(t, "arbiter", "hello")), down(dead, at), down(alone, at),
+			answered(t, primary, at.Add(time.Millisecond), recorded(t, "primary", all...)),
+		)
+		if ack.Accepted != 4 {
+			t.Fatalf("%+v", ack)
+		}
+	}
+	get := func(h model.Host) model.Host {
+		h, err := x.inv.Host(ctx, x.group.ID, h.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	set := get(primary).ClusterID
+	if h := get(arbiter); set == "" || h.ClusterID != set || h.MemberID != 3 || h.Type != model.TypeReplicaArbiter {
+		t.Errorf("arbiter %+v", h)
+	}
+	if h := get(dead); h.ClusterID != set || h.ReplicaSet != "rs0" || h.MemberID != -1 || h.Type != model.TypeNoData {
+		t.Errorf("silent member %+v", h)
+	}
+	if st, err := x.inv.Status(ctx, x.group.ID, dead.ID); err != nil || st.State != model.StateDown {
+		t.Errorf("%v: a silent member is %s", err, st.State)
+	}
+	if h := get(alone); h.ClusterID != "" {
+		t.Errorf("a host of no set %+v", h)
+	}
+	c, err := x.inv.Cluster(ctx, x.group.ID, set)
+	if err != nil || c.Members[3].HostID != arbiter.ID {
+		t.Errorf("%v %+v", err, c.Members)
+	}
+}
+
 // TestPostsAtOnce: members of one set, posted side by side and each twice, end in one consistent picture.
 func TestPostsAtOnce(t *testing.T) {
 	x := newSite(t, storetest.Engine(t))

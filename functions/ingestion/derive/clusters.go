@@ -57,8 +57,13 @@ func (w *work) clusterNews(h *hostState, o *topology.Observation, p *wire.Ping) 
 			return err
 		}
 	}
-	if h.host.ClusterID == "" || h.host.Type == model.TypeShardMongos {
+	if h.host.Type == model.TypeShardMongos {
 		return nil
+	}
+	if h.host.ClusterID == "" {
+		if err := w.tie(h); err != nil || h.host.ClusterID == "" {
+			return err
+		}
 	}
 	c, err := w.cluster(h.host.ClusterID)
 	if err != nil || c == nil {
@@ -93,6 +98,53 @@ func (w *work) clusterNews(h *hostState, o *topology.Observation, p *wire.Ping) 
 			return false
 		})
 	}
+	return nil
+}
+
+// tie finds the set of a member that cannot name its configuration itself: an arbiter under access control, a process that
+// refuses the agent, one that never answered. The others' configuration names it.
+func (w *work) tie(h *hostState) error {
+	silent := h.host.Type == model.TypeNoData
+	if h.host.ReplicaSet == "" && !silent {
+		return nil
+	}
+	if err := w.allClusters(); err != nil {
+		return err
+	}
+	for _, c := range w.clusters {
+		if c == nil || c.c.ReplicaSet == "" || !silent && c.c.ReplicaSet != h.host.ReplicaSet {
+			continue
+		}
+		for i := range c.c.Members {
+			m := &c.c.Members[i]
+			if m.Host != h.host.Address() && !slices.Contains(h.host.Aliases, m.Host) {
+				continue
+			}
+			h.host.ClusterID, h.host.ReplicaSet = c.c.ID, c.c.ReplicaSet
+			if !silent { // what never answered may be a name that leads nowhere
+				h.host.MemberID, h.host.HiddenSecondary, h.host.DelaySecs, h.host.Priority, h.host.Votes = m.ID, m.Hidden, m.DelaySecs, m.Priority, m.Votes
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+// allClusters reads all clusters of the group, once a post.
+func (w *work) allClusters() error {
+	if w.allRead {
+		return nil
+	}
+	all, err := w.d.o.Inventory.Clusters(w.ctx, w.group.ID)
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		if w.clusters[all[i].ID] == nil {
+			w.clusters[all[i].ID] = &clusterState{c: all[i], known: true}
+		}
+	}
+	w.allRead = true
 	return nil
 }
 
@@ -166,14 +218,8 @@ func (w *work) sharded(s *topology.Sharded, at time.Time) error {
 		}
 		return changed
 	})
-	all, err := w.d.o.Inventory.Clusters(w.ctx, w.group.ID)
-	if err != nil {
+	if err := w.allClusters(); err != nil {
 		return err
-	}
-	for i := range all {
-		if _, seen := w.clusters[all[i].ID]; !seen || w.clusters[all[i].ID] == nil {
-			w.clusters[all[i].ID] = &clusterState{c: all[i], known: true}
-		}
 	}
 	title := parent.c.Name
 	for _, c := range w.clusters {

@@ -122,6 +122,7 @@ type work struct {
 
 	hosts    map[model.HostID]*hostState
 	clusters map[model.ID]*clusterState
+	allRead  bool                    // all clusters of the group are in clusters
 	windows  map[model.HostID]*int64 // oplog window of primaries
 	found    map[string]discovery    // addresses nobody monitors yet
 
