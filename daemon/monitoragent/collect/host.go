@@ -45,6 +45,7 @@ type Host struct {
 	authFailure wire.Failure // why
 	facts       discover.Facts
 	uptime      int64     // milliseconds, of the last serverStatus
+	pid         int64     // of the last serverStatus
 	visited     time.Time // last
 	helloIs     string
 	due         map[string]time.Time
@@ -482,12 +483,12 @@ func (h *Host) fromServerStatus(o outcome, at, sent time.Time, v Visit, p *wire.
 	}
 	_, err := o.reply.LookupErr("oplog", "earliestOptime")
 	h.sampleHasOplog = err == nil
-	uptime := discover.Int(o.reply, "uptimeMillis")
+	uptime, pid := discover.Int(o.reply, "uptimeMillis"), discover.Int(o.reply, "pid")
 	version, _ := o.reply.Lookup("version").StringValueOK()
-	if uptime < h.uptime || h.facts.Version != "" && version != h.facts.Version {
+	if uptime < h.uptime || h.pid != 0 && pid != h.pid || h.facts.Version != "" && version != h.facts.Version {
 		h.forgetProcess()
 	}
-	h.uptime = uptime
+	h.uptime, h.pid = uptime, pid
 }
 
 // replies collects what a ping carries.
