@@ -161,7 +161,7 @@ func seconds(v bson.RawValue) time.Duration {
 }
 
 func (m *Member) hello(ctx context.Context, _ *engine.Session, _ string, cmd bson.Raw) any {
-	if !m.d.kit.Version.AtLeast(4, 4) {
+	if !m.d.kit.Version.HasHello() {
 		return engine.Errf(engine.CodeCommandNotFound, "no such command: 'hello'")
 	}
 	m.await(ctx, cmd)

@@ -13,10 +13,12 @@ import (
 // and authentication mechanisms.
 func Hello(v *View, legacy, helloOk bool) bson.D {
 	d := bson.D{}
-	if helloOk {
+	if helloOk && v.Version.HasHello() {
 		d = append(d, bson.E{Key: "helloOk", Value: true})
 	}
-	d = append(d, bson.E{Key: "topologyVersion", Value: v.topologyVersion()})
+	if v.Version.AtLeast(4, 4) {
+		d = append(d, bson.E{Key: "topologyVersion", Value: v.topologyVersion()})
+	}
 	if v.Set == nil {
 		d = append(d, bson.E{Key: writableName(legacy), Value: true})
 	} else {

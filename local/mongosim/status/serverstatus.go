@@ -196,7 +196,10 @@ var builders = map[string]func(*View) (any, bool){
 		if v.Version.AtLeast(6, 0) {
 			d = append(d, bson.E{Key: "userWriteBlockMode", Value: int32(1)})
 		}
-		return append(bson.D{{Key: "topologyVersion", Value: v.topologyVersion()}}, d...), true
+		if v.Version.AtLeast(4, 4) {
+			d = append(bson.D{{Key: "topologyVersion", Value: v.topologyVersion()}}, d...)
+		}
+		return d, true
 	},
 }
 

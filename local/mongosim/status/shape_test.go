@@ -372,6 +372,7 @@ func TestVersionsDifferAsTheyShould(t *testing.T) {
 		{"opWorkingTime|reads|latency", status.Version{8, 0, 0}, status.Version{}},
 		{"repl|ismaster", status.Version{}, status.Version{5, 0, 0}},
 		{"repl|isWritablePrimary", status.Version{5, 0, 0}, status.Version{}},
+		{"repl|topologyVersion", status.Version{4, 4, 0}, status.Version{}},
 		{"service", status.Version{8, 0, 0}, status.Version{}},
 		{"extra_info|user_time_us", status.Version{}, status.Version{}},
 	} {

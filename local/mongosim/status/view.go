@@ -45,6 +45,17 @@ func (v Version) AtLeast(major, minor int) bool {
 	return v.Major > major || v.Major == major && v.Minor >= minor
 }
 
+// HasHello reports whether the version knows the command hello by that name: it came with 4.4.2, and with 4.2.10 beside it.
+func (v Version) HasHello() bool {
+	switch {
+	case v.Major == 4 && v.Minor == 4:
+		return v.Patch >= 2
+	case v.Major == 4 && v.Minor == 2:
+		return v.Patch >= 10
+	}
+	return v.AtLeast(4, 4)
+}
+
 // WireVersion is the maxWireVersion of the version.
 func (v Version) WireVersion() int32 {
 	switch {
