@@ -23,18 +23,12 @@ func splitURI(uri string) connectionString {
 	if scheme, after, ok := strings.Cut(uri, "://"); ok {
 		c.scheme, rest = scheme+"://", after
 	}
-	// Who writes / ? or @ into a password without encoding it gets an error of the driver; here it must not slip into what follows.
-	end := first(rest, "/?")
-	if !strings.Contains(rest[:end], "@") {
-		end = first(rest, "?")
-		if !strings.Contains(rest[:end], "@") && !areHosts(rest[:first(rest, "/?")]) {
-			end = len(rest)
-		}
-	}
-	if at := strings.LastIndex(rest[:end], "@"); at >= 0 {
+	// The driver takes one @ only, the one behind the password. Where there are more, somebody forgot to encode his password, and
+	// gets an error; here it must not slip into what follows.
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
 		c.user, rest = rest[:at], rest[at+1:]
 	}
-	end = first(rest, "/?")
+	end := first(rest, "/?")
 	c.hosts = rest[:end]
 	path, query, _ := strings.Cut(rest[end:], "?")
 	c.database = strings.TrimPrefix(path, "/")
@@ -57,17 +51,6 @@ func URIDatabase(uri string) string { return splitURI(uri).database }
 func BareURI(uri, database string) string {
 	c := splitURI(uri)
 	return c.scheme + c.hosts + "/" + database
-}
-
-// areHosts reports whether every host of a list is a name, or a name and a number.
-func areHosts(hosts string) bool {
-	for h := range strings.SplitSeq(hosts, ",") {
-		i := strings.LastIndexByte(h, ':')
-		if i >= 0 && (i+1 == len(h) || strings.Trim(h[i+1:], "0123456789") != "") && (h[0] != '[' || h[len(h)-1] != ']') {
-			return false
-		}
-	}
-	return true
 }
 
 func (c connectionString) String() string {

@@ -33,7 +33,6 @@ func TestSecretsOfConnectionStrings(t *testing.T) {
 	for in, want := range map[string]string{
 		"mongodb://ann:hush@a,b:2/?replicaSet=r": "mongodb://ann:***@a,b:2/?replicaSet=r",
 		"mongodb://a:1,b:2":                      "mongodb://a:1,b:2",
-		"mongodb://a:1,b:2/?appName=x@y":         "mongodb://a:1,b:2/?appName=x@y",
 		"mongodb://ann@a/":                       "mongodb://ann@a/",
 		"mongodb://[::1]:1,[::2]/":               "mongodb://[::1]:1,[::2]/",
 		"mongodb://ann:hu@sh@a/x":                "mongodb://ann:***@a/x",
@@ -50,7 +49,7 @@ func TestSecretsOfConnectionStrings(t *testing.T) {
 func FuzzRedactURI(f *testing.F) {
 	f.Add("pass:/?@%,;&word", "h:1,g")
 	f.Fuzz(func(t *testing.T, password, host string) {
-		if len(password) < 6 || strings.ContainsAny(host, "@:/?") || strings.Contains("mongodb://ann:***@"+host+"/", password) || first(password, "0123456789") == 0 { // ann:1/ is a host with its port
+		if len(password) < 6 || strings.ContainsAny(host, "@:/?") || strings.Contains("mongodb://ann:***@"+host+"/", password) {
 			return
 		}
 		if got := redactURI("mongodb://ann:" + password + "@" + host); strings.Contains(got, password) {
