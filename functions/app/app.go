@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
+	"github.com/heartwood-db/heartwood/functions/app/activity"
 	"github.com/heartwood-db/heartwood/functions/app/chart"
 	"github.com/heartwood-db/heartwood/functions/app/manage"
 	"github.com/heartwood-db/heartwood/functions/app/page"
@@ -34,6 +36,7 @@ type Inventory interface {
 type Events interface {
 	manage.Events
 	chart.Events
+	activity.Events
 }
 
 // Access is what the application needs of the access area.
@@ -138,12 +141,16 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	feeds, err := activity.New(activity.Options{Inventory: o.Inventory, Events: o.Events})
+	if err != nil {
+		return nil, err
+	}
 	a := &app{opt: o, mux: http.NewServeMux(), render: render, manage: managed, turns: make(chan struct{}, 2)}
 	token, _ := auth.NewToken()
 	if a.decoy, err = auth.HashPassword(token); err != nil {
 		return nil, fmt.Errorf("prepare sign-in: %w", err)
 	}
-	a.routes(append(pages.Routes(), managed.Routes()...), charts)
+	a.routes(slices.Concat(pages.Routes(), managed.Routes(), feeds.Routes()), charts)
 
 	root := http.NewServeMux()
 	root.Handle("GET "+web.Prefix, assets)

@@ -274,7 +274,7 @@ func (s *Server) functions(c *config.Server, chain httpx.ChainOptions, probe htt
 		return err
 	}
 	public, err := api.New(api.Options{
-		Inventory: site.Inventory, Access: site.Access, Series: site.Series,
+		Inventory: site.Inventory, Access: site.Access, Series: site.Series, Events: site.Events,
 		Rest: rest.Options{
 			Events: site.Events, Log: s.log, NonceKey: site.Store.Box().Derive("api nonces", nonceKeyBytes), PublicURL: c.CentralURL,
 			Version: build.Version, Revision: build.Revision, Upgrading: func(context.Context) bool { return s.upgrading.Load() },

@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/heartwood-db/heartwood/functions/app/api/deployment"
+	"github.com/heartwood-db/heartwood/functions/app/api/events"
 	"github.com/heartwood-db/heartwood/functions/app/api/people"
 	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 )
@@ -34,18 +35,20 @@ type Options struct {
 	Inventory Inventory
 	Access    Access
 	Series    deployment.Series
+	Events    events.Events
 	Rest      rest.Options
 }
 
 // New returns the API as a handler for everything below /api/.
 func New(o Options) (http.Handler, error) {
-	if o.Inventory == nil || o.Access == nil || o.Series == nil {
-		return nil, fmt.Errorf("api options: %w", errors.New("Inventory, Access and Series are needed"))
+	if o.Inventory == nil || o.Access == nil || o.Series == nil || o.Events == nil {
+		return nil, fmt.Errorf("api options: %w", errors.New("Inventory, Access, Series and Events are needed"))
 	}
 	o.Rest.Inventory, o.Rest.Keys = o.Inventory, o.Access
 	return rest.New(o.Rest,
 		rootRoutes(),
 		people.Routes(people.Options{Inventory: o.Inventory, Access: o.Access}),
+		events.Routes(events.Options{Inventory: o.Inventory, Events: o.Events}),
 		deployment.Routes(deployment.Options{Inventory: o.Inventory, Access: o.Access, Series: o.Series}),
 	)
 }

@@ -85,7 +85,7 @@ func newSite(t *testing.T, change ...func(*api.Options)) *site {
 		}
 	}
 	x.owner = x.key("", model.Grant{Role: model.GlobalOwner})
-	o := api.Options{Inventory: x.inv, Access: x.acc, Series: x.series, Rest: rest.Options{
+	o := api.Options{Inventory: x.inv, Access: x.acc, Series: x.series, Events: x.events, Rest: rest.Options{
 		Events: x.events, Log: slog.New(slog.DiscardHandler), Now: x.clock, NonceKey: []byte("0123456789abcdef"), PublicURL: "https://om.example.com",
 		Version: "1.2.3", Revision: strings.Repeat("ab", 20), Upgrading: func(context.Context) bool { x.mu.Lock(); defer x.mu.Unlock(); return x.upgrading },
 	}}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +31,8 @@ const (
 	eventsLimit = 100    // when a query names no limit
 	eventsMax   = 10_000 // whatever a query says
 	scanFactor  = 20     // documents looked at for each asked for, before a filtered page ends early
+	scanLeast   = 2_000  // and for each page at least
+	scanBatch   = 1_000  // documents read at once
 )
 
 // EventID makes an event's id: its time, and a digest of whatever tells it from others of that time. The same parts
@@ -83,14 +86,18 @@ func (al *Alerting) EventOp(e model.Event) (docstore.Op, error) {
 }
 
 // EventQuery selects events. With AllGroups set GroupID is ignored; without it an empty GroupID selects the events of
-// the site itself. HostID and ClusterID narrow further, and so do Types if there are any. From is inclusive, To
-// exclusive; zero times are open ends.
+// the site itself. Everything else narrows further, where it is set. From is inclusive, To exclusive; zero times are
+// open ends.
 type EventQuery struct {
 	GroupID   model.ID
 	AllGroups bool
+	Groups    []model.ID // with AllGroups: only events of these groups, and of the organization OrgID
+	OrgID     model.ID
 	HostID    model.HostID
 	ClusterID model.ID
 	Types     []model.EventType
+	Actor     string // part of a user name, a public key or an agent's id, whatever the case
+	Text      string // part of anything a reader of the event sees, whatever the case
 	From, To  time.Time
 	Before    string // a cursor: next of the page before
 	Limit     int    // 0 means 100
@@ -99,8 +106,32 @@ type EventQuery struct {
 func (q EventQuery) matches(d *eventDoc) bool {
 	return (q.HostID == "" || d.HostID == q.HostID) &&
 		(q.ClusterID == "" || d.ClusterID == q.ClusterID) &&
-		(q.AllGroups || d.GroupID == q.GroupID) &&
-		(len(q.Types) == 0 || slices.Contains(q.Types, d.Type))
+		q.ofGroups(&d.Event) &&
+		(len(q.Types) == 0 || slices.Contains(q.Types, d.Type)) &&
+		(q.Actor == "" || holds(q.Actor, d.Username, d.APIKey, d.AgentID)) &&
+		(q.Text == "" || holds(q.Text, d.Text, d.HostName, string(d.Type), d.Username, d.APIKey, d.AgentID, d.IP, d.TargetUser, d.TargetKey, d.AccessEntry))
+}
+
+func (q EventQuery) ofGroups(e *model.Event) bool {
+	switch {
+	case !q.AllGroups:
+		return e.GroupID == q.GroupID
+	case q.Groups == nil && q.OrgID == "":
+		return true
+	case e.GroupID == "":
+		return q.OrgID != "" && e.OrgID == q.OrgID
+	}
+	return slices.Contains(q.Groups, e.GroupID)
+}
+
+func holds(part string, in ...string) bool {
+	part = strings.ToLower(part)
+	return slices.ContainsFunc(in, func(s string) bool { return strings.Contains(strings.ToLower(s), part) })
+}
+
+// Holds reports whether an event is among those that the query selects, wherever its cursor is.
+func (q EventQuery) Holds(e model.Event) bool {
+	return q.matches(&eventDoc{Event: e}) && q.within(e.At)
 }
 
 // scan is the range of the engine that holds what is asked for. All its orders end in the event's id.
@@ -116,7 +147,7 @@ func (q EventQuery) scan() docstore.Query {
 	if q.Before != "" && (high == "" || q.Before < high) {
 		high = q.Before
 	}
-	if q.AllGroups && q.HostID == "" && q.ClusterID == "" {
+	if q.AllGroups { // also with a host or cluster: their indexes are ordered within a group only
 		sq.Index = "event"
 		sq.Low, sq.High = bound(low), bound(high)
 		return sq
@@ -139,9 +170,7 @@ func (q EventQuery) scan() docstore.Query {
 		sq.From, sq.To = from, to
 		return sq
 	}
-	if !q.AllGroups { // a host or cluster is of one group anyway; without it known the whole index range is read
-		sq.Low, sq.High = from, to
-	}
+	sq.Low, sq.High = from, to
 	return sq
 }
 
@@ -160,24 +189,56 @@ func (al *Alerting) Events(ctx context.Context, q EventQuery) (events []model.Ev
 		limit = eventsLimit
 	}
 	limit = min(limit, eventsMax)
-	sq := q.scan()
-	sq.Limit = min(limit+1, 1_000)
 	events = []model.Event{}
+	next, err = al.EachEvent(ctx, q, max(limit*scanFactor, scanLeast), func(e model.Event) bool {
+		if len(events) == limit {
+			return false
+		}
+		events = append(events, e)
+		return true
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return events, next, nil
+}
+
+// EachEvent hands the events of a query to take, newest first, until take refuses one, none is left, or look events were
+// looked at: a query that matches rarely must not read everything there is. It returns the cursor from which to go on,
+// which is "" at the end; an event that was refused comes again. The query's Limit
+// bounds nothing here: it only says how many events are likely to be taken.
+func (al *Alerting) EachEvent(ctx context.Context, q EventQuery, look int, take func(model.Event) bool) (next string, err error) {
+	sq := q.scan()
+	if sq.Limit = scanBatch; q.Limit > 0 { // a short page should not read a long batch
+		sq.Limit = min(q.Limit+1, scanBatch)
+	}
 	looked := 0
 	for d, err := range store.ScanAll[eventDoc](ctx, al.s, sq) {
 		if err != nil {
-			return nil, "", err
+			return "", err
 		}
-		if len(events) == limit || looked >= limit*scanFactor && looked >= 2_000 {
-			return events, next, nil
+		if looked >= look && looked > 0 {
+			return next, nil
 		}
 		looked++
-		next = string(d.ID)
-		if q.matches(&d) && (q.Before == "" || next < q.Before) && q.within(d.At) {
-			events = append(events, d.Event)
+		if q.matches(&d) && (q.Before == "" || string(d.ID) < q.Before) && q.within(d.At) && !take(d.Event) {
+			return next, nil
 		}
+		next = string(d.ID)
 	}
-	return events, "", nil
+	return "", nil
+}
+
+// CursorTime is how far back the events before a cursor were read. What is no cursor has no time.
+func CursorTime(cursor string) (at time.Time, ok bool) {
+	if !model.ID(cursor).Valid() {
+		return at, false
+	}
+	ms, err := strconv.ParseInt(cursor[:timeDigits], 16, 64)
+	if err != nil {
+		return at, false
+	}
+	return time.UnixMilli(ms).UTC(), true
 }
 
 func (q EventQuery) within(at time.Time) bool {

@@ -107,8 +107,8 @@ func ISOTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // Bounds of paging.
 const (
-	defaultItems = 100
-	maxItems     = 500
+	DefaultItems = 100
+	MaxItems     = 500
 )
 
 // Page cuts one page out of a result that is held whole, and adds the links and the count. T is rendered by render only for
@@ -119,11 +119,11 @@ func Page[T any](c *Call, all []T, render func(T) Object) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	items, err := positive(q, "itemsPerPage", defaultItems)
+	items, err := positive(q, "itemsPerPage", DefaultItems)
 	if err != nil {
 		return nil, err
 	}
-	items = min(items, maxItems)
+	items = min(items, MaxItems)
 	count, err := boolQuery(q, "includeCount", true)
 	if err != nil {
 		return nil, err

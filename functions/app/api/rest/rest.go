@@ -266,7 +266,10 @@ func MatchEntry(entries []model.AccessEntry, ip netip.Addr) int {
 
 // Event records an action of the caller. An event that cannot be written does not undo what was done, so it is logged only.
 func (c *Call) Event(e model.Event) {
-	e.At, e.IP, e.APIKey = c.Now().UTC(), ipText(httpx.ClientIP(c.R.Context())), c.Who.Name()
+	e.At, e.IP, e.APIKey, e.Global = c.Now().UTC(), ipText(httpx.ClientIP(c.R.Context())), c.Who.Name(), c.Who.Global()
+	if c.Who.Key != nil {
+		e.APIKeyID = c.Who.Key.ID
+	}
 	if err := c.Events.AddEvents(c.R.Context(), e); err != nil {
 		c.Log.ErrorContext(c.R.Context(), "event not written", obs.KeyErr, err, obs.KeyReason, string(e.Type))
 	}

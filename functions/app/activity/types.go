@@ -1,0 +1,108 @@
+package activity
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/heartwood-db/heartwood/shared/model"
+)
+
+// kind is an event type as people read it. A type that says "agent" or the like in its group is filtered with that group.
+type kind struct {
+	Type  model.EventType
+	Group string // name in addresses
+	Word  string // what happened, in a word or two
+}
+
+// group is a heading of the filter by type.
+type group struct{ Name, Label string }
+
+func groups() []group {
+	return []group{
+		{"hosts", "Hosts"}, {"clusters", "Replica sets and clusters"}, {"agents", "Agents"}, {"alerts", "Alerts"},
+		{"signin", "Sign-ins and accounts"}, {"keys", "Keys and access lists"}, {"groups", "Groups and settings"},
+	}
+}
+
+// kinds is the table of every event type; a test holds it against the types that exist.
+func kinds() []kind {
+	return []kind{
+		{model.EventHostDown, "hosts", "Host down"},
+		{model.EventHostUp, "hosts", "Host up"},
+		{model.EventHostRestarted, "hosts", "Restarted"},
+		{model.EventNewHost, "hosts", "Host discovered"},
+		{model.EventHostAdded, "hosts", "Host added"},
+		{model.EventHostUpdated, "hosts", "Host changed"},
+		{model.EventHostHidden, "hosts", "Host hidden"},
+		{model.EventHostDeleted, "hosts", "Host removed"},
+		{model.EventHostNowPrimary, "hosts", "Now primary"},
+		{model.EventHostNowSecondary, "hosts", "Now secondary"},
+		{model.EventHostRecovering, "hosts", "Recovering"},
+		{model.EventHostRecovered, "hosts", "Recovered"},
+		{model.EventHostRollback, "hosts", "Rollback"},
+		{model.EventVersionChanged, "hosts", "Version changed"},
+		{model.EventParametersChanged, "hosts", "Parameters changed"},
+		{model.EventStartupWarningsNew, "hosts", "Startup warnings"},
+		{model.EventPrimaryElected, "clusters", "Primary elected"},
+		{model.EventConfigChanged, "clusters", "Configuration changed"},
+		{model.EventMemberAdded, "clusters", "Member added"},
+		{model.EventMemberRemoved, "clusters", "Member removed"},
+		{model.EventClusterRenamed, "clusters", "Cluster renamed"},
+		{model.EventNewAgent, "agents", "New agent"},
+		{model.EventAgentTookOver, "agents", "Agent took over"},
+		{model.EventAgentKeyRefused, "agents", "Agent refused"},
+		{model.EventLogin, "signin", "Signed in"},
+		{model.EventLoginFailed, "signin", "Sign-in refused"},
+		{model.EventAccountLocked, "signin", "Account locked"},
+		{model.EventLogout, "signin", "Signed out"},
+		{model.EventUserCreated, "signin", "User created"},
+		{model.EventPasswordChanged, "signin", "Password changed"},
+		{model.EventAgentKeyCreated, "keys", "Agent key created"},
+		{model.EventAgentKeyDeleted, "keys", "Agent key deleted"},
+		{model.EventAPIKeyCreated, "keys", "API key created"},
+		{model.EventAPIKeyChanged, "keys", "API key changed"},
+		{model.EventAPIKeyDeleted, "keys", "API key deleted"},
+		{model.EventAccessListChanged, "keys", "Access list changed"},
+		{model.EventGlobalListChanged, "keys", "Global access list changed"},
+		{model.EventGroupCreated, "groups", "Group created"},
+		{model.EventGroupUpdated, "groups", "Settings changed"},
+		{model.EventGroupDeleted, "groups", "Group deleted"},
+		{model.EventOrgCreated, "groups", "Organization created"},
+		{model.EventOrgRenamed, "groups", "Organization renamed"},
+		{model.EventOrgDeleted, "groups", "Organization deleted"},
+	}
+}
+
+// word is what a type is called. A type from a newer version than this one is read from its name.
+func word(t model.EventType) string {
+	for _, k := range kinds() {
+		if k.Type == t {
+			return k.Word
+		}
+	}
+	s := strings.ToLower(strings.ReplaceAll(strings.TrimSuffix(string(t), "_AUDIT"), "_", " "))
+	if s == "" {
+		return "Something"
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// typesOf turns what an address asks for, types and groups of types, into types. Unknown names are taken as types: an
+// address of a newer version then finds nothing instead of everything.
+func typesOf(names []string) (out []model.EventType) {
+	for _, n := range names {
+		if n == "" {
+			continue
+		}
+		found := false
+		for _, k := range kinds() {
+			if k.Group == n {
+				out, found = append(out, k.Type), true
+			}
+		}
+		if !found && !slices.ContainsFunc(groups(), func(g group) bool { return g.Name == n }) {
+			out = append(out, model.EventType(n))
+		}
+	}
+	return out
+}
