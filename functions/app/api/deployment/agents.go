@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/heartwood-db/heartwood/functions/app/api/rest"
@@ -131,9 +132,10 @@ func (c *call) agents() (any, error) {
 	all = slices.DeleteFunc(all, func(a model.Agent) bool { return string(a.Type) != kind })
 	return rest.Page(c.Call, all, func(a model.Agent) rest.Object {
 		o := rest.Object{
-			"typeName": a.Type, "hostname": a.Hostname, "confCount": a.ConfCount, "lastConf": rest.ISOTime(a.LastConf), "stateName": a.State,
+			"typeName": a.Type, "hostname": a.Hostname, "confCount": a.ConfCount, "stateName": a.State,
 			"pingCount": a.PingCount, "isManaged": false, "tag": nil, "links": []rest.Link{},
 		}
+		rest.PutTime(o, "lastConf", a.LastConf)
 		rest.PutTime(o, "lastPing", a.LastPing)
 		return o
 	})
@@ -167,15 +169,18 @@ func (c *call) agentVersions() (any, error) {
 		}
 		old := a.Version != c.Version
 		anyOld = anyOld || old
-		if oldest == "" || a.Version < oldest {
+		if oldest == "" || before(a.Version, oldest) {
 			oldest = a.Version
 		}
 		short, _, _ := strings.Cut(a.Hostname, ".")
 		e := rest.Object{
 			"address": a.Address, "hostname": a.Hostname, "hostnameShort": short, "version": a.Version, "pingCount": a.PingCount,
-			"confCount": a.ConfCount, "tagName": "", "lastConf": a.LastConf.UnixMilli(), "msSinceLastConf": silent.Milliseconds(),
+			"confCount": a.ConfCount, "tagName": "",
 			"isPrimary": a.State == model.AgentActive, "isManaged": false, "numProcess": a.Hosts, "isVersionOld": old,
 			"isVersionDeprecated": false, "isModule": false, "pingState": state,
+		}
+		if !a.LastConf.IsZero() {
+			e["lastConf"], e["msSinceLastConf"] = a.LastConf.UnixMilli(), silent.Milliseconds()
 		}
 		if !a.LastPing.IsZero() {
 			e["lastPing"] = a.LastPing.UnixMilli()
@@ -187,4 +192,18 @@ func (c *call) agentVersions() (any, error) {
 		"isAnyAgentVersionOld": anyOld, "latestVersion": c.Version, "minimumAgentVersionDetected": cmp.Or(oldest, c.Version),
 		"minimumVersion": c.Version, "links": c.Self(c.Href("groups", string(c.Group.ID), "agents", "versions")),
 	}, nil
+}
+
+// before compares two versions number by number; what is no number counts as 0.
+func before(a, b string) bool {
+	numbers := func(v string) []int {
+		v, _, _ = strings.Cut(v, "-")
+		var out []int
+		for part := range strings.SplitSeq(v, ".") {
+			n, _ := strconv.Atoi(part)
+			out = append(out, n)
+		}
+		return out
+	}
+	return slices.Compare(numbers(a), numbers(b)) < 0
 }

@@ -145,8 +145,32 @@ func (c *call) renameCluster() (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.renameParts(k); err != nil {
+		return nil, err
+	}
 	c.Event(model.Event{Type: model.EventClusterRenamed, GroupID: c.Group.ID, ClusterID: k.ID, Text: "Cluster " + old + " was renamed to " + name + "."})
 	return c.fullCluster(k)
+}
+
+// renameParts gives the parts of a sharded cluster its name, as ingestion does with the next ping of a mongos.
+func (c *call) renameParts(parent model.Cluster) error {
+	all, err := c.Inventory.Clusters(c.R.Context(), c.Group.ID)
+	if err != nil {
+		return err
+	}
+	for _, k := range all {
+		if k.ParentID != parent.ID {
+			continue
+		}
+		err := c.Inventory.UpsertCluster(c.R.Context(), c.Group.ID, k.ID, func(stored *model.Cluster) error {
+			stored.Name = parent.Name
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // allClusters lists the caller's groups with their deployments in short.

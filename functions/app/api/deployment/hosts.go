@@ -215,10 +215,14 @@ var mechanisms = map[string]string{
 	"SCRAM_SHA_256": "SCRAM-SHA-256", "MONGODB_X509": "MONGODB_X509", "MONGODB-X509": "MONGODB_X509", "GSSAPI": "GSSAPI", "PLAIN": "PLAIN",
 }
 
-// credentials reads the body's credentials against what the host has. change is false when the body says nothing about them.
+// credentials reads the body's credentials against what the host has. change is false when the body says nothing about them, or
+// nothing new: the password is never read out, so a client that sends back what it read sends none.
 func (in *hostBody) credentials(h model.Host) (creds model.Credentials, change bool, err error) {
 	if in.AuthMechanismName == "" && in.Username == "" && in.Password == "" {
 		return creds, false, nil
+	}
+	if h.HasCredentials && in.Username == "" && in.Password != "" && in.AuthMechanismName != "NONE" {
+		in.Username = h.Credentials.Username // a new password of the same user
 	}
 	mech := cmp.Or(in.AuthMechanismName, h.AuthMechanism)
 	if mech == "" || mech == "NONE" && in.AuthMechanismName == "" {
@@ -246,6 +250,9 @@ func (in *hostBody) credentials(h model.Host) (creds model.Credentials, change b
 			return creds, false, rest.Fail(http.StatusBadRequest, "AUTH_MECHANISM_REQUIRES_SSL", "Auth mechanism %s requires SSL.", known)
 		}
 	default:
+		if in.Password == "" && h.HasCredentials && known == h.AuthMechanism && (in.Username == "" || in.Username == h.Credentials.Username) {
+			return creds, false, nil
+		}
 		if in.Username == "" {
 			return creds, false, rest.Fail(http.StatusBadRequest, "MISSING_CREDENTIALS_FOR_AUTH_MECHANISM", "Username and password are required for auth mechanism %s.", known)
 		}
@@ -284,9 +291,15 @@ func checkHostname(s string) error {
 	return nil
 }
 
+// readOnlyOfHost are the fields that a host has only when something is known of them, and that nobody sets.
+func readOnlyOfHost() []string {
+	return []string{"ipAddress", "version", "replicaSetName", "shardName", "clusterId", "lastRestart", "lastPing", "replicaStateName", "systemInfo"}
+}
+
 func (c *call) createHost() (any, error) {
 	var in hostBody
-	if err := c.Decode(&in); err != nil {
+	blank := model.Host{Type: model.TypeNoData, Enabled: true, AlertsEnabled: true, Created: c.Now()}
+	if err := c.DecodeOver(&in, c.hostEntity(blank, nil), readOnlyOfHost()...); err != nil {
 		return nil, err
 	}
 	if err := rest.Require("hostname", strings.TrimSpace(in.Hostname), "port", in.Port); err != nil {
@@ -357,7 +370,7 @@ func (c *call) patchHost() (any, error) {
 		return nil, err
 	}
 	var in hostBody
-	if err := c.DecodeOver(&in, entity, "ipAddress", "version", "replicaSetName", "shardName", "clusterId", "lastRestart", "lastPing", "replicaStateName", "systemInfo"); err != nil {
+	if err := c.DecodeOver(&in, entity, readOnlyOfHost()...); err != nil {
 		return nil, err
 	}
 	err = errors.Join(rest.ReadOnly("hostname", strings.ToLower(in.Hostname), h.Hostname), rest.ReadOnly("port", in.Port, h.Port),
@@ -365,11 +378,16 @@ func (c *call) patchHost() (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx := c.R.Context()
+	if h.HasCredentials {
+		if h.Credentials, err = c.Inventory.HostCredentials(ctx, c.Group.ID, h.ID); err != nil && !rest.IsNotFound(err) {
+			return nil, err
+		}
+	}
 	creds, change, err := in.credentials(h)
 	if err != nil {
 		return nil, err
 	}
-	ctx := c.R.Context()
 	err = c.Inventory.UpdateHost(ctx, c.Group.ID, h.ID, func(old *model.Host) error {
 		in.apply(old)
 		h = *old
