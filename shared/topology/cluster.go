@@ -9,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
 // ReplicaSet is a replica set as one configuration describes it.
@@ -18,6 +19,8 @@ type ReplicaSet struct {
 	ConfigServers bool
 	Version, Term int64
 	Members       []model.Member
+
+	horizons []map[string]string // of each member: horizon name to address
 }
 
 // Sharded is a sharded cluster as its config servers describe it.
@@ -77,8 +80,37 @@ func readConfig(reply bson.Raw) *rsConfig {
 		}
 		m.DelaySecs = delay
 		c.Members = append(c.Members, m)
+		horizons := map[string]string{}
+		if h, ok := d.Lookup("horizons").DocumentOK(); ok {
+			wire.Each(h, func(key []byte, v bson.RawValue) bool {
+				horizons[string(key)] = strings.ToLower(text(v))
+				return true
+			})
+		}
+		c.horizons = append(c.horizons, horizons)
 	})
 	return c
+}
+
+// addresses are where the members are found from where one of them calls itself me: with a split horizon a member goes by
+// several names, and only those of one horizon can be reached from one place.
+func (r *ReplicaSet) addresses(me string) []string {
+	horizon := ""
+	for i := range r.Members {
+		for name, address := range r.horizons[i] {
+			if address == me && r.Members[i].Host != me {
+				horizon = name
+			}
+		}
+	}
+	all := make([]string, len(r.Members))
+	for i := range r.Members {
+		all[i] = r.Members[i].Host
+		if address := r.horizons[i][horizon]; address != "" {
+			all[i] = address
+		}
+	}
+	return all
 }
 
 // ClusterID is the id of the set's cluster entity.
@@ -214,8 +246,8 @@ func (o *Observation) discover(in *Input, v *view) {
 		o.Discovered = append(o.Discovered, a)
 	}
 	if v.config != nil {
-		for _, m := range v.config.Members {
-			add(m.Host, false)
+		for _, a := range v.config.addresses(strings.ToLower(v.hello.me)) {
+			add(a, false)
 		}
 	} else {
 		for _, list := range [][]string{v.hello.hosts, v.hello.passives, v.hello.arbiter} {

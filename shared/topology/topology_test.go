@@ -232,6 +232,38 @@ func TestMembersOutsideOfASet(t *testing.T) {
 	}
 }
 
+func TestSplitHorizon(t *testing.T) {
+	member := func(id int, horizons any) bson.D {
+		host := "db" + strconv.Itoa(id) + ".internal:27017"
+		d := bson.D{{Key: "_id", Value: id}, {Key: "host", Value: host}}
+		if horizons != nil {
+			d = append(d, bson.E{Key: "horizons", Value: horizons})
+		}
+		return d
+	}
+	outside := func(port string) bson.D {
+		return bson.D{{Key: "outside", Value: "Gate.example.net:" + port}, {Key: "vpn", Value: "10.8.0.1:" + port}}
+	}
+	ping := func(me string) bson.D {
+		return bson.D{
+			{Key: "hello", Value: bson.D{{Key: "setName", Value: "rs0"}, {Key: "me", Value: me}, {Key: "secondary", Value: true}, {Key: "ok", Value: 1}}},
+			{Key: "replSetGetConfig", Value: bson.D{{Key: "config", Value: bson.D{
+				{Key: "_id", Value: "rs0"}, {Key: "version", Value: 1}, {Key: "members", Value: bson.A{member(0, outside("7000")), member(1, outside("7001")), member(2, nil)}},
+			}}, {Key: "ok", Value: 1}}},
+		}
+	}
+	for me, want := range map[string][]string{
+		"gate.example.net:7000":  {"db2.internal:27017", "gate.example.net:7001"},
+		"10.8.0.1:7001":          {"10.8.0.1:7000", "db2.internal:27017"},
+		"db0.internal:27017":     {"db1.internal:27017", "db2.internal:27017"},
+		"elsewhere.example:9999": {"db0.internal:27017", "db1.internal:27017", "db2.internal:27017"},
+	} {
+		if d := cmp.Diff(want, addresses(first(t, me, ping(me)))); d != "" {
+			t.Errorf("%s discovered (-want +got)\n%s", me, d)
+		}
+	}
+}
+
 func TestSizes(t *testing.T) {
 	stats := func(name string, data any) bson.D {
 		return bson.D{{Key: "db", Value: name}, {Key: "dataSize", Value: data}, {Key: "indexSize", Value: 1.5}, {Key: "ok", Value: 1}}
@@ -428,6 +460,36 @@ func TestSharded(t *testing.T) {
 	}
 }
 
+// TestOneRestartIsToldOnce: before 4.4 the identity comes once an hour, and so later than the restart shows.
+func TestOneRestartIsToldOnce(t *testing.T) {
+	ping := func(minute, uptimeSecs, pid int64, id string) bson.D {
+		d := bson.D{
+			{Key: "hello", Value: bson.D{{Key: "ismaster", Value: true}, {Key: "ok", Value: 1.0}}},
+			{Key: "serverStatus", Value: bson.D{
+				{Key: "host", Value: "db1"},
+				{Key: "pid", Value: pid},
+				{Key: "uptimeMillis", Value: uptimeSecs * 1000},
+				{Key: "localTime", Value: t0.Add(time.Duration(minute) * time.Minute)},
+			}},
+		}
+		if id != "" {
+			oid, err := bson.ObjectIDFromHex(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d = append(d, bson.E{Key: "isSelf", Value: bson.D{{Key: "id", Value: oid}, {Key: "ok", Value: 1.0}}})
+		}
+		return d
+	}
+	const one, two, three = "6b0113779eae5d133c6d9d31", "6b0113779eae5d133c6d9d32", "6b0113779eae5d133c6d9d33"
+	got, last := follow(t, "db1:27017", []bson.D{
+		ping(0, 600, 7, one), ping(1, 660, 7, ""), ping(2, 30, 8, ""), ping(3, 90, 8, two), ping(4, 150, 8, two), ping(5, 20, 9, three), ping(6, 80, 9, ""),
+	}, time.Minute)
+	if d := cmp.Diff([]string{"2 HOST_RESTARTED", "5 HOST_RESTARTED"}, got); d != "" || last.Host.ProcessID != three {
+		t.Errorf("process %s (-want +got)\n%s", last.Host.ProcessID, d)
+	}
+}
+
 func TestConfiguration(t *testing.T) {
 	var reply bson.D
 	load(t, "primary/replSetGetConfig.json", &reply)
@@ -561,127 +623,6 @@ func TestChanges(t *testing.T) {
 		if c.Kind == "configuration" || c.Kind == "members" {
 			t.Errorf("told twice: %+v", c)
 		}
-	}
-}
-
-func TestSameProcess(t *testing.T) {
-	seed := newHost("localhost:27017")
-	seed.Seed, seed.ProcessID, seed.ReplicaSet = true, "p1", "rs0"
-	found := newHost("db1.example.net:27017")
-	found.Created, found.ProcessID, found.ReplicaSet, found.MemberID = t0.Add(time.Minute), "p1", "rs0", 0
-	same := func(a, b model.Host) bool { return Same(Sighting{Host: &a}, Sighting{Host: &b}) }
-	if !same(seed, found) {
-		t.Fatal("one process under two names was taken for two")
-	}
-	keep, hide := Merge(found, seed, model.GroupSettings{})
-	if keep.ID != seed.ID || keep.Address() != "db1.example.net:27017" || !cmp.Equal(keep.Aliases, []string{"localhost:27017"}) {
-		t.Errorf("kept %s as %s, aliases %v", keep.ID, keep.Address(), keep.Aliases)
-	}
-	if !hide.Hidden || hide.DuplicateOf != seed.ID || hide.ID != found.ID {
-		t.Errorf("hid %+v", hide)
-	}
-	for _, c := range []struct {
-		name   string
-		change func(*model.Host)
-		want   bool
-	}{
-		{"another process", func(h *model.Host) { h.ProcessID = "p2" }, false},
-		{"another set", func(h *model.Host) { h.ReplicaSet = "rs1" }, false},
-		{"another group", func(h *model.Host) { h.GroupID = "x" }, false},
-		{"no process id, same member of the same set", func(h *model.Host) { h.ProcessID = "" }, true},
-		{"no process id, another member", func(h *model.Host) { h.ProcessID, h.MemberID = "", 1 }, false},
-	} {
-		a, b := seed, found
-		a.ClusterID, b.ClusterID, a.MemberID, b.MemberID = "c", "c", 0, 0
-		c.change(&b)
-		if same(a, b) != c.want || same(b, a) != c.want {
-			t.Error(c.name)
-		}
-	}
-}
-
-// TestSameStart: processes without an identity of their own are told apart by all of pid, start, own name with port, and version.
-func TestSameStart(t *testing.T) {
-	type one struct {
-		host   model.Host
-		status model.HostStatus
-	}
-	base := one{newHost("192.0.2.1:27017"), model.HostStatus{PID: 1, Started: t0}}
-	base.host.Self, base.host.Version = "mongo:27017", "4.2.24"
-	for _, c := range []struct {
-		name   string
-		change func(*one)
-		want   bool
-	}{
-		{"the same under another address", func(*one) {}, true},
-		{"its start estimated a little otherwise", func(o *one) { o.status.Started = t0.Add(-2 * time.Second) }, true},
-		{"a container with the same host name and pid, started later", func(o *one) { o.status.Started = t0.Add(3 * time.Second) }, false},
-		{"a container with the same host name and pid on another port", func(o *one) { o.host.Self = "mongo:27018" }, false},
-		{"another pid", func(o *one) { o.status.PID = 2 }, false},
-		{"another version", func(o *one) { o.host.Version = "4.2.23" }, false},
-		{"another name of its own", func(o *one) { o.host.Self = "mongo2:27017" }, false},
-		{"nothing known of its start", func(o *one) { o.status.Started = time.Time{} }, false},
-		{"no pid", func(o *one) { o.status.PID = 0 }, false},
-		{"no name of its own", func(o *one) { o.host.Self = "" }, false},
-		{"no version", func(o *one) { o.host.Version = "" }, false},
-		{"another group", func(o *one) { o.host.GroupID = "x" }, false},
-		{"an identity on one side only", func(o *one) { o.host.ProcessID = "p" }, true},
-		{"a member of another set of that name", func(o *one) { o.host.ClusterID = "other" }, false},
-		{"a member of a set, seen first", func(o *one) { o.host.ReplicaSet, o.host.ClusterID, o.host.MemberID = "rs0", "", 1 }, true},
-	} {
-		a, b := base, base
-		a.host.ClusterID, b.host.ClusterID = "c", "c"
-		b.host.ID = model.NewHostID(group, "mongo.example.net", 27017)
-		c.change(&b)
-		x, y := Sighting{&a.host, &a.status}, Sighting{&b.host, &b.status}
-		if Same(x, y) != c.want || Same(y, x) != c.want {
-			t.Errorf("%s: want %v", c.name, c.want)
-		}
-	}
-	if Same(Sighting{Host: &base.host}, Sighting{&base.host, &base.status}) {
-		t.Error("a host is its own duplicate")
-	}
-}
-
-// TestMembersOfASetAreNeverTheSame: not even when everything that is known of them is equal.
-func TestMembersOfASetAreNeverTheSame(t *testing.T) {
-	for _, processID := range []string{"", "p"} {
-		for _, clusters := range [][2]model.ID{{"c", "c"}, {"c", ""}, {"", ""}} {
-			member := func(addr string, id int, cluster model.ID) Sighting {
-				h := newHost(addr)
-				h.Self, h.Version, h.ReplicaSet, h.ClusterID, h.MemberID, h.ProcessID = "mongo:27017", "4.2.24", "rs0", cluster, id, processID
-				return Sighting{&h, &model.HostStatus{PID: 1, Started: t0}}
-			}
-			if Same(member("192.0.2.1:27017", 0, clusters[0]), member("192.0.2.2:27017", 1, clusters[1])) {
-				t.Errorf("two members were taken for one process (process id %q, clusters %q)", processID, clusters)
-			}
-			if !Same(member("192.0.2.1:27017", 0, clusters[0]), member("db1:27017", 0, clusters[1])) {
-				t.Errorf("one member under two addresses was taken for two (process id %q, clusters %q)", processID, clusters)
-			}
-		}
-	}
-}
-
-func TestNameRank(t *testing.T) {
-	for _, c := range []struct {
-		better, worse string
-		preferred     string
-	}{
-		{"db1.example.net", "db1", ""},
-		{"db1", "192.0.2.1", ""},
-		{"192.0.2.1", "127.0.0.1", ""},
-		{"db1", "localhost", ""},
-		{"192.0.2.1", "::1", ""},
-		{"db1.corp", "db1.example.net", ".corp"},
-		{"db1-x", "db1.example.net", "/^db[0-9]-x$/"},
-		{"db1", "192.0.2.1", "/(/"},
-	} {
-		if rank(c.better, false, c.preferred) < rank(c.worse, false, c.preferred) || rank(c.better, false, c.preferred) == rank(c.worse, false, c.preferred) {
-			t.Errorf("%s is not better than %s", c.better, c.worse)
-		}
-	}
-	if rank("127.0.0.1", true, "") >= rank("db1", false, "") {
-		t.Error("a configured loopback address beats a name")
 	}
 }
 
