@@ -13,7 +13,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
-	"github.com/heartwood-db/heartwood/shared/topology"
+	"github.com/heartwood-db/heartwood/shared/topology/twin"
 )
 
 // Pass is a periodic duty of this function. Run may be called at any time and from any process: the store sees to it that the
@@ -197,17 +197,17 @@ func (s *Server) mergeDuplicates(ctx context.Context, g *model.Group, hosts []mo
 	for i := range statuses {
 		last[statuses[i].HostID] = &statuses[i]
 	}
-	sighting := func(i int) topology.Sighting {
-		return topology.Sighting{Host: &hosts[i], Status: last[hosts[i].ID]}
+	sighting := func(i int) twin.Sighting {
+		return twin.Sighting{Host: &hosts[i], Status: last[hosts[i].ID]}
 	}
 	seen := map[string][]int{}
 	for i := range hosts {
 		for _, key := range identities(sighting(i)) {
 			for _, j := range seen[key] {
-				if !hosts[j].Visible() || !hosts[i].Visible() || !topology.Same(sighting(j), sighting(i)) {
+				if !hosts[j].Visible() || !hosts[i].Visible() || !twin.Same(sighting(j), sighting(i)) {
 					continue
 				}
-				keep, hide := topology.Merge(hosts[j], hosts[i], g.Settings)
+				keep, hide := twin.Merge(hosts[j], hosts[i], g.Settings)
 				if err := s.merge(ctx, &keep, &hide); err != nil {
 					return done, err
 				}
@@ -225,7 +225,7 @@ func (s *Server) mergeDuplicates(ctx context.Context, g *model.Group, hosts []mo
 }
 
 // identities are keys of which two hosts have one in common when they may be the same process.
-func identities(s topology.Sighting) []string {
+func identities(s twin.Sighting) []string {
 	h := s.Host
 	if !h.Visible() {
 		return nil
@@ -234,7 +234,7 @@ func identities(s topology.Sighting) []string {
 	if h.ProcessID != "" {
 		keys = append(keys, "p/"+h.ProcessID)
 	}
-	if key := topology.StartKey(s); key != "" {
+	if key := twin.Key(s); key != "" {
 		keys = append(keys, "s/"+key)
 	}
 	if h.ClusterID != "" && h.MemberID >= 0 && h.ReplicaSet != "" {
