@@ -45,6 +45,7 @@ func (a *app) visit(w http.ResponseWriter, r *http.Request) (*view.Visit, error)
 		}
 	}
 	v.Grantors = func() []string { return a.grantors(ctx, v) }
+	v.Site = func() view.State { return a.siteState(ctx, v) }
 	c, err := r.Cookie(sessionCookie)
 	if err != nil || c.Value == "" {
 		return v, nil
@@ -219,7 +220,20 @@ func (a *app) grantors(ctx context.Context, v *view.Visit) []string {
 	return site
 }
 
+// siteState is for the frame of pages, also of those that say what failed: it must not fail itself.
+func (a *app) siteState(ctx context.Context, v *view.Visit) view.State {
+	s, err := a.manage.SiteState(ctx, v.Now)
+	if err != nil {
+		return view.State{Level: view.Unknown, Word: "Heartwood unknown", Why: "Its database does not answer."}
+	}
+	return s
+}
+
 func (a *app) logFailure(v *view.Visit, err error) {
+	if v.Gone() {
+		a.opt.Log.Debug("request given up by the browser", obs.KeyErr, err, obs.KeyRequest, v.ID, obs.KeyPath, v.Request.URL.Path)
+		return
+	}
 	a.opt.Log.Error("request failed", obs.KeyErr, err, obs.KeyRequest, v.ID, obs.KeyPath, v.Request.URL.Path)
 }
 

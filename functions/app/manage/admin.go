@@ -53,14 +53,33 @@ func (m *Manage) admin(ctx context.Context, v *view.Visit) (view.Answer, error) 
 		return view.Answer{}, fmt.Errorf("read the periodic duties: %w", err)
 	}
 	for _, ps := range passes {
-		row := passRow{PassState: ps, Late: ps.Lateness(v.Now), State: view.State{Level: view.OK, Word: "on time"}}
-		switch {
-		case ps.Failures > 0:
-			row.State = view.State{Level: view.Critical, Word: "failing", Why: ps.Error}
-		case row.Late > max(ps.Every, time.Minute):
-			row.State = view.State{Level: view.Warning, Word: "late", Why: "It should have run " + view.Duration(row.Late) + " ago."}
-		}
-		d.Passes = append(d.Passes, row)
+		d.Passes = append(d.Passes, passRow{PassState: ps, Late: ps.Lateness(v.Now), State: passState(&ps, v.Now)})
 	}
 	return view.Answer{Template: "admin.html", Title: "Admin", Nav: "admin", Data: &d}, nil
+}
+
+func passState(ps *store.PassState, now time.Time) view.State {
+	late := ps.Lateness(now)
+	switch {
+	case ps.Failures > 0:
+		return view.State{Level: view.Critical, Word: "failing", Why: ps.Error}
+	case late > max(ps.Every, time.Minute):
+		return view.State{Level: view.Warning, Word: "late", Why: "It should have run " + view.Duration(late) + " ago."}
+	}
+	return view.State{Level: view.OK, Word: "on time"}
+}
+
+// SiteState judges Heartwood itself, for the top bar of every page: as well as the worst of its periodic duties.
+func (m *Manage) SiteState(ctx context.Context, now time.Time) (view.State, error) {
+	passes, err := m.opt.Site.PassStates(ctx)
+	if err != nil {
+		return view.State{}, fmt.Errorf("read the periodic duties: %w", err)
+	}
+	out := view.State{Level: view.OK, Word: "Heartwood works"}
+	for i := range passes {
+		if s := passState(&passes[i], now); s.Level > out.Level {
+			out = view.State{Level: s.Level, Word: "Heartwood " + s.Word, Why: "Duty " + passes[i].Name + ": " + s.Why}
+		}
+	}
+	return out, nil
 }

@@ -113,6 +113,9 @@ func number(v float64) string {
 	}
 }
 
+// Count is a whole number with its thousands set apart.
+func Count(n int64) string { return thousands(n) }
+
 func thousands(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	neg := strings.HasPrefix(s, "-")

@@ -36,6 +36,7 @@ type Visit struct {
 	Group    *model.Group // nil on pages of the site
 	Agent    State        // what watches the group, for the top bar
 	Allowed  func(right Right, group, org model.ID) bool
+	Site     func() State    // of Heartwood itself, for the top bar: asked only when the frame is drawn
 	Grantors func() []string // who can grant rights: asked only when a right is missing
 	IP       string          // the caller's address
 	Secure   bool            // the page travels over https
@@ -50,6 +51,14 @@ func (v *Visit) May(r Right) bool {
 		return v.Allowed(r, v.Group.ID, v.Group.OrgID)
 	}
 	return v.Allowed(r, "", "")
+}
+
+// SiteState is Heartwood's own state.
+func (v *Visit) SiteState() State {
+	if v.Site == nil {
+		return State{Level: Unknown, Word: "unknown"}
+	}
+	return v.Site()
 }
 
 // Need is the error of a visitor without a right, nil when they have it.
@@ -90,6 +99,9 @@ func (v *Visit) GroupPath(rest string) string {
 	}
 	return "/g/" + string(v.Group.ID) + rest
 }
+
+// Gone reports whether the browser has given the request up: what fails then is nobody's fault, and nobody reads the answer.
+func (v *Visit) Gone() bool { return errors.Is(v.Request.Context().Err(), context.Canceled) }
 
 // Partial reports whether a script asks for parts of the page, which come without the frame.
 func (v *Visit) Partial() bool { return v.Request.Header.Get("HX-Request") == "true" }
@@ -318,6 +330,9 @@ func (r *Renderer) body(v *Visit, a Answer) (*bytes.Buffer, error) {
 	return &buf, nil
 }
 
+// statusGone is what logs and metrics show of requests that browsers cut off; the shared table of httpx says the same.
+const statusGone = 499
+
 type failure struct {
 	*Problem
 	Grantors []string
@@ -325,7 +340,11 @@ type failure struct {
 
 func (r *Renderer) failed(v *Visit, err error) Answer {
 	p := problemOf(err)
-	if p.Status >= http.StatusInternalServerError {
+	switch {
+	case v.Gone():
+		p = &Problem{Status: statusGone, Title: "The request was given up", Err: err}
+		r.opt.Log.Debug("page given up by the browser", obs.KeyErr, err, obs.KeyRequest, v.ID, obs.KeyPath, v.Request.URL.Path)
+	case p.Status >= http.StatusInternalServerError:
 		r.opt.Log.Error("page failed", obs.KeyErr, err, obs.KeyRequest, v.ID, obs.KeyPath, v.Request.URL.Path)
 	}
 	f := failure{Problem: p}

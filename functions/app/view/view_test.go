@@ -1,8 +1,11 @@
 package view
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http/httptest"
 	"net/url"
@@ -306,6 +309,48 @@ func TestRightsHaveReasons(t *testing.T) {
 	v.User = nil
 	if v.May(ReadGroup) {
 		t.Error("somebody who is not signed in has a right")
+	}
+}
+
+func TestARequestGivenUpIsNoError(t *testing.T) {
+	assets, err := web.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for gone, want := range map[bool]struct {
+		code int
+		log  string
+	}{true: {499, "level=DEBUG"}, false: {500, "level=ERROR"}} {
+		var log bytes.Buffer
+		r, err := New(Options{Templates: web.Templates(), Assets: assets, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		if gone {
+			cancel()
+		}
+		v := &Visit{Request: httptest.NewRequestWithContext(ctx, "GET", "/", nil), ID: "req1", Zone: time.UTC}
+		w := httptest.NewRecorder()
+		r.Render(w, v, Answer{}, fmt.Errorf("read the hosts: %w", context.Canceled))
+		cancel()
+		if w.Code != want.code || !strings.Contains(log.String(), want.log) {
+			t.Errorf("given up %v: status %d, log %s", gone, w.Code, log.String())
+		}
+	}
+}
+
+func TestPagesOfSeveralLists(t *testing.T) {
+	rows := make([]int, 45)
+	for i := range rows {
+		rows[i] = i
+	}
+	for query, want := range map[string]struct{ from, to int }{"": {1, 20}, "past=2": {21, 40}, "past=3&page=9": {41, 45}, "past=99": {41, 45}, "past=x": {1, 20}} {
+		v := &Visit{Request: httptest.NewRequestWithContext(t.Context(), "GET", "/p?"+query, nil)}
+		got, pg := PagedBy(v, "past", 20, rows)
+		if pg.From != want.from || pg.To != want.to || got[0] != want.from-1 || (pg.Next == "") != (want.to == 45) || (pg.Prev == "") != (want.from == 1) {
+			t.Errorf("%s: %+v", query, pg)
+		}
 	}
 }
 
