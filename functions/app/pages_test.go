@@ -68,6 +68,8 @@ func TestStatesOfPages(t *testing.T) {
 		{"normal", "/deployment", []string{"rs0", "healthy", "primary", "secondary", "400 ms", "agent active"}},
 		{"normal", "/deployment?view=hosts", []string{"db1.rs0.example.com:27017", "7.0.14", "10 s ago</time>"}},
 		{"normal", "/clusters/SET", []string{"Members compared", `data-chart="operations"`, "term", "version 3", "Nothing happened to these members"}},
+		{"normal", "/clusters/SET?view=table&range=1h", []string{"Last value", "Connections", `<td class="num">40</td>`, `<td class="num">–</td>`}},
+		{"normal", "/clusters/SET?charts=lag", []string{`data-chart="lag"`}},
 		{"normal", "/hosts/HOST", []string{`data-chart="opcounters"`, "primary", "Oplog window", `data-range="86400"`}},
 		{"normal", "/hosts/HOST?tab=hardware", []string{`data-chart="normalized-system-cpu"`}},
 		{"normal", "/hosts/HOST?tab=dbstats", []string{`data-chart="db-data-size"`}},
@@ -75,7 +77,7 @@ func TestStatesOfPages(t *testing.T) {
 		{"normal", "/hosts/HOST/last-ping", []string{"<b>connections</b>", "&lt;script&gt;", "Download JSON"}},
 		{"normal", "/agents", []string{"mon1.example.com", "active", "conf: 503", "round done"}},
 		{"trouble", "/deployment", []string{"no primary", "down", "not authorised", "lags"}},
-		{"trouble", "/hosts/HOST", []string{"It does not answer: connection refused", "Since ", "60 min ago"}},
+		{"trouble", "/hosts/HOST", []string{"It does not answer: connection refused", "Since ", "60 min ago", "last answer", "systemctl status mongod", "monitoring-agent.config --check"}},
 		{"trouble", "/clusters/SET", []string{"no primary", "the set takes no writes"}},
 		{"stale", "/deployment", []string{"What you see is old.", "stale", "agent silent"}},
 		{"stale", "/hosts/HOST", []string{"No ping about it for 7 min."}},
@@ -320,6 +322,41 @@ func TestSeriesOfACluster(t *testing.T) {
 	b.get(at(g, "/clusters/"+strings.Repeat("0", 24)+"/series?charts=lag")).want(404)
 }
 
+func TestHistoryIsPagedAndOfTheseHostsOnly(t *testing.T) {
+	s, g, b := owner(t)
+	ids, cluster := s.fleet(g, "rs0", "up", "up", "up"), model.ID(clusterID(g, "rs0"))
+	others := s.fleet(g, "rs1", "up", "up", "up")
+	var list []model.Event
+	add := func(i int, host model.HostID, text string) {
+		when := s.now.Add(-time.Duration(i) * time.Minute)
+		list = append(list, model.Event{ID: alerting.EventID(when, text), GroupID: g.ID, HostID: host, Type: model.EventHostUpdated, At: when, Text: text})
+	}
+	for i := range 25 {
+		add(i+1, ids[0], fmt.Sprintf("event %02d", i))
+		for k := range 25 { // a busy group does not crowd out what happened here
+			add(0, others[0], fmt.Sprintf("noise %d %d", i, k))
+		}
+	}
+	when := s.now.Add(-20*time.Minute - time.Second)
+	list = append(list, model.Event{ID: alerting.EventID(when, "m"), GroupID: g.ID, ClusterID: cluster, HostName: "db4.example.com:27017", Type: model.EventMemberAdded, At: when, Text: "member four"})
+	s.ok(s.ev.AddEvents(t.Context(), list...))
+	host := at(g, "/hosts/"+string(ids[0]))
+	b.get(host).want(200, "1–20 of 25", "event 19", "past=2#history").wantNot("event 20", "noise", "member four")
+	b.get(host+"?past=2&range=6h").want(200, "event 20", "event 24", "range=6h").wantNot("event 19")
+	b.get(at(g, "/clusters/"+string(cluster))).want(200, "1–20 of 26", "event 19").wantNot("noise")
+	b.get(at(g, "/clusters/"+string(cluster)+"?past=2")).want(200, "member four", "db4.example.com:27017")
+}
+
+func TestAHostThatIsDownShowsNoOldNumbers(t *testing.T) {
+	s, g, b := owner(t)
+	s.fleet(g, "rs0", "up", "down")
+	b.get(at(g, "/deployment?view=hosts"))
+	down := between(b.page, "db2.rs0.example.com:27017", "</tr>")
+	if strings.Contains(down, "42") || strings.Contains(down, "400 ms") || !strings.Contains(down, "9 min ago") {
+		t.Errorf("the row of a host that is down: %s", down)
+	}
+}
+
 func TestOwnSelectionOfChartsIsRemembered(t *testing.T) {
 	s, g, b := owner(t)
 	host := at(g, "/hosts/"+string(s.fleet(g, "rs0", "up", "up", "up")[0]))
@@ -473,7 +510,9 @@ func TestAccount(t *testing.T) {
 }
 
 func TestAdmin(t *testing.T) {
-	s, _, b := owner(t)
+	s, g, b := owner(t)
+	b.get("/account").want(200, "Heartwood works")
+	b.get(at(g, "/deployment")).wantNot("Heartwood works") // only what is wrong takes room beside the group's own state
 	b.get("/admin").want(200, "embedded database", "/data/heartwood.db", "No server has registered", "No duty has run yet")
 	s.ok(s.store.Register(t.Context(), model.Instance{ID: "i1", Hostname: "mon1", Role: "server", Version: "0.1.0", Started: s.now, Heartbeat: s.now}))
 	_, err := s.store.RunPass(t.Context(), "compact", time.Minute, s.now, func(context.Context, time.Time) (store.PassReport, error) { return store.PassReport{Done: 3}, nil })
@@ -481,6 +520,8 @@ func TestAdmin(t *testing.T) {
 	b.get("/admin").want(200, "mon1", "running", "compact", "3 done")
 	s.now = s.now.Add(10 * time.Minute)
 	b.get("/admin").want(200, "late", "silent")
+	b.get("/account").want(200, "Heartwood late", "Duty compact")
+	b.get(at(g, "/deployment")).want(200, "Heartwood late")
 }
 
 func TestSearch(t *testing.T) {

@@ -391,7 +391,7 @@ func (c *Charts) Cluster(ctx context.Context, v *view.Visit, w http.ResponseWrit
 	if err != nil {
 		return err
 	}
-	out, err := c.cluster(ctx, v.Group.ID, members, charts, WindowOf(v), step)
+	out, err := c.cluster(ctx, &cl, members, charts, WindowOf(v), step)
 	if err != nil {
 		return err
 	}
@@ -409,13 +409,39 @@ func Members(cl *model.Cluster, hosts []model.Host) []model.Host {
 	return out
 }
 
-func (c *Charts) cluster(ctx context.Context, group model.ID, members []model.Host, charts []Compared, win Window, step time.Duration) (*Answer, error) {
+func (c *Charts) cluster(ctx context.Context, cl *model.Cluster, members []model.Host, charts []Compared, win Window, step time.Duration) (*Answer, error) {
+	out, err := c.compare(ctx, members, charts, win, step)
+	if err != nil {
+		return nil, err
+	}
+	in := make(map[model.HostID]bool, len(members))
+	for i := range members {
+		in[members[i].ID] = true
+	}
+	q := alerting.EventQuery{GroupID: cl.GroupID, ClusterID: cl.ID, From: win.From, To: win.To, Types: markTypes(), Limit: maxMarks}
+	out.Marks, err = c.marks(ctx, q, func(e *model.Event) bool {
+		// A new primary is one mark, not two: the one that stepped down shows in the lines.
+		return in[e.HostID] && e.Type != model.EventHostNowSecondary
+	})
+	return out, err
+}
+
+// Compare reads the charts of a cluster page for other uses than drawing: one line a member, in their order.
+func Compare(ctx context.Context, s Series, members []model.Host, charts []Compared, win Window) ([]Drawn, error) {
+	c := Charts{Options{Series: s}}
+	out, err := c.compare(ctx, members[:min(len(members), maxMembers)], charts, win, 0)
+	if err != nil {
+		return nil, err
+	}
+	return out.Charts, nil
+}
+
+func (c *Charts) compare(ctx context.Context, members []model.Host, charts []Compared, win Window, step time.Duration) (*Answer, error) {
 	var names []string
 	for _, ch := range charts {
 		names = append(names, ch.Measurements...)
 	}
-	names = unique(names)
-	results, err := c.members(ctx, members, names, win, step)
+	results, err := c.members(ctx, members, unique(names), win, step)
 	if err != nil {
 		return nil, err
 	}
@@ -429,15 +455,7 @@ func (c *Charts) cluster(ctx context.Context, group model.ID, members []model.Ho
 			out.Charts[i].Lines = append(out.Charts[i].Lines, Line{Name: members[m].Address(), Colour: m, Values: sum(ch.Measurements, lines)})
 		}
 	}
-	in := make(map[model.HostID]bool, len(members))
-	for i := range members {
-		in[members[i].ID] = true
-	}
-	out.Marks, err = c.marks(ctx, alerting.EventQuery{GroupID: group, From: win.From, To: win.To, Types: markTypes(), Limit: maxMarks}, func(e *model.Event) bool {
-		// A new primary is one mark, not two: the one that stepped down shows in the lines.
-		return in[e.HostID] && e.Type != model.EventHostNowSecondary
-	})
-	return out, err
+	return out, nil
 }
 
 // members reads the same measurements of all members, by one step: where the store chose different ones (a member that is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -12,22 +13,7 @@ import (
 	"github.com/heartwood-db/heartwood/functions/app/view"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
-	"github.com/heartwood-db/heartwood/shared/store/alerting"
 )
-
-// happening is one line of "what changed": an event or a change row.
-type happening struct {
-	at    time.Time
-	When  any // the time as an element
-	Text  string
-	Where string
-}
-
-// historyRows bounds the list of what happened.
-const historyRows = 25
-
-// electionSpan is how long after an election its effects on members are noticed, at most a ping or two.
-const electionSpan = 90 * time.Second
 
 type clusterPage struct {
 	Set      clusterRows
@@ -39,9 +25,19 @@ type clusterPage struct {
 	Keep     []kept
 	Charts   []chart.Compared
 	SeriesAt string
-	History  []happening
+	History  past
 	Oplog    string // the smallest window among data-bearing members
 	Missing  []model.Member
+	Table    bool
+	TableAt  string
+	ChartsAt string
+	Values   []comparedRow
+}
+
+// comparedRow is a chart in the table that stands in for the charts: the last value of each member, in their order.
+type comparedRow struct {
+	Title string
+	Last  []string
 }
 
 // memberRow is a member with what its configuration says.
@@ -68,7 +64,13 @@ func (p *Pages) cluster(ctx context.Context, v *view.Visit) (view.Answer, error)
 	if err != nil {
 		return view.Answer{}, err
 	}
-	d := clusterPage{Window: chart.WindowOf(v), Set: clusterRows{Cluster: &c}, SeriesAt: v.GroupPath("/clusters/" + string(id) + "/series")}
+	d := clusterPage{Window: chart.WindowOf(v), Set: clusterRows{Cluster: &c}, SeriesAt: v.GroupPath("/clusters/" + string(id) + "/series"), Table: v.Query("view") == "table"}
+	d.TableAt, d.ChartsAt = v.Link("view", "table"), v.Link("view", "")
+	for _, name := range []string{"charts", "view"} {
+		if val := v.Query(name); val != "" {
+			d.Keep = append(d.Keep, kept{name, val})
+		}
+	}
 	d.Presets = d.Window.Presets(v)
 	sets, _ := f.sets()
 	for i := range sets {
@@ -82,13 +84,59 @@ func (p *Pages) cluster(ctx context.Context, v *view.Visit) (view.Answer, error)
 		}
 	}
 	if len(d.Set.Members) > 0 {
-		d.Charts = chart.ClusterCharts()
+		d.Charts = chosenCharts(v.Query("charts"))
 	}
 	d.members()
-	if d.History, err = p.history(ctx, v, d.Window, "", d.Set.Members); err != nil {
+	if d.History, err = p.history(ctx, v, d.Window, id, d.Set.Members); err != nil {
 		return view.Answer{}, err
 	}
+	if d.Table {
+		if err := p.compare(ctx, &d); err != nil {
+			return view.Answer{}, err
+		}
+	}
 	return view.Answer{Template: "cluster.html", Title: d.Set.Name(), Nav: "deployment", Data: &d}, nil
+}
+
+// chosenCharts are those an address names, as the link to a single chart does; all when it names none that exists.
+func chosenCharts(asked string) []chart.Compared {
+	all := chart.ClusterCharts()
+	names := strings.Split(asked, ",")
+	some := slices.DeleteFunc(slices.Clone(all), func(c chart.Compared) bool { return !slices.Contains(names, c.ID) })
+	if len(some) == 0 {
+		return all
+	}
+	return some
+}
+
+// compare fills the table of last values.
+func (p *Pages) compare(ctx context.Context, d *clusterPage) error {
+	hosts := make([]model.Host, len(d.Set.Members))
+	for i := range d.Set.Members {
+		hosts[i] = *d.Set.Members[i].Host
+	}
+	drawn, err := chart.Compare(ctx, p.opt.Series, hosts, d.Charts, d.Window)
+	if err != nil {
+		return err
+	}
+	for i, c := range d.Charts {
+		row := comparedRow{Title: c.Title}
+		for _, l := range drawn[i].Lines {
+			row.Last = append(row.Last, view.Measure(newest(l.Values), string(c.Unit)))
+		}
+		d.Values = append(d.Values, row)
+	}
+	return nil
+}
+
+// newest is the last value that is none of the gaps, NaN when all are.
+func newest(values []float64) float64 {
+	for _, x := range slices.Backward(values) {
+		if !math.IsNaN(x) {
+			return x
+		}
+	}
+	return math.NaN()
 }
 
 // members pairs hosts with the configuration; a member nobody has discovered stays in the list, as missing.
@@ -117,70 +165,4 @@ func (d *clusterPage) members() {
 	if window >= 0 {
 		d.Oplog = view.Duration(time.Duration(window) * time.Second)
 	}
-}
-
-// history merges events and change rows of some hosts, newest first.
-func (p *Pages) history(ctx context.Context, v *view.Visit, w chart.Window, host model.HostID, members []hostRow) ([]happening, error) {
-	events, _, err := p.opt.Events.Events(ctx, alerting.EventQuery{GroupID: v.Group.ID, HostID: host, From: w.From, To: w.To.Add(time.Minute), Limit: 200})
-	if err != nil {
-		return nil, fmt.Errorf("read the events: %w", err)
-	}
-	names := make(map[model.HostID]string, len(members))
-	for i := range members {
-		names[members[i].Host.ID] = members[i].Host.Address()
-	}
-	var out []happening
-	for i := range events {
-		e := &events[i]
-		if _, ours := names[e.HostID]; !ours || saidByElection(e, events) {
-			continue
-		}
-		text := e.Text
-		if text == "" {
-			text = chart.EventWord(e.Type)
-		}
-		out = append(out, happening{at: e.At, Text: text, Where: names[e.HostID]})
-	}
-	changes, err := p.opt.Inventory.Changes(ctx, v.Group.ID, host, w.From, w.To.Add(time.Minute), 200)
-	if err != nil {
-		return nil, fmt.Errorf("read the changes: %w", err)
-	}
-	for _, c := range changes {
-		if name, ours := names[c.HostID]; ours {
-			out = append(out, happening{at: c.At, Text: changeText(c), Where: name})
-		}
-	}
-	slices.SortStableFunc(out, func(a, b happening) int { return b.at.Compare(a.at) })
-	if len(out) > historyRows {
-		out = out[:historyRows]
-	}
-	for i := range out {
-		out[i].When = v.Stamp(out[i].at)
-	}
-	return out, nil
-}
-
-// saidByElection reports whether an event only repeats, from one member's view, what an election in the list says.
-func saidByElection(e *model.Event, all []model.Event) bool {
-	if e.Type != model.EventHostNowPrimary && e.Type != model.EventHostNowSecondary {
-		return false
-	}
-	return slices.ContainsFunc(all, func(o model.Event) bool {
-		return o.Type == model.EventPrimaryElected && (e.ClusterID == "" || o.ClusterID == e.ClusterID) && o.At.Sub(e.At).Abs() <= electionSpan &&
-			(e.Type == model.EventHostNowSecondary || o.HostID == e.HostID)
-	})
-}
-
-func changeText(c model.Change) string {
-	short := func(s string) string {
-		if s == "" {
-			return "nothing"
-		}
-		return view.Middle(s, 60)
-	}
-	where := c.Kind
-	if c.Path != "" && c.Path != c.Kind {
-		where += " " + c.Path
-	}
-	return where + ": " + short(c.Before) + " → " + short(c.After)
 }

@@ -23,9 +23,14 @@ type hostRow struct {
 	Cluster *model.Cluster
 }
 
+// answers reports whether its last ping told numbers; those of an earlier one are not its present.
+func (r *hostRow) answers() bool {
+	return r.Status != nil && (r.Status.Reach == model.ReachUp || r.Status.Reach == model.ReachSlow)
+}
+
 // Lag is the replication lag as text, empty where there is none to speak of.
 func (r *hostRow) Lag() string {
-	if r.Status == nil || r.Status.LagMS == nil {
+	if !r.answers() || r.Status.LagMS == nil {
 		return ""
 	}
 	return view.Duration(time.Duration(*r.Status.LagMS) * time.Millisecond)
@@ -33,7 +38,7 @@ func (r *hostRow) Lag() string {
 
 // Window is the oplog window as text.
 func (r *hostRow) Window() string {
-	if r.Status == nil || r.Status.WindowSecs == nil {
+	if !r.answers() || r.Status.WindowSecs == nil {
 		return ""
 	}
 	return view.Duration(time.Duration(*r.Status.WindowSecs) * time.Second)
@@ -41,10 +46,18 @@ func (r *hostRow) Window() string {
 
 // Uptime is the process's age as text.
 func (r *hostRow) Uptime() string {
-	if r.Status == nil || r.Status.UptimeMS == 0 {
+	if !r.answers() || r.Status.UptimeMS == 0 {
 		return ""
 	}
 	return view.Duration(time.Duration(r.Status.UptimeMS) * time.Millisecond)
+}
+
+// Conns is the number of open connections as text.
+func (r *hostRow) Conns() string {
+	if !r.answers() {
+		return ""
+	}
+	return view.Count(r.Status.Conns)
 }
 
 // LastPing is the time of the last ping it answered.
@@ -95,7 +108,7 @@ func (c *clusterRows) Lag() string {
 	var most time.Duration
 	known := false
 	for i := range c.Members {
-		if s := c.Members[i].Status; s != nil && s.LagMS != nil {
+		if s := c.Members[i].Status; c.Members[i].answers() && s.LagMS != nil {
 			known, most = true, max(most, time.Duration(*s.LagMS)*time.Millisecond)
 		}
 	}

@@ -36,7 +36,8 @@ type hostPage struct {
 	Charts   []catalog.Chart
 	SeriesAt string
 	Choices  []choice
-	History  []happening
+	History  past
+	Remedies []remedy
 	Table    bool
 	TableAt  string
 	ChartsAt string
@@ -83,11 +84,12 @@ func (p *Pages) host(ctx context.Context, v *view.Visit) (view.Answer, error) {
 			d.Keep = append(d.Keep, kept{name, val})
 		}
 	}
+	d.Remedies = remedies(v, &d.Row)
 	d.pick(v, h.Type)
 	if err := p.dimensions(ctx, v, &d); err != nil {
 		return view.Answer{}, err
 	}
-	if d.History, err = p.history(ctx, v, d.Window, h.ID, []hostRow{row}); err != nil {
+	if d.History, err = p.history(ctx, v, d.Window, "", []hostRow{row}); err != nil {
 		return view.Answer{}, err
 	}
 	if d.Table {
