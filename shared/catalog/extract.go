@@ -247,12 +247,17 @@ func (x *extraction) admit(s Scope, dim string) bool {
 
 // pseudoDisk tells devices and mount points that hold nobody's data.
 func pseudoDisk(name string) bool {
-	for _, prefix := range []string{"loop", "ram", "/proc", "/sys", "/dev", "/etc/", "/snap/"} {
-		if strings.HasPrefix(name, prefix) {
+	for _, device := range []string{"loop", "ram"} {
+		if number, ok := strings.CutPrefix(name, device); ok && strings.Trim(number, "0123456789") == "" {
 			return true
 		}
 	}
-	return name == "/run" || strings.HasPrefix(name, "/run/") && !strings.HasPrefix(name, "/run/media/")
+	for _, mount := range []string{"/proc", "/sys", "/dev", "/etc", "/snap", "/run"} {
+		if below, ok := strings.CutPrefix(name, mount); ok && (below == "" || below[0] == '/') {
+			return !strings.HasPrefix(name, "/run/media/")
+		}
+	}
+	return false
 }
 
 // roundLimit is how many databases agents measure at most: the largest. Their sums stand for the sums of all.

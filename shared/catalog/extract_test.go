@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -315,4 +316,38 @@ func BenchmarkExtract(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(len(status)), "statusBytes")
+}
+
+func TestDisksThatHoldData(t *testing.T) {
+	device, mount := bson.D{{Key: "reads", Value: int64(1)}}, bson.D{{Key: "capacity", Value: int64(1)}}
+	disks, mounts := bson.D{}, bson.D{}
+	for _, name := range []string{"sda", "loop0", "loop", "ram15", "ramdisk", "loopback1", "nvme0n1"} {
+		disks = append(disks, bson.E{Key: name, Value: device})
+	}
+	for _, name := range []string{
+		"/", "/proc", "/proc/kcore", "/system", "/sys/fs/cgroup", "/devdata", "/dev/shm", "/etc/hosts", "/etcd", "/snapshots", "/snap/core/1",
+		"/run", "/run/lock", "/run/media/backup", "/running", "/data/with blank/ä",
+	} {
+		mounts = append(mounts, bson.E{Key: name, Value: mount})
+	}
+	b, err := bson.Marshal(bson.D{{Key: "systemMetrics", Value: bson.D{{Key: "disks", Value: disks}, {Key: "mounts", Value: mounts}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := Extract(b, time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range row.Cells {
+		if c.Dim != "" {
+			got = append(got, c.Dim)
+		}
+	}
+	want := []string{
+		"loopback1", "nvme0n1", "ramdisk", "sda", "/", "/data/with blank/ä", "/devdata", "/etcd", "/run/media/backup", "/running", "/snapshots", "/system",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
 }
