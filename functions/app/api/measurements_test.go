@@ -170,3 +170,113 @@ func TestDatabaseAway(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 }
+
+// TestMeasurementEdges: ranges without a whole interval, names in several spellings, hosts and times without data.
+func TestMeasurementEdges(t *testing.T) {
+	x := newSite(t)
+	h := x.measured()
+	at := "/groups/" + string(x.group.ID) + "/hosts/" + string(h.ID) + "/measurements?"
+	points := func(m map[string]any, i int) []any { p, _ := get(m, "measurements", i, "dataPoints").([]any); return p }
+	for query, n := range map[string]int{
+		"granularity=PT1H&period=PT5M": 1, "granularity=P1D&period=PT1H": 1, "granularity=PT1M&period=PT1M": 1,
+		"granularity=PT1M&start=2026-03-01T10:05:00Z&end=2026-03-01T10:05:00Z": 1,
+		"granularity=PT1M&start=2026-03-01T10:05:10Z&end=2026-03-01T10:05:50Z": 1,
+		"granularity=PT5M&period=P1T12H":                                       432,
+	} {
+		if m := x.ok(x.owner, "GET", at+query+"&m=CONNECTIONS", "", 200); len(points(m, 0)) != n {
+			t.Errorf("%s: %d points, want %d; %v to %v", query, len(points(m, 0)), n, m["start"], m["end"])
+		}
+	}
+	// Too fine or too old: every point is there, without a value.
+	old := x.ok(x.owner, "GET", at+"granularity=PT1H&start=2025-01-01&end=2025-01-02&m=CONNECTIONS", "", 200)
+	if p := points(old, 0); len(p) != 24 || get(p[0], "value") != nil || get(p[0], "timestamp") != "2025-01-01T00:00:00Z" {
+		t.Errorf("%v", old)
+	}
+	// What such a process does not have: no points.
+	none := x.ok(x.owner, "GET", at+"granularity=PT1M&period=PT5M&m=CONNECTIONS&m=OPLOG_SLAVE_LAG_MASTER_TIME", "", 200)
+	if len(points(none, 0)) != 5 || get(none, "measurements", 1, "dataPoints") == nil || len(points(none, 1)) != 0 {
+		t.Errorf("%v", none)
+	}
+	// Each name that was asked for is answered, in the order and spelling of the question.
+	both := x.ok(x.owner, "GET", at+"granularity=PT1M&period=PT5M&m=TICKETS_AVAILABLE_READ&m=CONNECTIONS&m=TICKETS_AVAILABLE_READS&m=MAX_SYSTEM_CPU_USER&m=CONNECTIONS", "", 200)
+	var names []string
+	for i := range get(both, "measurements").([]any) {
+		names = append(names, fmt.Sprint(get(both, "measurements", i, "name")))
+	}
+	if got := strings.Join(names, " "); got != "TICKETS_AVAILABLE_READ CONNECTIONS TICKETS_AVAILABLE_READS MAX_SYSTEM_CPU_USER" {
+		t.Errorf("%s", got)
+	}
+	for _, query := range []string{
+		"granularity=PT1M&start=2025-11-01&end=2026-03-01&m=CONNECTIONS", // more points than an answer holds
+		"granularity=P1D&start=0001-01-01&end=9999-01-01&m=CONNECTIONS",
+		"granularity=PT1M&period=P9Y",
+	} {
+		x.refused(x.owner, "GET", at+query, "", 400, "INVALID_PERIOD")
+	}
+	fresh := x.host("db9.example.com:27017", nil) // never answered
+	m := x.ok(x.owner, "GET", strings.Replace(at, string(h.ID), string(fresh.ID), 1)+"granularity=PT1M&period=PT5M", "", 200)
+	if list, ok := m["measurements"].([]any); !ok || len(list) == 0 {
+		t.Errorf("%v", m)
+	}
+	if head := x.do(x.owner, "HEAD", at+"granularity=PT1M&period=PT5M", ""); head.status != 200 || len(head.body) != 0 {
+		t.Errorf("%d %s", head.status, head.body)
+	}
+}
+
+// TestPartitions: devices count operations, mount points space, and what only dbStats tells is a volume "data"; each is listed
+// and answers what there is of it, also to clients that do not escape the slash.
+func TestPartitions(t *testing.T) {
+	x := newSite(t)
+	h := x.host("db1.example.com:27017", func(h *model.Host) { h.Type = model.TypeStandalone })
+	for i := range 7 {
+		n := int64(i)
+		x.write(x.series.RowOp(h.ID, catalog.Row{
+			At: t0.Add(time.Duration(i-7) * time.Minute), UptimeMS: 1_000_000 + n*60_000, Process: "6b0113779eae5d133c6d9d3c",
+			Cells: []catalog.Cell{
+				{Column: "disk.reads", Dim: "nvme0n1", Value: catalog.Int(n * 600)},
+				{Column: "disk.writes", Dim: "nvme0n1", Value: catalog.Int(n * 60)},
+				{Column: "mount.available", Dim: "/", Value: catalog.Int(1 << 30)},
+				{Column: "mount.available", Dim: "/data/db", Value: catalog.Int(1 << 30)},
+				{Column: "fs.total", Dim: catalog.DataVolume, Value: catalog.Float(100)},
+				{Column: "fs.used", Dim: catalog.DataVolume, Value: catalog.Float(40)},
+			},
+		}))
+	}
+	base := "/groups/" + string(x.group.ID) + "/hosts/" + string(h.ID) + "/disks"
+	list := x.ok(x.owner, "GET", base, "", 200)
+	var names []string
+	for i := range get(list, "results").([]any) {
+		names = append(names, fmt.Sprint(get(list, "results", i, "partitionName")))
+	}
+	if got := strings.Join(names, " "); got != "nvme0n1 / /data/db data" {
+		t.Errorf("partitions %s", got)
+	}
+	const query = "/measurements?granularity=PT1M&period=PT7M"
+	for path, c := range map[string]struct {
+		name, metric string
+		value        any
+	}{
+		"/nvme0n1":      {"nvme0n1", "DISK_PARTITION_IOPS_READ", float64(10)},
+		"/data":         {"data", "DISK_PARTITION_SPACE_FREE", float64(60)},
+		"/%2Fdata%2Fdb": {"/data/db", "DISK_PARTITION_SPACE_FREE", float64(1 << 30)},
+		"//data/db":     {"/data/db", "DISK_PARTITION_SPACE_FREE", float64(1 << 30)},
+		"/%2F":          {"/", "DISK_PARTITION_SPACE_FREE", float64(1 << 30)},
+	} {
+		one := x.ok(x.owner, "GET", base+path, "", 200)
+		if one["partitionName"] != c.name {
+			t.Errorf("%s is %v", path, one["partitionName"])
+		}
+		m := x.ok(x.owner, "GET", base+path+query, "", 200)
+		found := false
+		for i := range get(m, "measurements").([]any) {
+			if get(m, "measurements", i, "name") == c.metric {
+				found = get(m, "measurements", i, "dataPoints", 6, "value") == c.value
+			}
+		}
+		if !found || m["partitionName"] != c.name {
+			t.Errorf("%s: %v", path, m)
+		}
+	}
+	x.refused(x.owner, "GET", base+"/data/measurements/x", "", 404, "DEVICE_NOT_FOUND")
+	x.refused(x.owner, "GET", base+"/nowhere"+query, "", 404, "DEVICE_NOT_FOUND")
+}

@@ -2,6 +2,7 @@ package deployment
 
 import (
 	"cmp"
+	"errors"
 	"math"
 	"net/http"
 	"slices"
@@ -25,8 +26,8 @@ func measurementRoutes(h handler) []rest.Route {
 	return []rest.Route{
 		get("/groups/{}/hosts/{}/measurements", of(process, (*call).measurements)),
 		get("/groups/{}/hosts/{}/disks", of(disk, (*call).dimensions)),
-		get("/groups/{}/hosts/{}/disks/{}", of(disk, (*call).oneDimension)),
-		get("/groups/{}/hosts/{}/disks/{}/measurements", of(disk, (*call).measurements)),
+		get("/groups/{}/hosts/{}/disks/{slashes}/measurements", of(disk, (*call).measurements)),
+		get("/groups/{}/hosts/{}/disks/{slashes}", of(disk, (*call).oneDimension)),
 		get("/groups/{}/hosts/{}/databases", of(database, (*call).dimensions)),
 		get("/groups/{}/hosts/{}/databases/{}", of(database, (*call).oneDimension)),
 		get("/groups/{}/hosts/{}/databases/{}/measurements", of(database, (*call).measurements)),
@@ -47,6 +48,10 @@ var (
 	database = resource{scope: catalog.Database, segment: "databases", nameKey: "databaseName", missing: "DATABASE_NOT_FOUND"}
 )
 
+// dimensions lists the databases or the partitions of a host. A server tells operations by device and space by mount point, and
+// not which belongs to which; where it tells neither, dbStats tells the space of the volume of the data files. So a
+// partition is any of the three, each answers the DISK_ measurements that there are of it, and the rest have no points. Devices
+// come first, as the partitions that clients know, then mount points, then that volume.
 func (c *call) dimensions(res resource) (any, error) {
 	h, err := c.host()
 	if err != nil {
@@ -56,7 +61,18 @@ func (c *call) dimensions(res resource) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(names)
+	rank := func(name string) int {
+		switch {
+		case res.scope != catalog.Disk:
+			return 0
+		case name == catalog.DataVolume:
+			return 2
+		case strings.HasPrefix(name, "/"):
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(rank(a)-rank(b), cmp.Compare(a, b)) })
 	return rest.Page(c.Call, names, func(name string) rest.Object { return c.dimension(h, res, name) })
 }
 
@@ -97,14 +113,7 @@ var grains = []struct {
 
 // grain is the kept series for an asked granularity: the next coarser one, the coarsest for all above.
 func grain(asked string) (name string, step time.Duration, ok bool) {
-	asked = strings.ToUpper(asked)
 	d, ok := rest.ParsePeriod(asked)
-	if !ok {
-		// "P1T12H" and the like, which clients send: days without their letter.
-		if day, clock, found := strings.Cut(asked, "T"); found && len(day) > 1 && strings.Trim(day[1:], "0123456789") == "" {
-			d, ok = rest.ParsePeriod(day + "DT" + clock)
-		}
-	}
 	if !ok {
 		return "", 0, false
 	}
@@ -145,8 +154,8 @@ func (c *call) timeRange() (from, to time.Time, err error) {
 	return from, to, nil
 }
 
-// maxPoints bounds one answer: points of all its measurements together.
-const maxPoints = 2_000_000
+// maxPoints bounds one answer: points of all its measurements together. A day of minutes of everything is half of it.
+const maxPoints = 1_000_000
 
 func (c *call) measurements(res resource) (any, error) {
 	h, err := c.host()
@@ -172,46 +181,68 @@ func (c *call) measurements(res resource) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	// An interval that is not over is left out, unless the range holds no other.
 	from, to = from.Truncate(step), to.Truncate(step)
-	names, spelled, err := c.measurementNames(h, res)
+	if !from.Before(to) {
+		to = from.Add(step)
+	}
+	asks, err := c.asked(h, res)
 	if err != nil {
 		return nil, err
 	}
-	if int64(to.Sub(from)/step)*int64(max(1, len(names))) > maxPoints {
-		return nil, rest.Fail(http.StatusBadRequest, "INVALID_PERIOD", "The period holds too many points: choose a coarser granularity than %s or fewer measurements.", granularity)
+	tooLong := rest.Fail(http.StatusBadRequest, "INVALID_PERIOD", "The period holds too many points: choose a coarser granularity than %s or fewer measurements.", granularity)
+	if long := to.Sub(from); long > rest.MaxPeriod || int64(long/step)*int64(max(1, len(asks))) > maxPoints {
+		return nil, tooLong
+	}
+	var names []string
+	for _, a := range asks {
+		if !slices.Contains(names, a.of.Name) {
+			names = append(names, a.of.Name)
+		}
 	}
 	got, err := c.Series.Read(c.R.Context(), series.Query{Host: h.ID, Measurements: names, Dimension: dimension, From: from, To: to, Step: step})
+	if errors.Is(err, series.ErrRange) {
+		return nil, tooLong
+	}
 	if err != nil {
 		return nil, err
 	}
-	return c.measurementsEntity(h, res, dimension, granularity, from, to, names, spelled, got), nil
+	return c.measurementsEntity(h, res, dimension, granularity, from, to, asks, got), nil
 }
 
-// measurementNames are the asked ones, or all of the resource; spelled gives each as the client wrote it.
-func (c *call) measurementNames(h model.Host, res resource) (names []string, spelled map[string]string, err error) {
-	spelled = map[string]string{}
+// ask is one measurement to answer, under the name that the client knows it by.
+type ask struct {
+	name string
+	of   catalog.Measurement
+}
+
+// asked are the measurements of the query in its order, or all of the resource.
+func (c *call) asked(h model.Host, res resource) ([]ask, error) {
+	var asks []ask
 	for _, m := range c.R.URL.Query()["m"] {
-		if m == "" {
+		if m == "" || slices.ContainsFunc(asks, func(a ask) bool { return a.name == m }) {
 			continue
 		}
 		found, ok := catalog.Find(m)
 		if !ok || found.Scope != res.scope {
-			return nil, nil, rest.Fail(http.StatusNotFound, "INVALID_METRIC_NAME", "An invalid metric name was specified: %s.", m)
+			return nil, rest.Fail(http.StatusNotFound, "INVALID_METRIC_NAME", "An invalid metric name was specified: %s.", m)
 		}
-		if _, twice := spelled[found.Name]; !twice {
-			names = append(names, found.Name)
-			spelled[found.Name] = m
-		}
+		asks = append(asks, ask{m, found})
 	}
-	if len(names) > 0 {
-		return names, spelled, nil
+	if len(asks) > 0 {
+		return asks, nil
 	}
 	for _, m := range catalog.Measurements() {
-		if m.Scope == res.scope && m.AppliesTo(h.Type) {
-			names = append(names, m.Name)
+		if m.Scope == res.scope && applies(&m, h) {
+			asks = append(asks, ask{m.Name, m})
 		}
 	}
-	return names, spelled, nil
+	return asks, nil
+}
+
+// applies says whether a host of its kind has a measurement; before its first answer it may have any.
+func applies(m *catalog.Measurement, h model.Host) bool {
+	return h.Type == model.TypeNoData || m.AppliesTo(h.Type)
 }
 
 type dataPoint struct {
@@ -219,26 +250,29 @@ type dataPoint struct {
 	Value     *float64 `json:"value"`
 }
 
-func (c *call) measurementsEntity(h model.Host, res resource, dimension, granularity string, from, to time.Time, names []string, spelled map[string]string, got series.Result) any {
+func (c *call) measurementsEntity(h model.Host, res resource, dimension, granularity string, from, to time.Time, asks []ask, got series.Result) any {
 	stamps := make([]string, len(got.Times))
 	for i, t := range got.Times {
 		stamps[i] = rest.ISOTime(t)
 	}
 	lines := make(map[string]series.Line, len(got.Lines))
+	heard := false
 	for _, l := range got.Lines {
 		lines[l.Name] = l
+		heard = heard || hasValue(l.Values)
 	}
-	out := make([]rest.Object, 0, len(names))
-	for _, name := range names {
-		m, _ := catalog.Find(name)
+	out := make([]rest.Object, 0, len(asks))
+	for _, a := range asks {
+		// A gap keeps its points, without values; of what the host does not have there are none. When nothing at all is known
+		// of the range it is a gap.
 		points := []dataPoint{}
-		if l, ok := lines[name]; ok && hasValue(l.Values) {
+		if l := lines[a.of.Name]; hasValue(l.Values) || !heard && applies(&a.of, h) {
 			points = make([]dataPoint, len(l.Values))
 			for i, v := range l.Values {
 				points[i] = dataPoint{Timestamp: stamps[i], Value: finite(v)}
 			}
 		}
-		out = append(out, rest.Object{"name": cmp.Or(spelled[name], name), "units": m.Unit, "dataPoints": points})
+		out = append(out, rest.Object{"name": a.name, "units": a.of.Unit, "dataPoints": points})
 	}
 	g, id := string(h.GroupID), string(h.ID)
 	href := c.BaseURL() + strings.TrimPrefix(c.R.URL.EscapedPath(), rest.Prefix)

@@ -175,12 +175,19 @@ func ParseDate(s string) (time.Time, bool) {
 
 var isoPeriod = regexp.MustCompile(`^P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?$`)
 
-// maxPeriod bounds durations: the longest range there is.
-const maxPeriod = 10 * 366 * 24 * time.Hour
+var bareDays = regexp.MustCompile(`^P(\d+)T`)
 
-// ParsePeriod reads an ISO 8601 duration; a year is 365 days and a month 30.
+// MaxPeriod bounds durations: the longest range there is.
+const MaxPeriod = 10 * 366 * 24 * time.Hour
+
+// ParsePeriod reads an ISO 8601 duration; a year is 365 days and a month 30. "P1T12H" and the like, which clients send, are days
+// without their letter.
 func ParsePeriod(s string) (time.Duration, bool) {
-	m := isoPeriod.FindStringSubmatch(strings.ToUpper(s))
+	s = strings.ToUpper(s)
+	m := isoPeriod.FindStringSubmatch(s)
+	if m == nil {
+		m = isoPeriod.FindStringSubmatch(bareDays.ReplaceAllString(s, "P${1}DT"))
+	}
 	if m == nil {
 		return 0, false
 	}
@@ -192,12 +199,12 @@ func ParsePeriod(s string) (time.Duration, bool) {
 			continue
 		}
 		n, err := strconv.ParseInt(m[i+1], 10, 64)
-		if err != nil || n > int64(maxPeriod/u) {
+		if err != nil || n > int64(MaxPeriod/u) {
 			return 0, false
 		}
 		sum += time.Duration(n) * u
 	}
-	return sum, sum > 0 && sum <= maxPeriod
+	return sum, sum > 0 && sum <= MaxPeriod
 }
 
 // NamedLike keeps what has a name that begins with prefix, in any case, the way the name parameters work.

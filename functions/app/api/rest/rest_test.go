@@ -24,8 +24,8 @@ func TestParseDate(t *testing.T) {
 func TestParsePeriod(t *testing.T) {
 	const day = 24 * time.Hour
 	for in, want := range map[string]time.Duration{
-		"PT10S": 10 * time.Second, "PT1M": time.Minute, "PT1H": time.Hour, "P1D": day, "P1DT12H": 36 * time.Hour, "P1W": 7 * day, "P1M": 30 * day, "p1d": day,
-		"": 0, "P": 0, "PT": 0, "P1": 0, "1D": 0, "P0D": 0, "PT1.5H": 0, "P99999999999999999999D": 0, "P100Y": 0,
+		"PT10S": 10 * time.Second, "PT1M": time.Minute, "PT1H": time.Hour, "P1D": day, "P1DT12H": 36 * time.Hour, "P1T12H": 36 * time.Hour, "p2t1h": 49 * time.Hour, "P1W": 7 * day, "P1M": 30 * day, "p1d": day,
+		"": 0, "P": 0, "PT": 0, "P1": 0, "PT1T1H": 0, "1D": 0, "P0D": 0, "PT1.5H": 0, "P99999999999999999999D": 0, "P100Y": 0,
 	} {
 		if got, ok := ParsePeriod(in); got != want && ok || ok != (want != 0) {
 			t.Errorf("%q: %v %v, want %v", in, got, ok, want)
@@ -35,7 +35,8 @@ func TestParsePeriod(t *testing.T) {
 
 func TestRouter(t *testing.T) {
 	var rt router
-	for _, path := range []string{"/", "/groups", "/groups/byName/{}", "/groups/{}", "/orgs/{}/apiKeys/{}/accessList/{cidr}"} {
+	for _, path := range []string{"/", "/groups", "/groups/byName/{}", "/groups/{}", "/orgs/{}/apiKeys/{}/accessList/{slashes}",
+		"/hosts/{}/disks", "/hosts/{}/disks/{slashes}/measurements", "/hosts/{}/disks/{slashes}"} {
 		rt.add(Route{Method: http.MethodGet, Path: path})
 	}
 	for _, c := range []struct {
@@ -48,8 +49,12 @@ func TestRouter(t *testing.T) {
 		{"/groups/", "/groups", ""},
 		{"/groups/5f", "/groups/{}", "5f"},
 		{"/groups/byName/a%2Fb", "/groups/byName/{}", "a/b"},
-		{"/orgs/o/apiKeys/k/accessList/10.0.0.0%2F24", "/orgs/{}/apiKeys/{}/accessList/{cidr}", "o k 10.0.0.0/24"},
-		{"/orgs/o/apiKeys/k/accessList/10.0.0.0/24/", "/orgs/{}/apiKeys/{}/accessList/{cidr}", "o k 10.0.0.0/24"},
+		{"/orgs/o/apiKeys/k/accessList/10.0.0.0%2F24", "/orgs/{}/apiKeys/{}/accessList/{slashes}", "o k 10.0.0.0/24"},
+		{"/orgs/o/apiKeys/k/accessList/10.0.0.0/24/", "/orgs/{}/apiKeys/{}/accessList/{slashes}", "o k 10.0.0.0/24"},
+		{"/hosts/h/disks//data/db/measurements/", "/hosts/{}/disks/{slashes}/measurements", "h /data/db"},
+		{"/hosts/h/disks/%2Fdata%2Fdb", "/hosts/{}/disks/{slashes}", "h /data/db"},
+		{"/hosts/h/disks//data/db", "/hosts/{}/disks/{slashes}", "h /data/db"},
+		{"/hosts/h/disks//", "/hosts/{}/disks", "h"},
 		{"/groups/a/b", "", ""},
 		{"/groups/%zz", "", ""},
 	} {
@@ -70,11 +75,11 @@ func FuzzQueries(f *testing.F) {
 	f.Add("P1DT12H", "2026-09-27T16:00:00-0400", "/groups/%2f/x")
 	f.Add("P1T12H", "2026", "//")
 	f.Fuzz(func(t *testing.T, period, date, path string) {
-		if d, ok := ParsePeriod(period); ok && (d <= 0 || d > maxPeriod) {
+		if d, ok := ParsePeriod(period); ok && (d <= 0 || d > MaxPeriod) {
 			t.Errorf("%q is %v", period, d)
 		}
 		ParseDate(date)
-		rt := router{routes: []Route{{Method: "GET", Path: "/groups/{}/x/{cidr}"}, {Method: "GET", Path: "/"}}}
+		rt := router{routes: []Route{{Method: "GET", Path: "/groups/{}/x/{slashes}"}, {Method: "GET", Path: "/"}}}
 		rt.find("GET", path)
 	})
 }

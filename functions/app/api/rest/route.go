@@ -10,8 +10,8 @@ import (
 	"github.com/heartwood-db/heartwood/shared/model"
 )
 
-// Route is one method and path of the API. The path is below Prefix; a segment "{}" is a variable, "{cidr}" one that may also
-// come as two segments because clients do not escape the slash.
+// Route is one method and path of the API. The path is below Prefix; a segment "{}" is a variable, "{slashes}" one whose
+// slashes may come unescaped, as clients send networks and mount points.
 type Route struct {
 	Method string
 	Path   string
@@ -64,8 +64,11 @@ func split(path string) []string {
 
 func (r *Route) match(segments []string) (args []string, ok bool) {
 	want := split(r.Path)
-	if n := len(want); n > 0 && want[n-1] == "{cidr}" && len(segments) == n+1 {
-		segments = append(segments[:n-1:n-1], segments[n-1]+"/"+segments[n])
+	if more := len(segments) - len(want); more > 0 {
+		if k := slices.Index(want, "{slashes}"); k >= 0 {
+			whole := strings.Join(segments[k:k+more+1], "/")
+			segments = slices.Concat(segments[:k], []string{whole}, segments[k+more+1:])
+		}
 	}
 	if len(segments) != len(want) {
 		return nil, false
