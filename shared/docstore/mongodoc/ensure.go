@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -12,14 +13,13 @@ import (
 	"github.com/heartwood-db/heartwood/shared/docstore"
 )
 
+// buildTimeout bounds the making of indexes when the caller does not: it takes its time on many documents, and a server whose
+// caller hangs up gives it up, so that a short bound would keep an index from ever being made.
+const buildTimeout = time.Hour
+
 // Ensure creates missing indexes; the server makes collections by itself. Before an index is added to documents that are
 // there, they are read once to see that they fit it.
 func (e *Engine) Ensure(ctx context.Context, collections []docstore.Collection) error {
-	ctx, stop, err := e.enter(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
 	e.ensure.Lock()
 	defer e.ensure.Unlock()
 	have := e.schema.Load()
@@ -66,6 +66,11 @@ func (e *Engine) ensureIndexes(ctx context.Context, c docstore.Collection) error
 	if len(models) == 0 {
 		return nil
 	}
+	ctx, stop, err := e.enterFor(ctx, max(e.timeout, buildTimeout))
+	if err != nil {
+		return err
+	}
+	defer stop()
 	if err := e.fit(ctx, c.Name, fields); err != nil {
 		return err
 	}
@@ -83,6 +88,11 @@ func (e *Engine) ensureIndexes(ctx context.Context, c docstore.Collection) error
 }
 
 func (e *Engine) indexNames(ctx context.Context, collection string) (map[string]bool, error) {
+	ctx, stop, err := e.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
 	cur, err := e.db.Collection(collection).Indexes().List(ctx)
 	var ce mongo.CommandError
 	if errors.As(err, &ce) && (ce.Code == codeNamespaceNotFound || ce.Code == codeCommandNotFound) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
@@ -30,23 +32,43 @@ const (
 	codeIndexKeySpecsConflict = 86
 )
 
-// sent counts the commands that left for a server during one call. The driver retries on its own; only a call that sent
-// nothing is known to have written nothing.
-type sent struct{ n atomic.Int32 }
+// sent is what the driver did for one call: it retries on its own, and sends a large batch as several commands.
+type sent struct {
+	ops    int          // operations the call is about
+	n      atomic.Int32 // commands that left for a server: only a call that sent nothing is known to have written nothing
+	unsure atomic.Bool  // a command was done but not acknowledged by a majority, which the driver may forget over a later error
+}
 
 type sentKey struct{}
 
-func withSent(ctx context.Context) (context.Context, *sent) {
-	s := &sent{}
+func withSent(ctx context.Context, ops int) (context.Context, *sent) {
+	s := &sent{ops: ops}
 	return context.WithValue(ctx, sentKey{}, s), s
 }
 
 func sentMonitor() *event.CommandMonitor {
-	return &event.CommandMonitor{Started: func(ctx context.Context, _ *event.CommandStartedEvent) {
-		if s, ok := ctx.Value(sentKey{}).(*sent); ok {
-			s.n.Add(1)
-		}
-	}}
+	return &event.CommandMonitor{
+		Started: func(ctx context.Context, _ *event.CommandStartedEvent) {
+			if s, ok := ctx.Value(sentKey{}).(*sent); ok {
+				s.n.Add(1)
+			}
+		},
+		Succeeded: func(ctx context.Context, ev *event.CommandSucceededEvent) {
+			s, ok := ctx.Value(sentKey{}).(*sent)
+			if !ok {
+				return
+			}
+			if _, err := ev.Reply.LookupErr("writeConcernError"); err != nil {
+				return
+			}
+			// What has the label is sent again, or is the error of the call.
+			labels, _ := ev.Reply.Lookup("errorLabels").ArrayOK()
+			values, _ := labels.Values()
+			if !slices.ContainsFunc(values, func(v bson.RawValue) bool { l, _ := v.StringValueOK(); return l == "RetryableWriteError" }) {
+				s.unsure.Store(true)
+			}
+		},
+	}
 }
 
 // readError puts an error of a read under the contract's.
@@ -67,7 +89,7 @@ func (e *Engine) batchError(ctx context.Context, s *sent, err error) error {
 	if err == nil {
 		return nil
 	}
-	if s.n.Load() == 0 || s.n.Load() == 1 && refused(err) {
+	if s.n.Load() == 0 || s.n.Load() == 1 && refused(err, s.ops) {
 		return e.readError(ctx, err)
 	}
 	if full(err) && s.n.Load() == 1 {
@@ -80,15 +102,16 @@ func (e *Engine) batchError(ctx context.Context, s *sent, err error) error {
 }
 
 // refused says whether a server answered that it did not even begin: it is no primary, or does not take the command from
-// us (no such command, not authorised).
-func refused(err error) bool {
+// us (no such command, not authorised). A command of several operations may have lost its primary between two of them.
+func refused(err error, ops int) bool {
 	var ce mongo.CommandError
 	if !errors.As(err, &ce) {
 		return false
 	}
 	switch ce.Code {
-	case codeNotWritablePrimary, codeNotPrimaryNoSecondary, codeNotPrimaryOrSecondary, codeCommandNotFound,
-		codeUserWritesBlocked, 13, 18: // Unauthorized, AuthenticationFailed
+	case codeNotWritablePrimary, codeNotPrimaryNoSecondary, codeNotPrimaryOrSecondary:
+		return ops == 1
+	case codeCommandNotFound, codeUserWritesBlocked, 13, 18: // Unauthorized, AuthenticationFailed
 		return true
 	}
 	return false

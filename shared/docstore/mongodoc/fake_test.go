@@ -2,6 +2,7 @@ package mongodoc
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -27,6 +28,7 @@ type fake struct {
 	script func(command string, cmd bson.Raw) bson.D
 	log    []string
 	conns  []net.Conn
+	batch  int // documents a command may carry; 0: as many as a real server takes
 }
 
 func newFake(t *testing.T, script func(command string, cmd bson.Raw) bson.D) *fake {
@@ -169,7 +171,7 @@ func (f *fake) hello() bson.D {
 		{Key: "me", Value: addr},
 		{Key: "maxBsonObjectSize", Value: 16 << 20},
 		{Key: "maxMessageSizeBytes", Value: 48_000_000},
-		{Key: "maxWriteBatchSize", Value: 100_000},
+		{Key: "maxWriteBatchSize", Value: cmp.Or(f.batch, 100_000)},
 		{Key: "localTime", Value: time.UnixMilli(1_763_700_000_123)},
 		{Key: "logicalSessionTimeoutMinutes", Value: 30},
 		{Key: "minWireVersion", Value: 0},

@@ -15,13 +15,20 @@ import (
 
 func fakeEngine(t *testing.T, script func(command string, cmd bson.Raw) bson.D) (*Engine, *fake) {
 	t.Helper()
+	return fakeEngineWith(t, 0, "", script)
+}
+
+// fakeEngineWith is for a server that takes few documents a command, and for more options of the connection string.
+func fakeEngineWith(t *testing.T, batch int, more string, script func(command string, cmd bson.Raw) bson.D) (*Engine, *fake) {
+	t.Helper()
 	f := newFake(t, func(command string, cmd bson.Raw) bson.D {
 		if command == "listIndexes" {
 			return bson.D{{Key: "ok", Value: 0}, {Key: "code", Value: codeNamespaceNotFound}, {Key: "errmsg", Value: "ns does not exist"}}
 		}
 		return script(command, cmd)
 	})
-	e, err := Open(Options{URI: f.uri(), Database: "test", SelectionTimeout: 2 * time.Second})
+	f.batch = batch
+	e, err := Open(Options{URI: f.uri() + more, Database: "test", SelectionTimeout: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,6 +260,92 @@ func TestPartOfABatch(t *testing.T) {
 	}, false)
 	if !errors.Is(err, docstore.ErrUnavailable) || errors.Is(err, docstore.ErrOutcomeUnknown) {
 		t.Errorf("nothing of the batch: %v, %v", res, err)
+	}
+}
+
+// TestOneOfManyRefused: a server that is full, or no longer primary, for one operation has written the others.
+func TestOneOfManyRefused(t *testing.T) {
+	for _, code := range []int{codeOutOfDiskSpace, codeNotWritablePrimary} {
+		e, _ := fakeEngine(t, func(command string, _ bson.Raw) bson.D {
+			if command == "insert" {
+				return writeErrors(map[int]int{1: code})
+			}
+			return nil
+		})
+		var ops []docstore.Op
+		for _, id := range []string{"x", "y", "z"} {
+			ops = append(ops, docstore.Op{Kind: docstore.Insert, Collection: "a", ID: id, Body: body(t)})
+		}
+		res, err := e.Write(t.Context(), ops, false)
+		if !errors.Is(err, docstore.ErrOutcomeUnknown) || res[0].Err != nil || res[1].Err == nil || res[2].Err != nil || res[0].Rev == 0 || res[2].Rev == 0 {
+			t.Errorf("code %d, unordered: %v, %v", code, res, err)
+		}
+		if res, err = e.Write(t.Context(), ops, true); !errors.Is(err, docstore.ErrOutcomeUnknown) || res[0].Err != nil || res[1].Err == nil || res[2].Err == nil {
+			t.Errorf("code %d, ordered: %v, %v", code, res, err)
+		}
+	}
+}
+
+// TestNoPrimaryInTheMiddle: a command refused for want of a primary has done nothing only when it had one thing to do.
+func TestNoPrimaryInTheMiddle(t *testing.T) {
+	e, _ := fakeEngineWith(t, 0, "&retryWrites=false", func(command string, _ bson.Raw) bson.D {
+		if command == "insert" {
+			return failure(codeNotWritablePrimary)
+		}
+		return nil
+	})
+	op := docstore.Op{Kind: docstore.Insert, Collection: "a", ID: "x", Body: body(t)}
+	other := op
+	other.ID = "y"
+	if _, err := e.Write(t.Context(), []docstore.Op{op}, true); !errors.Is(err, docstore.ErrUnavailable) || errors.Is(err, docstore.ErrOutcomeUnknown) {
+		t.Errorf("one operation: %v", err)
+	}
+	if _, err := e.Write(t.Context(), []docstore.Op{op, other}, true); !errors.Is(err, docstore.ErrOutcomeUnknown) {
+		t.Errorf("two operations: %v", err)
+	}
+}
+
+// TestMajorityMissedInTheMiddle: the driver sends a large batch in several commands and forgets that one of them was not
+// acknowledged by a majority when a later one has errors of its own.
+func TestMajorityMissedInTheMiddle(t *testing.T) {
+	n := 0
+	e, _ := fakeEngineWith(t, 1, "", func(command string, _ bson.Raw) bson.D {
+		switch command {
+		case "find":
+			return found(bson.D{{Key: "_id", Value: "y"}, {Key: "_rev", Value: int64(5)}})
+		case "insert":
+			if n++; n == 1 {
+				return bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 1}, {Key: "writeConcernError", Value: bson.D{
+					{Key: "code", Value: 64}, {Key: "errmsg", Value: "waiting for replication timed out"},
+				}}}
+			}
+			return writeErrors(map[int]int{0: codeDuplicateKey})
+		}
+		return nil
+	})
+	var ops []docstore.Op
+	for _, id := range []string{"x", "y"} {
+		ops = append(ops, docstore.Op{Kind: docstore.Insert, Collection: "a", ID: id, Body: body(t)})
+	}
+	res, err := e.Write(t.Context(), ops, false)
+	if !errors.Is(err, docstore.ErrOutcomeUnknown) || n != 2 {
+		t.Errorf("%d commands: %v, %v", n, res, err)
+	}
+}
+
+// TestRaced: only the server's own words say which index a duplicate is in, not the values it quotes.
+func TestRaced(t *testing.T) {
+	it := item{coll: &docstore.Collection{Indexes: []docstore.Index{{Name: "old_id_", Unique: true}}}}
+	for text, want := range map[string]bool{
+		`E11000 duplicate key error collection: db.c index: _id_ dup key: { _id: "x" }`:                                 true,
+		`E11000 duplicate key error collection: db.c index: _id_ collation: { locale: "en" } dup key: { _id: "0x1" }`:   true,
+		`E11000 duplicate key error collection: db.c index: old_id_ dup key: { name: "x" }`:                             false,
+		`E11000 duplicate key error collection: db.c index: name dup key: { name: " index: _id_ dup key: { _id: 1 }" }`: false,
+		`E11000 duplicate key error collection: db.c`:                                                                   false,
+	} {
+		if got := raced(it, opError(codeDuplicateKey, text)); got != want {
+			t.Errorf("%s: %t", text, got)
+		}
 	}
 }
 

@@ -139,6 +139,10 @@ func (e *Engine) Close() error {
 
 // enter checks that the engine may be used and bounds the call.
 func (e *Engine) enter(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	return e.enterFor(ctx, e.timeout)
+}
+
+func (e *Engine) enterFor(ctx context.Context, within time.Duration) (context.Context, context.CancelFunc, error) {
 	if e.closed.Load() {
 		return nil, nil, fmt.Errorf("%w: the engine is closed", docstore.ErrUnavailable)
 	}
@@ -148,7 +152,7 @@ func (e *Engine) enter(ctx context.Context) (context.Context, context.CancelFunc
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}, nil
 	}
-	ctx, stop := context.WithTimeoutCause(ctx, e.timeout, errTooSlow)
+	ctx, stop := context.WithTimeoutCause(ctx, within, errTooSlow)
 	return ctx, stop, nil
 }
 

@@ -254,7 +254,7 @@ func (e *Engine) DeleteRange(ctx context.Context, collection, from, to string, l
 		if err != nil || len(ids) == 0 {
 			return deleted, err
 		}
-		wctx, s := withSent(ctx)
+		wctx, s := withSent(ctx, len(ids))
 		filter := bson.D{{Key: docstore.FieldID, Value: bson.D{{Key: "$in", Value: ids}}}}
 		// Not DeleteMany's retry: the driver does not retry it, and the ids make doing it again harmless to us.
 		res, err := e.db.Collection(collection).DeleteMany(wctx, filter)

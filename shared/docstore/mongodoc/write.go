@@ -199,7 +199,7 @@ func idFilter(id string) bson.D { return bson.D{{Key: docstore.FieldID, Value: i
 
 // conditional does one replace or delete of a known revision.
 func (e *Engine) conditional(ctx context.Context, it item, result *docstore.Result) error {
-	wctx, s := withSent(ctx)
+	wctx, s := withSent(ctx, 1)
 	c := e.db.Collection(it.Collection)
 	filter := append(idFilter(it.ID), bson.E{Key: docstore.FieldRev, Value: it.Rev})
 	var matched int64
@@ -273,7 +273,7 @@ func (e *Engine) bulk(ctx context.Context, run []item, ordered bool, results []d
 			models[i] = mongo.NewDeleteOneModel().SetFilter(idFilter(it.ID))
 		}
 	}
-	wctx, s := withSent(ctx)
+	wctx, s := withSent(ctx, len(run))
 	_, err = e.db.Collection(run[0].Collection).BulkWrite(wctx, models, options.BulkWrite().SetOrdered(ordered))
 	var bulk mongo.BulkWriteException
 	if err != nil && (!errors.As(err, &bulk) || bulk.WriteConcernError != nil || len(bulk.WriteErrors) == 0) {
@@ -289,9 +289,14 @@ func (e *Engine) bulk(ctx context.Context, run []item, ordered bool, results []d
 		own[w.Index] = opError(w.Code, w.Message)
 		first = min(first, w.Index)
 	}
+	if s.unsure.Load() {
+		return false, fmt.Errorf("%w: a part of the batch was not acknowledged by a majority", docstore.ErrOutcomeUnknown)
+	}
 	if err := e.settle(ctx, run, own, ordered, first); err != nil {
 		return false, err
 	}
+	var whole error // of the operations that could not be done for a reason that the contract gives for a whole batch
+	wrote := false
 	for i, it := range run {
 		if ordered && i > first {
 			// The server stopped there; what comes after was settled by nobody, unless settling mended the first fault.
@@ -300,17 +305,21 @@ func (e *Engine) bulk(ctx context.Context, run []item, ordered bool, results []d
 			}
 			break
 		}
-		if err := own[i]; err != nil {
-			if batchWide(err) {
-				return false, err
+		switch err := own[i]; {
+		case err == nil:
+			wrote = true
+			if it.Kind != docstore.Delete {
+				results[it.at].Rev = it.rev
 			}
+		case !batchWide(err):
 			results[it.at].Err = err
 			failed = true
-			continue
+		case whole == nil || errors.Is(err, docstore.ErrOutcomeUnknown):
+			whole = err
 		}
-		if it.Kind != docstore.Delete {
-			results[it.at].Rev = it.rev
-		}
+	}
+	if whole != nil {
+		return failed, partly(wrote, whole)
 	}
 	return failed, nil
 }
@@ -361,11 +370,13 @@ func (e *Engine) settle(ctx context.Context, run []item, own map[int]error, orde
 	return nil
 }
 
-// raced says whether a put's duplicate key can only be its own id.
+// raced says whether a put's duplicate key can only be its own id. The server names the index, then quotes values that may say
+// anything: "E11000 duplicate key error collection: db.c index: _id_ dup key: { _id: ... }", from 4.2 to 8.
 func raced(it item, err error) bool {
 	for _, ix := range it.coll.Indexes {
 		if ix.Unique {
-			return strings.Contains(err.Error(), "_id_") || strings.Contains(err.Error(), "{ _id:")
+			named, _, _ := strings.Cut(err.Error(), " dup key")
+			return strings.Contains(named+" ", " index: _id_ ")
 		}
 	}
 	return true
@@ -374,7 +385,7 @@ func raced(it item, err error) bool {
 // putAgain repeats a put that lost a race; each time somebody else got in between, which does not go on for long.
 func (e *Engine) putAgain(ctx context.Context, it item) (own, err error) {
 	for range 20 {
-		wctx, s := withSent(ctx)
+		wctx, s := withSent(ctx, 1)
 		_, err := e.db.Collection(it.Collection).ReplaceOne(wctx, idFilter(it.ID), flat(it.ID, it.rev, it.Body),
 			options.Replace().SetUpsert(true))
 		if err == nil {
