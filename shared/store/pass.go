@@ -45,8 +45,8 @@ type PassState struct {
 func (p PassState) Lateness(now time.Time) time.Duration { return max(0, now.Sub(p.Next)) }
 
 // RunPass runs fn if the duty is due at now and no other process is running it. The lease is kept while fn runs; fn's
-// context ends if it is lost. A run that reports More is due again at once; one that failed, after the usual time. The
-// error is fn's, or the store's.
+// context ends if it is lost. A run that reports More is due again at once, and so is one that ended because ctx was
+// cancelled; one that failed, after the usual time. The error is fn's, or the store's.
 func (s *Store) RunPass(ctx context.Context, name string, every time.Duration, now time.Time, fn func(ctx context.Context, now time.Time) (PassReport, error)) (PassState, error) {
 	state, err := s.passState(ctx, name)
 	if err != nil {
@@ -77,6 +77,9 @@ func (s *Store) RunPass(ctx context.Context, name string, every time.Duration, n
 		runErr = errors.Join(runErr, context.Cause(kept))
 	}
 	stop()
+	if runErr != nil && errors.Is(ctx.Err(), context.Canceled) { // a server that stops cut it short: it stays due
+		return state, runErr
+	}
 
 	state.after(now, every, took, report, runErr)
 	state.Token = lease.Token

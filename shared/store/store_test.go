@@ -563,6 +563,24 @@ func TestAPassIsSingle(t *testing.T) {
 	must(t, <-done)
 }
 
+func TestAPassCutShortStaysDue(t *testing.T) {
+	s := open(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := s.RunPass(ctx, "p", time.Minute, t0, func(ctx context.Context, _ time.Time) (store.PassReport, error) {
+		cancel() // the server stops
+		return store.PassReport{}, ctx.Err()
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	state, err := s.RunPass(t.Context(), "p", time.Minute, t0.Add(time.Second), func(context.Context, time.Time) (store.PassReport, error) {
+		return store.PassReport{}, nil
+	})
+	if err != nil || !state.Ran || state.Runs != 1 || state.Failures != 0 {
+		t.Fatalf("%+v, %v", state, err)
+	}
+}
+
 func TestSettings(t *testing.T) {
 	e := storetest.Engine(t)
 	s, ctx := storetest.OpenOn(t, e), t.Context()
