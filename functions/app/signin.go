@@ -88,6 +88,7 @@ func (a *app) attempt(ctx context.Context, v *view.Visit, name, password string)
 		return u, false, fmt.Errorf("find the user: %w", err)
 	}
 	known := err == nil
+	locks := false // this attempt is the last one, unless the password is right
 	hash := a.decoy
 	if known {
 		err := a.opt.Access.UpdateUser(ctx, u.ID, func(u *model.User) error {
@@ -96,7 +97,7 @@ func (a *app) attempt(ctx context.Context, v *view.Visit, name, password string)
 			}
 			u.Failed++
 			if u.Failed >= a.opt.LoginAttempts {
-				u.Failed, u.LockedUntil = 0, v.Now.Add(a.opt.LoginLock)
+				u.Failed, u.LockedUntil, locks = 0, v.Now.Add(a.opt.LoginLock), true
 			}
 			return nil
 		})
@@ -110,6 +111,9 @@ func (a *app) attempt(ctx context.Context, v *view.Visit, name, password string)
 		}
 	}
 	ok, rehash, err := a.checkPassword(ctx, hash, password)
+	if err == nil && !ok && locks {
+		a.note(ctx, v, model.EventAccountLocked, "Account "+u.Username+" locked for "+view.Duration(a.opt.LoginLock)+" after too many wrong passwords")
+	}
 	if err != nil || !ok || !known {
 		return u, false, err
 	}

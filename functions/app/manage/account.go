@@ -134,5 +134,6 @@ func (m *Manage) endSession(ctx context.Context, v *view.Visit) (view.Answer, er
 	if err := m.opt.Access.DeleteSession(ctx, key); err != nil {
 		return view.Answer{}, fmt.Errorf("end the session: %w", err)
 	}
+	m.note(ctx, v, model.Event{Type: model.EventLogout, Text: "Another browser signed out"})
 	return view.Redirect("/account?done=session-ended"), nil
 }

@@ -77,6 +77,7 @@ func (m *Manage) NewGroup(ctx context.Context, v *view.Visit, name string) (mode
 		if err := m.opt.Inventory.CreateOrg(ctx, org); err != nil {
 			return model.Group{}, fmt.Errorf("create the organization: %w", err)
 		}
+		m.note(ctx, v, model.Event{Type: model.EventOrgCreated, OrgID: org.ID, Text: "Organization " + name + " created"})
 		orgs = []model.Org{org}
 	}
 	g := model.Group{ID: model.NewID(), OrgID: orgs[0].ID, Name: name, Created: v.Now, Settings: model.DefaultGroupSettings()}

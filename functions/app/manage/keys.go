@@ -200,7 +200,7 @@ func (m *Manage) createAPIKey(ctx context.Context, v *view.Visit) (view.Answer, 
 		if err != nil {
 			return view.Answer{}, fmt.Errorf("create the API key: %w", err)
 		}
-		m.note(ctx, v, model.Event{Type: model.EventAPIKeyCreated, APIKey: public, Text: "Programmatic API key " + desc + " created"})
+		m.note(ctx, v, model.Event{Type: model.EventAPIKeyCreated, TargetKey: public, OrgID: v.Group.OrgID, Text: "Programmatic API key " + desc + " created"})
 		return m.apiKeysPage(ctx, v, view.NewForm(nil), &newKey{Desc: desc, Text: private, Public: public})
 	}
 	return view.Answer{}, &view.Problem{Status: http.StatusServiceUnavailable, Title: "No free key was found", What: "Nothing was created.", Do: "Try again."}
@@ -239,6 +239,6 @@ func (m *Manage) deleteAPIKey(ctx context.Context, v *view.Visit) (view.Answer, 
 	if err := m.opt.Access.DeleteAPIKey(ctx, k.ID); err != nil {
 		return view.Answer{}, fmt.Errorf("delete the API key: %w", err)
 	}
-	m.note(ctx, v, model.Event{Type: model.EventAPIKeyDeleted, APIKey: k.PublicKey, Text: "Programmatic API key " + k.Desc + " deleted"})
+	m.note(ctx, v, model.Event{Type: model.EventAPIKeyDeleted, TargetKey: k.PublicKey, OrgID: v.Group.OrgID, Text: "Programmatic API key " + k.Desc + " deleted"})
 	return view.Redirect(v.GroupPath("/settings/api-keys?done=key-deleted")), nil
 }

@@ -119,7 +119,7 @@ func (m *Manage) note(ctx context.Context, v *view.Visit, e model.Event) {
 		e.GroupID = v.Group.ID
 	}
 	if v.User != nil {
-		e.UserID, e.Username = v.User.ID, v.User.Username
+		e.UserID, e.Username, e.Global = v.User.ID, v.User.Username, v.SeesSite()
 	}
 	if err := m.opt.Events.AddEvents(ctx, e); err != nil {
 		m.opt.Log.Error("event not kept", obs.KeyErr, err, obs.KeyReason, string(e.Type), obs.KeyRequest, v.ID)

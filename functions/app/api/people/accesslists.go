@@ -131,6 +131,9 @@ func (c *call) addKeyAccess() (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, e := range add {
+		c.listChanged(k, e.CIDR, "was added to")
+	}
 	return c.keyAccessPage(k)
 }
 
@@ -170,7 +173,21 @@ func (c *call) deleteKeyAccess() (any, error) {
 		}
 		return nil
 	})
+	if err == nil {
+		c.listChanged(k, gone, "was removed from")
+	}
 	return nil, err
+}
+
+func (c *call) listChanged(k model.APIKey, entry, how string) {
+	c.Event(model.Event{
+		Type: model.EventAccessListChanged, OrgID: k.OrgID, TargetKey: k.PublicKey, AccessEntry: entry,
+		Text: entry + " " + how + " the access list of API key " + k.PublicKey + ".",
+	})
+}
+
+func (c *call) globalChanged(entry, how string) {
+	c.Event(model.Event{Type: model.EventGlobalListChanged, AccessEntry: entry, Text: entry + " " + how + " the global access list."})
 }
 
 // globalID is the id of a global entry: it has no other identity than its network.
@@ -231,6 +248,7 @@ func (c *call) addGlobalAccess() (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.globalChanged(e.CIDR, "was added to")
 	return c.globalAccessEntity(e), nil
 }
 
@@ -295,20 +313,26 @@ func (c *call) patchGlobalAccess() (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.globalChanged(e.CIDR, "has another description in")
 	return c.globalAccessEntity(e), nil
 }
 
 func (c *call) deleteGlobalAccess() (any, error) {
-	return nil, c.Access.UpdateGlobalAccessList(c.R.Context(), func(entries []model.AccessEntry) ([]model.AccessEntry, error) {
+	gone := ""
+	err := c.Access.UpdateGlobalAccessList(c.R.Context(), func(entries []model.AccessEntry) ([]model.AccessEntry, error) {
 		i, err := c.globalEntry(entries)
 		if err != nil {
 			return nil, err
 		}
-		gone := entries[i].CIDR
+		gone = entries[i].CIDR
 		left := slices.Delete(entries, i, i+1)
 		if c.Who.Key != nil && c.Who.Key.OrgID == "" && len(left) > 0 && !c.admitted(left) {
 			return nil, rest.Fail(http.StatusBadRequest, "CANNOT_REMOVE_CALLER_FROM_ACCESS_LIST", "Removing %s would lock the caller out.", gone)
 		}
 		return left, nil
 	})
+	if err == nil {
+		c.globalChanged(gone, "was removed from")
+	}
+	return nil, err
 }

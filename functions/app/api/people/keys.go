@@ -78,7 +78,7 @@ func (c *call) makeKey(ctx context.Context, org model.ID, desc string, grants []
 		err = c.Access.CreateAPIKey(ctx, k)
 	}
 	if err == nil {
-		c.Event(model.Event{Type: model.EventAPIKeyCreated, Text: "API key " + public + " was created: " + desc + "."})
+		c.Event(model.Event{Type: model.EventAPIKeyCreated, OrgID: org, TargetKey: public, Text: "API key " + public + " was created: " + desc + "."})
 	}
 	return k, private, err
 }
@@ -246,6 +246,7 @@ func (c *call) patchKey() (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Event(model.Event{Type: model.EventAPIKeyChanged, OrgID: k.OrgID, TargetKey: k.PublicKey, Text: "The description or the roles of API key " + k.PublicKey + " were changed."})
 	return c.apiKey(k, ""), nil
 }
 
@@ -257,7 +258,7 @@ func (c *call) deleteKey() (any, error) {
 	if err := c.Access.DeleteAPIKey(c.R.Context(), k.ID); err != nil && !rest.IsNotFound(err) {
 		return nil, err
 	}
-	c.Event(model.Event{Type: model.EventAPIKeyDeleted, Text: "API key " + k.PublicKey + " was deleted."})
+	c.Event(model.Event{Type: model.EventAPIKeyDeleted, OrgID: k.OrgID, TargetKey: k.PublicKey, Text: "API key " + k.PublicKey + " was deleted."})
 	return nil, nil
 }
 
@@ -311,6 +312,7 @@ func (c *call) regrant(k model.APIKey, granted []model.Grant) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Event(model.Event{Type: model.EventAPIKeyChanged, GroupID: c.Group.ID, OrgID: k.OrgID, TargetKey: k.PublicKey, Text: "The roles of API key " + k.PublicKey + " in group " + c.Group.Name + " were changed."})
 	return c.apiKey(k, ""), nil
 }
 

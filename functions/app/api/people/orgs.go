@@ -60,6 +60,7 @@ func (c *call) createOrg() (any, error) {
 	if err := c.Inventory.CreateOrg(c.R.Context(), o); err != nil {
 		return nil, err
 	}
+	c.Event(model.Event{Type: model.EventOrgCreated, OrgID: o.ID, Text: "Organization " + o.Name + " was created."})
 	// The creating key becomes the owner, so that it can go on; a global owner is one already.
 	return c.orgEntity(o), nil
 }
@@ -74,6 +75,7 @@ func (c *call) renameOrg() (any, error) {
 		return nil, err
 	}
 	if name := strings.TrimSpace(in.Name); name != "" {
+		old := c.Org.Name
 		err := c.Inventory.UpdateOrg(c.R.Context(), c.Org.ID, func(o *model.Org) error {
 			o.Name = name
 			c.Org = *o
@@ -82,6 +84,7 @@ func (c *call) renameOrg() (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		c.Event(model.Event{Type: model.EventOrgRenamed, OrgID: c.Org.ID, Text: "Organization " + old + " was renamed to " + name + "."})
 	}
 	return c.orgEntity(c.Org), nil
 }
@@ -98,5 +101,9 @@ func (c *call) deleteOrg() (any, error) {
 	if err := c.Inventory.DeleteOrg(c.R.Context(), c.Org.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
-	return nil, c.Access.ForgetOrg(c.R.Context(), c.Org.ID)
+	if err := c.Access.ForgetOrg(c.R.Context(), c.Org.ID); err != nil {
+		return nil, err
+	}
+	c.Event(model.Event{Type: model.EventOrgDeleted, OrgID: c.Org.ID, Text: "Organization " + c.Org.Name + " was deleted."})
+	return nil, nil
 }

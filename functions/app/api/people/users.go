@@ -93,8 +93,11 @@ func (c *call) createFirstUser() (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		for _, e := range entries {
+			c.globalChanged(e.CIDR, "was added to")
+		}
 	}
-	c.Event(model.Event{Type: model.EventUserCreated, UserID: u.ID, Username: u.Username, Text: "User " + u.Username + " registered through the API, the first one."})
+	c.Event(model.Event{Type: model.EventUserCreated, TargetUser: u.Username, UserID: u.ID, Username: u.Username, Text: "User " + u.Username + " registered through the API, the first one."})
 	u.Grants = []model.Grant{{Role: model.GlobalOwner}}
 	return rest.Object{"programmaticApiKey": c.apiKey(key, private), "apiKey": private, "user": c.user(u)}, nil
 }
