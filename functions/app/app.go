@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/heartwood-db/heartwood/functions/app/activity"
@@ -154,9 +155,6 @@ func New(o Options) (http.Handler, error) {
 
 	root := http.NewServeMux()
 	root.Handle("GET "+web.Prefix, assets)
-	if o.API != nil {
-		root.Handle("/api/", o.API)
-	}
 	if o.Health != nil {
 		root.Handle("/monitor/health", o.Health)
 	}
@@ -167,7 +165,22 @@ func New(o Options) (http.Handler, error) {
 		chain.Log = o.Log
 	}
 	chain.Now = o.Now
-	return httpx.Chain(root, chain), nil
+	return httpx.Chain(besideAPI(o.API, root), chain), nil
+}
+
+// besideAPI serves the Public API past the mux: it would redirect a path with two slashes in a row, as clients write mount points,
+// and a redirect breaks the signature.
+func besideAPI(api, other http.Handler) http.Handler {
+	if api == nil {
+		return other
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			api.ServeHTTP(w, r)
+			return
+		}
+		other.ServeHTTP(w, r)
+	})
 }
 
 func (a *app) routes(pages []view.Route, charts *chart.Charts) {

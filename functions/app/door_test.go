@@ -259,6 +259,12 @@ func TestMountedHandlers(t *testing.T) {
 	if got := b.get("/api/public/v1.0/groups").page; got != "api" {
 		t.Errorf("/api/ answers %q", got)
 	}
+	// Never redirected, whatever the path: that would break the digest.
+	for _, path := range []string{"/api/public/v1.0/groups/g/hosts/h/disks//data/db", "/api/public/v1.0/x/../groups", "/api/public/v1.0/"} {
+		if p := b.get(path); p.page != "api" || p.url != path {
+			t.Errorf("%s answers %q at %s", path, p.page, p.url)
+		}
+	}
 	if got := b.get("/monitor/health").page; got != "fine" {
 		t.Errorf("/monitor/health answers %q", got)
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -298,13 +299,18 @@ func (s *Server) functions(c *config.Server, chain httpx.ChainOptions, probe htt
 	if err != nil {
 		return err
 	}
-	main := http.NewServeMux()
+	var agents http.Handler = s.intake // so that one mmsBaseUrl works for everything
 	if c.HTTPSClientCert == config.CertAgentsOnly {
-		main.Handle("/agents/", elsewhere(agentPort)) // nobody shows a certificate here
-	} else {
-		main.Handle("/agents/", s.intake) // so that one mmsBaseUrl works for everything
+		agents = elsewhere(agentPort) // nobody shows a certificate here
 	}
-	main.Handle("/", pages)
+	// No mux: it would redirect paths of the Public API that it finds unclean, and a redirect breaks their signature.
+	main := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/agents/") {
+			agents.ServeHTTP(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
 
 	tlsApp, err := serverTLS(c, false)
 	if err != nil {
