@@ -2,8 +2,12 @@ package collect
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
+	"net"
 	"strings"
+	"syscall"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
@@ -90,7 +94,7 @@ func Classify(command string, err error) (wire.Failure, Kind) {
 		f.Code, f.CodeName, f.Message = codeNetworkTimeout, "NetworkTimeout", "no answer within the time limit"
 		return f, TimedOut
 	case mongo.IsNetworkError(err):
-		f.Code, f.CodeName = codeHostUnreachable, "HostUnreachable"
+		f.Code, f.CodeName, f.Message = codeHostUnreachable, "HostUnreachable", trim(lost(err))
 		return f, Unreachable
 	case errors.Is(err, context.Canceled):
 		return f, Unreachable
@@ -133,13 +137,34 @@ func classifySignIn(f wire.Failure, err error, sign *auth.Error, isServer bool) 
 func selectionCause(err topology.ServerSelectionError) string {
 	for _, s := range err.Desc.Servers {
 		if s.LastError != nil {
-			return s.LastError.Error()
+			return lost(s.LastError)
 		}
 	}
 	if err.Wrapped != nil {
-		return err.Wrapped.Error()
+		return lost(err.Wrapped)
 	}
 	return err.Error()
+}
+
+// lost says why there is no connection, the same words for the same reason: the driver's texts carry numbers of connections.
+func lost(err error) string {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return "the connection was closed before an answer came: the process may require TLS, or take no more connections"
+	case errors.Is(err, context.DeadlineExceeded), mongo.IsTimeout(err):
+		return "no answer within the time limit"
+	}
+	for {
+		switch err.(type) { //nolint:errorlint // going down the chain one by one
+		case *net.OpError, *tls.CertificateVerificationError:
+			return err.Error()
+		}
+		cause := errors.Unwrap(err)
+		if cause == nil {
+			return strings.TrimSpace(err.Error())
+		}
+		err = cause
+	}
 }
 
 // maxMessage bounds what a ping says about a failure; some servers repeat the whole command.

@@ -2,6 +2,7 @@ package collect_test
 
 import (
 	"context"
+	"net"
 	"slices"
 	"testing"
 	"time"
@@ -359,6 +360,49 @@ func TestUnreachable(t *testing.T) {
 	proc.Listen(t, proc.Addr)
 	if p, _ = visit(t, h, day.Add(2*time.Minute)); len(p.Errors) > 0 {
 		t.Errorf("after it came back: %+v", p.Errors)
+	}
+}
+
+// TestWhyUnreachable: what people read is the reason, in the same words each time.
+func TestWhyUnreachable(t *testing.T) {
+	listen := func(serve func(net.Conn)) int32 {
+		ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = ln.Close() })
+		go func() {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				t.Cleanup(func() { _ = c.Close() })
+				serve(c)
+			}
+		}()
+		return int32(ln.Addr().(*net.TCPAddr).Port) //nolint:gosec,forcetypeassert // a TCP port
+	}
+	closed := listen(func(c net.Conn) { _ = c.Close() })
+	silent := listen(func(net.Conn) {})
+	cfg := config.DefaultAgent()
+	cfg.SelectionSeconds, cfg.DialSeconds = 1, 5
+	d, err := collect.NewDialer(&cfg, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for port, want := range map[int32]string{
+		closed: "the connection was closed before an answer came: the process may require TLS, or take no more connections",
+		silent: "no answer within the time limit",
+	} {
+		h := collect.NewHost(wire.Host{ID: "h1", Hostname: "127.0.0.1", Port: port}, d, obs.Discard())
+		defer h.Close()
+		for m := range 2 {
+			p, _ := visit(t, h, day.Add(time.Duration(m)*time.Minute))
+			if len(p.Errors) != 1 || p.Errors[0].Command != "connect" || p.Errors[0].Code != 6 || p.Errors[0].Message != want {
+				t.Errorf("failures %+v, want %q", p.Errors, want)
+			}
+		}
 	}
 }
 
