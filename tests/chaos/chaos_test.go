@@ -33,7 +33,9 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	harness.Clean()
+	os.Exit(code)
 }
 
 // local is a URL of a server on this machine.

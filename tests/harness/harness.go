@@ -91,6 +91,13 @@ func Binary(t testing.TB) string {
 	return built.path
 }
 
+// Clean removes the binary that Binary built. A TestMain calls it after its tests.
+func Clean() {
+	if built.path != "" {
+		_ = os.RemoveAll(filepath.Dir(built.path))
+	}
+}
+
 // PortBase finds a base so that the ports of one server (base, +1, +10, +11, +12) are free. They lie below those that the
 // system gives to outgoing connections: a server that a test starts again must find its ports free again.
 func PortBase(t testing.TB) int {
