@@ -1,7 +1,6 @@
 package activity
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -100,7 +99,7 @@ func typesOf(names []string) (out []model.EventType) {
 				out, found = append(out, k.Type), true
 			}
 		}
-		if !found && !slices.ContainsFunc(groups(), func(g group) bool { return g.Name == n }) {
+		if !found {
 			out = append(out, model.EventType(n))
 		}
 	}
