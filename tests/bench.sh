@@ -3,7 +3,7 @@
 # minute soak (that is `make soak`). Figures depend on the machine: run it on a quiet one.
 set -eu
 cd "$(dirname "$0")/.."
-want="${BENCH:-engine series catalog ingestion store app agent binary load}"
+want="${BENCH:-engine series catalog ingestion store app agent binary elections load}"
 
 section() { case " $want " in *" $1 "*) echo; echo "== $1: $2" ;; *) return 1 ;; esac; }
 
@@ -25,6 +25,8 @@ section binary "size of the binary, time from start to the first healthy answer 
 	ls -l bin/heartwood | awk '{printf "binary %.1f MB\n", $5/1000000}'
 	go run ./tests/load --server ./bin/heartwood --start-only
 }
+section elections "500 hosts through a simulated replica set with elections: a correctness run, nothing may be lost" &&
+	HEARTWOOD_CHAOS_HOSTS=500 HEARTWOOD_CHAOS_ELECTIONS=12 go test -count=1 -v -run TestElectionsUnderLoad ./tests/chaos
 section load "2,000 hosts, two minutes, then pages" &&
 	go run ./tests/load --server ./bin/heartwood --hosts 2000 --minutes 2
 :

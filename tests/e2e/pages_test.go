@@ -63,6 +63,9 @@ func TestEveryPageOfTheDemoInARealBrowser(t *testing.T) {
 		{"host-dbstats", g + "/hosts/" + host + "?tab=dbstats", nil},
 		{"last-ping", g + "/hosts/" + host + "/last-ping", nil},
 		{"last-ping-search", g + "/hosts/" + host + "/last-ping?q=opcounters", nil},
+		{"activity", g + "/activity", nil},
+		{"activity-found", g + "/activity?type=clusters&q=primary", nil},
+		{"activity-nothing", g + "/activity?q=nothing-like-this", nil},
 		{"agents", g + "/agents", nil},
 		{"settings", g + "/settings", nil},
 		{"settings-hosts", g + "/settings/hosts", nil},
@@ -71,6 +74,7 @@ func TestEveryPageOfTheDemoInARealBrowser(t *testing.T) {
 		{"new-group", login.URL + "/groups/new", nil},
 		{"account", login.URL + "/account", nil},
 		{"admin", login.URL + "/admin", nil},
+		{"admin-activity", login.URL + "/admin/activity", nil},
 		{"not-found", g + "/hosts/0123456789abcdef0123456789abcdef", nil},
 	}
 	for _, p := range pages {
