@@ -262,6 +262,7 @@ func TestRefusedCredentialsBackOff(t *testing.T) {
 }
 
 func TestSignInThatDoesNotEnd(t *testing.T) {
+	t.Parallel()
 	t.Run("refused for another reason than the credentials", func(t *testing.T) {
 		for _, code := range []int32{91, 211, 11602, 13436} {
 			proc := mongotest.Start(t, "primary")
@@ -365,6 +366,7 @@ func TestUnreachable(t *testing.T) {
 
 // TestWhyUnreachable: what people read is the reason, in the same words each time.
 func TestWhyUnreachable(t *testing.T) {
+	t.Parallel()
 	listen := func(serve func(net.Conn)) int32 {
 		ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
@@ -395,14 +397,17 @@ func TestWhyUnreachable(t *testing.T) {
 		closed: "the connection was closed before an answer came: the process may require TLS, or take no more connections",
 		silent: "no answer within the time limit",
 	} {
-		h := collect.NewHost(wire.Host{ID: "h1", Hostname: "127.0.0.1", Port: port}, d, obs.Discard())
-		defer h.Close()
-		for m := range 2 {
-			p, _ := visit(t, h, day.Add(time.Duration(m)*time.Minute))
-			if len(p.Errors) != 1 || p.Errors[0].Command != "connect" || p.Errors[0].Code != 6 || p.Errors[0].Message != want {
-				t.Errorf("failures %+v, want %q", p.Errors, want)
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			h := collect.NewHost(wire.Host{ID: "h1", Hostname: "127.0.0.1", Port: port}, d, obs.Discard())
+			defer h.Close()
+			for m := range 2 {
+				p, _ := visit(t, h, day.Add(time.Duration(m)*time.Minute))
+				if len(p.Errors) != 1 || p.Errors[0].Command != "connect" || p.Errors[0].Code != 6 || p.Errors[0].Message != want {
+					t.Errorf("failures %+v, want %q", p.Errors, want)
+				}
 			}
-		}
+		})
 	}
 }
 
