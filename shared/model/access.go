@@ -43,6 +43,8 @@ type User struct {
 	Email        string    `bson:"email,omitempty"`
 	FirstName    string    `bson:"firstName,omitempty"`
 	LastName     string    `bson:"lastName,omitempty"`
+	Mobile       string    `bson:"mobile,omitempty"`
+	Country      string    `bson:"country,omitempty"`
 	PasswordHash string    `bson:"passwordHash,omitempty"` // argon2id in PHC form
 	Grants       []Grant   `bson:"grants,omitempty"`
 	Created      time.Time `bson:"created"`

@@ -31,6 +31,10 @@ const (
 	EventAPIKeyCreated      EventType = "ORG_API_KEY_ADDED"
 	EventAPIKeyDeleted      EventType = "ORG_API_KEY_DELETED"
 	EventUserCreated        EventType = "USER_CREATED_AUDIT"
+	EventUserChanged        EventType = "USER_ROLES_CHANGED_AUDIT"
+	EventUserDeleted        EventType = "USER_DELETED_AUDIT" // ours
+	EventUserJoined         EventType = "JOINED_GROUP"
+	EventUserRemoved        EventType = "REMOVED_FROM_GROUP"
 	EventLogin              EventType = "SUCCESSFUL_LOGIN_AUDIT"
 	EventLoginFailed        EventType = "UNSUCCESSFUL_LOGIN_AUDIT"
 	EventLogout             EventType = "LOGOUT_AUDIT"

@@ -150,3 +150,83 @@ func TestKeyAccessEntries(t *testing.T) {
 	x.ok(k, "GET", base+"/2001:db8::1", "", 200)
 	x.refused(x.inGroup(model.GroupOwner), "GET", base, "", 400, "API_KEY_ACCESS_LIST_ACCESS_DENIED")
 }
+
+// TestUserWrites: people are made, changed and removed by who administers what they get.
+func TestUserWrites(t *testing.T) {
+	x := newSite(t)
+	site := x.user("root@example.com", model.Grant{Role: model.GlobalOwner})
+	gid, oid, other := string(x.group.ID), string(x.org.ID), string(x.other.ID)
+	admin := x.inGroup(model.GroupUserAdmin)
+	users := x.key("", model.Grant{Role: model.GlobalUserAdmin})
+	const person = `{"username":"Bob+1@example.com","password":"Passw0rd!","firstName":"Bob","lastName":"Lee","mobileNumber":"123","roles":[%s]}`
+	reads := `{"roleName":"GROUP_READ_ONLY","groupId":"` + gid + `"}`
+	for _, c := range []struct {
+		k      key
+		roles  string
+		status int
+		code   string
+	}{
+		{x.inGroup(model.GroupReadOnly), reads, 401, "NOT_USER_ADMIN"},
+		{admin, `{"roleName":"GROUP_READ_ONLY","groupId":"` + other + `"}`, 401, "NOT_GROUP_USER_ADMIN"},
+		{admin, `{"roleName":"ORG_OWNER","orgId":"` + oid + `"}`, 401, "NOT_ORG_ADMIN"},
+		{admin, `{"roleName":"GLOBAL_READ_ONLY"}`, 403, "CANNOT_ADD_GLOBAL_ROLE"},
+		{users, `{"roleName":"GLOBAL_OWNER"}`, 403, "CANNOT_ADD_GLOBAL_ROLE"},
+		{users, `{"roleName":"MAGICIAN"}`, 400, "INVALID_ENUM_VALUE"},
+		{users, `{"roleName":"GROUP_OWNER"}`, 400, "ROLE_NEEDS_GROUP_ID"},
+		{users, `{"roleName":"ORG_OWNER"}`, 400, "ROLE_NEEDS_ORG_ID"},
+		{users, `{"roleName":"GLOBAL_OWNER","groupId":"` + gid + `"}`, 400, "ROLE_NEEDS_NO_GROUP_ID"},
+		{users, `{"roleName":"GROUP_OWNER","groupId":"` + gid + `","orgId":"` + oid + `"}`, 400, "ROLE_NEEDS_NO_ORG_ID"},
+		{users, `{"roleName":"GROUP_OWNER","groupId":"5f00000000000000000000ff"}`, 404, "GROUP_NOT_FOUND"},
+		{users, `{"roleName":"ORG_OWNER","orgId":"5f00000000000000000000ff"}`, 404, "ORG_NOT_FOUND"},
+		{users, ``, 400, "MISSING_ATTRIBUTE"},
+		{users, `{"roleName":"GROUP_OWNER","groupid":"` + gid + `","colour":"red"}`, 400, "INVALID_ATTRIBUTE"},
+	} {
+		x.refused(c.k, "POST", "/users", fmt.Sprintf(person, c.roles), c.status, c.code)
+	}
+	bob := x.ok(admin, "POST", "/users", fmt.Sprintf(person, reads), 201)
+	if bob["username"] != "bob+1@example.com" || bob["emailAddress"] != "bob+1@example.com" || bob["mobileNumber"] != "123" || bob["password"] != nil || get(bob, "roles", 0, "groupId") != gid {
+		t.Errorf("%v", bob)
+	}
+	x.refused(admin, "POST", "/users", fmt.Sprintf(person, reads), 409, "USER_ALREADY_EXISTS")
+	at := "/users/" + fmt.Sprint(bob["id"])
+	stored, err := x.acc.UserByName(t.Context(), "bob+1@example.com")
+	if ok, _ := auth.CheckPassword(stored.PasswordHash, "Passw0rd!"); err != nil || !ok {
+		t.Errorf("%v: the password does not fit", err)
+	}
+	// What was read goes back, and the roles of elsewhere are not the group's to change.
+	x.ok(users, "PATCH", at, `{"roles":[`+reads+`,{"roleName":"GROUP_OWNER","groupId":"`+other+`"},{"roleName":"ORG_MEMBER","orgId":"`+oid+`"}]}`, 200)
+	whole := x.do(admin, "GET", at, "")
+	x.ok(admin, "PATCH", at, string(whole.body), 200)
+	bob = x.ok(admin, "PATCH", at, `{"username":"","roles":[{"roleName":"GROUP_MONITORING_ADMIN","groupId":"`+gid+`"}]}`, 200)
+	if roles, _ := bob["roles"].([]any); len(roles) != 3 || get(roles, 0, "groupId") != other || get(roles, 2, "roleName") != "GROUP_MONITORING_ADMIN" {
+		t.Errorf("%v", bob["roles"])
+	}
+	x.refused(admin, "PATCH", at, `{"firstName":"Rob"}`, 400, "ATTRIBUTE_READ_ONLY")
+	x.refused(users, "PATCH", at, `{"username":"rob"}`, 400, "ATTRIBUTE_READ_ONLY")
+	x.refused(users, "PATCH", at, `{"password":"Passw0rd!2"}`, 400, "ATTRIBUTE_READ_ONLY")
+	x.refused(users, "PATCH", at, `{"emailAddress":"nowhere"}`, 400, "INVALID_EMAIL_ADDRESS")
+	if bob = x.ok(users, "PATCH", at, `{"firstName":"Rob","emailAddress":"rob@example.com","password":""}`, 200); bob["firstName"] != "Rob" || bob["emailAddress"] != "rob@example.com" {
+		t.Errorf("%v", bob)
+	}
+	// Owners of the site are its owners' business, and one stays.
+	top := "/users/" + string(site.ID)
+	if root := x.ok(users, "PATCH", top, `{"roles":[]}`, 200); get(root, "roles", 0, "roleName") != "GLOBAL_OWNER" {
+		t.Errorf("%v", root)
+	}
+	x.refused(x.owner, "PATCH", top, `{"roles":[]}`, 403, "CANNOT_DEMOTE_LAST_OWNER")
+	x.refused(x.owner, "DELETE", top, "", 403, "CANNOT_DELETE_LAST_OWNER")
+	x.refused(admin, "PATCH", top, `{}`, 401, "NOT_USER_ADMIN")
+	// Into a group and out of it.
+	in := "/groups/" + gid + "/users"
+	x.refused(admin, "POST", in, `[{"id":"`+string(site.ID)+`","roles":[{"roleName":"ORG_OWNER"}]}]`, 400, "INVALID_ROLE_FOR_GROUP")
+	x.refused(admin, "POST", in, `[{"id":"5f00000000000000000000ff","roles":[{"roleName":"GROUP_OWNER"}]}]`, 404, "USER_NOT_FOUND")
+	x.refused(admin, "POST", in, `[{"id":"`+string(site.ID)+`"}]`, 400, "MISSING_ATTRIBUTE")
+	if list := x.ok(admin, "POST", in, `[{"id":"`+string(site.ID)+`","roles":[{"roleName":"GROUP_READ_ONLY"}]}]`, 200); list["totalCount"] != float64(2) {
+		t.Errorf("%v", list)
+	}
+	x.ok(admin, "DELETE", in+"/"+string(site.ID), "", 204)
+	x.refused(admin, "DELETE", in+"/"+string(site.ID), "", 404, "USER_NOT_IN_GROUP")
+	x.refused(users, "DELETE", at, "", 401, "USER_UNAUTHORIZED")
+	x.ok(x.owner, "DELETE", at, "", 204)
+	x.refused(x.owner, "GET", at, "", 404, "USER_NOT_FOUND")
+}

@@ -23,6 +23,9 @@ type Access interface {
 	User(ctx context.Context, id model.ID) (model.User, error)
 	UserByName(ctx context.Context, name string) (model.User, error)
 	CountUsers(ctx context.Context) (int, error)
+	CreateUser(ctx context.Context, u model.User) error
+	UpdateUser(ctx context.Context, id model.ID, change func(*model.User) error) error
+	DeleteUser(ctx context.Context, id model.ID) error
 	CreateFirstUser(ctx context.Context, u model.User, grants ...model.Grant) error
 	APIKeys(ctx context.Context, org model.ID) ([]model.APIKey, error)
 	APIKey(ctx context.Context, id model.ID) (model.APIKey, error)
@@ -55,7 +58,7 @@ func Routes(o Options) []rest.Route {
 		return func(c *rest.Call) (any, error) { return do(&call{Call: c, Options: o}) }
 	}
 	var all []rest.Route
-	for _, routes := range []func(handler) []rest.Route{userRoutes, orgRoutes, keyRoutes, accessListRoutes} {
+	for _, routes := range []func(handler) []rest.Route{userRoutes, userWriteRoutes, orgRoutes, keyRoutes, accessListRoutes} {
 		all = append(all, routes(h)...)
 	}
 	return all

@@ -1,7 +1,6 @@
 package people
 
 import (
-	"cmp"
 	"errors"
 	"net/http"
 	"net/mail"
@@ -29,20 +28,16 @@ func userRoutes(h handler) []rest.Route {
 // newUser is the body that makes a user.
 type newUser struct {
 	rest.Ignored
-	ID           string   `json:"id"`
-	Username     string   `json:"username"`
-	Password     string   `json:"password"`
-	EmailAddress string   `json:"emailAddress"`
-	FirstName    string   `json:"firstName"`
-	LastName     string   `json:"lastName"`
-	MobileNumber string   `json:"mobileNumber"`
-	Country      string   `json:"country"`
-	TeamIDs      []string `json:"teamIds"`
-	Roles        []struct {
-		RoleName string `json:"roleName"`
-		GroupID  string `json:"groupId"`
-		OrgID    string `json:"orgId"`
-	} `json:"roles"`
+	ID           string     `json:"id"`
+	Username     string     `json:"username"`
+	Password     string     `json:"password"`
+	EmailAddress string     `json:"emailAddress"`
+	FirstName    string     `json:"firstName"`
+	LastName     string     `json:"lastName"`
+	MobileNumber string     `json:"mobileNumber"`
+	Country      string     `json:"country"`
+	TeamIDs      []string   `json:"teamIds"`
+	Roles        []roleBody `json:"roles"`
 }
 
 // createFirstUser makes the first user of a new site, its global owner, with a global API key: the way scripts set a server up.
@@ -60,9 +55,7 @@ func (c *call) createFirstUser() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := model.User{
-		ID: model.NewID(), Username: access.Username(in.Username), Email: in.EmailAddress, FirstName: in.FirstName, LastName: in.LastName, Created: c.Now().UTC(),
-	}
+	u := c.newUser(in)
 	if err := checkUser(u, in.Password); err != nil {
 		return nil, err
 	}
@@ -134,10 +127,8 @@ func checkUser(u model.User, password string) error {
 	if strings.ContainsAny(u.Username, " \t\r\n/") || len(u.Username) > 254 {
 		return rest.Fail(http.StatusBadRequest, "INVALID_USERNAME", "The specified username is not valid: %s.", u.Username)
 	}
-	if u.Email != "" {
-		if _, err := mail.ParseAddress(u.Email); err != nil {
-			return rest.Fail(http.StatusBadRequest, "INVALID_EMAIL_ADDRESS", "The specified email address is not valid: %s.", u.Email)
-		}
+	if err := checkEmail(u.Email); err != nil {
+		return err
 	}
 	if err := auth.CheckPolicy(password, u.Username); err != nil {
 		return &rest.Error{Status: http.StatusBadRequest, Code: "WEAK_PASSWORD", Detail: "The specified password is not strong enough: " + err.Error() + "."}
@@ -145,12 +136,28 @@ func checkUser(u model.User, password string) error {
 	return nil
 }
 
+func checkEmail(address string) error {
+	if address == "" {
+		return nil
+	}
+	if _, err := mail.ParseAddress(address); err != nil {
+		return rest.Fail(http.StatusBadRequest, "INVALID_EMAIL_ADDRESS", "The specified email address is not valid: %s.", address)
+	}
+	return nil
+}
+
 // user renders a user; the password and its hash never leave the store.
 func (c *call) user(u model.User) rest.Object {
 	o := rest.Object{
-		"id": u.ID, "username": u.Username, "emailAddress": cmp.Or(u.Email, u.Username), "firstName": u.FirstName, "lastName": u.LastName,
+		"id": u.ID, "username": u.Username, "firstName": u.FirstName, "lastName": u.LastName,
 		"roles": roles(u.Grants), "teamIds": []string{}, "links": c.Self(c.Href("users", string(u.ID))),
+		"mobileNumber": u.Mobile, "country": u.Country,
 	}
+	email := u.Email
+	if email == "" && strings.Contains(u.Username, "@") {
+		email = u.Username
+	}
+	rest.Put(o, "emailAddress", email)
 	return o
 }
 
@@ -188,14 +195,20 @@ func (c *call) usersWhere(has func(model.Grant) bool) (any, error) {
 }
 
 func (c *call) userByID(id string) (any, error) {
+	u, err := c.userNamed(id)
+	return c.visibleUser(u, err)
+}
+
+// userNamed reads the user with the id of a path or a body.
+func (c *call) userNamed(id string) (model.User, error) {
 	if !model.ID(id).Valid() {
-		return nil, rest.Fail(http.StatusNotFound, "INVALID_USER_ID", "An invalid user ID %s was specified.", id)
+		return model.User{}, rest.Fail(http.StatusNotFound, "INVALID_USER_ID", "An invalid user ID %s was specified.", id)
 	}
 	u, err := c.Access.User(c.R.Context(), model.ID(id))
 	if rest.IsNotFound(err) {
-		return nil, rest.Fail(http.StatusNotFound, "USER_NOT_FOUND", "No user with ID %s exists.", id)
+		return u, rest.Fail(http.StatusNotFound, "USER_NOT_FOUND", "No user with ID %s exists.", id)
 	}
-	return c.visibleUser(u, err)
+	return u, err
 }
 
 func (c *call) userByName(name string) (any, error) {
@@ -216,10 +229,15 @@ func (c *call) visibleUser(u model.User, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !c.Who.Can(auth.AdminUsers, "", "") && !slices.ContainsFunc(u.Grants, func(g model.Grant) bool { return c.administers(g, owners) }) {
+	if !c.sees(u, owners) {
 		return nil, rest.Fail(http.StatusUnauthorized, "NOT_USER_ADMIN", "The current user may not read user %s.", u.Username)
 	}
 	return c.user(u), nil
+}
+
+// sees says whether the caller administers a user, in whole or in part.
+func (c *call) sees(u model.User, owners map[model.ID]model.ID) bool {
+	return c.Who.Can(auth.AdminUsers, "", "") || slices.ContainsFunc(u.Grants, func(g model.Grant) bool { return c.administers(g, owners) })
 }
 
 // owners is the organization of each group.
@@ -242,6 +260,8 @@ func (c *call) administers(g model.Grant, owners map[model.ID]model.ID) bool {
 		return c.Who.Can(auth.ManageUsers, g.GroupID, owners[g.GroupID])
 	case g.OrgID != "":
 		return c.Who.Can(auth.ManageOrg, "", g.OrgID) || c.Who.Can(auth.AdminUsers, "", "")
+	case g.Role == model.GlobalOwner:
+		return c.Who.Can(auth.AdminServer, "", "")
 	}
 	return c.Who.Can(auth.AdminUsers, "", "")
 }
