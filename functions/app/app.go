@@ -30,6 +30,7 @@ type Inventory interface {
 	page.Inventory
 	manage.Inventory
 	chart.Inventory
+	activity.Inventory
 	Groups(ctx context.Context) ([]model.Group, error)
 }
 

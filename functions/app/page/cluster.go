@@ -77,6 +77,7 @@ func (p *Pages) cluster(ctx context.Context, v *view.Visit) (view.Answer, error)
 		switch {
 		case sets[i].Cluster.ID == id:
 			d.Set = sets[i]
+			d.Set.Cluster = &c
 		case sets[i].Cluster.ParentID == id:
 			d.Shards = append(d.Shards, sets[i])
 		case c.ParentID != "" && sets[i].Cluster.ID == c.ParentID:
@@ -129,9 +130,11 @@ func (p *Pages) compare(ctx context.Context, d *clusterPage) error {
 	return nil
 }
 
-// newest is the last value that is none of the gaps, NaN when all are.
+// newest is the value of now: the last of the newest points that is no gap, as the legends of charts have it. An older one
+// is not the present, and the answer NaN.
 func newest(values []float64) float64 {
-	for _, x := range slices.Backward(values) {
+	const points = 4
+	for _, x := range slices.Backward(values[max(0, len(values)-points):]) {
 		if !math.IsNaN(x) {
 			return x
 		}

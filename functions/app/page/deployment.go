@@ -150,8 +150,8 @@ func clusterKind(c *model.Cluster) string {
 
 // fleet is a group's hosts, judged.
 type fleet struct {
-	Rows      []hostRow // visible hosts, in the order of their addresses
-	Clusters  []model.Cluster
+	Rows      []hostRow       // visible hosts, in the order of their addresses
+	Clusters  []model.Cluster // their names only
 	Attention int
 	Newest    time.Time // of all pings
 }
@@ -164,7 +164,7 @@ func (p *Pages) loadFleet(ctx context.Context, v *view.Visit) (*fleet, error) {
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() (err error) { hosts, err = p.opt.Inventory.Hosts(ctx, v.Group.ID); return err })
 	eg.Go(func() (err error) { statuses, err = p.opt.Inventory.Statuses(ctx, v.Group.ID); return err })
-	eg.Go(func() (err error) { out.Clusters, err = p.opt.Inventory.Clusters(ctx, v.Group.ID); return err })
+	eg.Go(func() (err error) { out.Clusters, err = p.opt.Inventory.ClusterNames(ctx, v.Group.ID); return err })
 	if err := eg.Wait(); err != nil {
 		return nil, fmt.Errorf("read the deployment: %w", err)
 	}

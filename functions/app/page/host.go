@@ -233,12 +233,12 @@ func (p *Pages) values(ctx context.Context, d *hostPage) error {
 }
 
 func summary(c catalog.Chart, name string, l series.Line) valueRow {
-	low, top, sum, n, last := math.Inf(1), math.Inf(-1), 0.0, 0, math.NaN()
+	low, top, sum, n := math.Inf(1), math.Inf(-1), 0.0, 0
 	for _, x := range l.Values {
 		if math.IsNaN(x) {
 			continue
 		}
-		low, top, sum, n, last = min(low, x), max(top, x), sum+x, n+1, x
+		low, top, sum, n = min(low, x), max(top, x), sum+x, n+1
 	}
 	row := valueRow{Chart: c.Title, Series: strings.ToLower(name), Last: "–", Low: "–", Mean: "–", Top: "–"}
 	unit := string(c.Unit)
@@ -249,7 +249,7 @@ func summary(c catalog.Chart, name string, l series.Line) valueRow {
 		}
 	}
 	if n > 0 {
-		row.Last, row.Low = view.Measure(last, unit), view.Measure(low, unit)
+		row.Last, row.Low = view.Measure(newest(l.Values), unit), view.Measure(low, unit)
 		row.Mean, row.Top = view.Measure(sum/float64(n), unit), view.Measure(top, unit)
 	}
 	return row

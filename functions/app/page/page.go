@@ -20,7 +20,7 @@ type Inventory interface {
 	Statuses(ctx context.Context, group model.ID) ([]model.HostStatus, error)
 	Status(ctx context.Context, group model.ID, id model.HostID) (model.HostStatus, error)
 	LastPing(ctx context.Context, group model.ID, id model.HostID) (model.LastPing, error)
-	Clusters(ctx context.Context, group model.ID) ([]model.Cluster, error)
+	ClusterNames(ctx context.Context, group model.ID) ([]model.Cluster, error)
 	Cluster(ctx context.Context, group, id model.ID) (model.Cluster, error)
 	Agents(ctx context.Context, group model.ID) ([]model.Agent, error)
 	Changes(ctx context.Context, group model.ID, host model.HostID, from, to time.Time, limit int) ([]model.Change, error)

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"math"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -209,6 +210,16 @@ func TestHeadsSayWhichWayRowsRun(t *testing.T) {
 			if (h.Href == "") != (i == 2) || strings.Contains(h.Href, "page=") {
 				t.Errorf("%s: column %s leads to %q", query, h.Label, h.Href)
 			}
+		}
+	}
+}
+
+func TestTheLastValueIsOfNow(t *testing.T) {
+	gap := math.NaN()
+	for want, values := range map[float64][]float64{3: {1, 2, 3}, 2: {1, 2, gap, gap}, -1: {1, gap, gap, gap, gap}, -2: nil} {
+		got := newest(values)
+		if want < 0 && !math.IsNaN(got) || want > 0 && got != want {
+			t.Errorf("%v: %v", values, got)
 		}
 	}
 }

@@ -50,7 +50,7 @@ func (p *Pages) search(ctx context.Context, v *view.Visit) (view.Answer, error) 
 		if strings.Contains(strings.ToLower(g.Name), q) {
 			d.Pages = append(d.Pages, hit{g.Name, "group", base + "/deployment"})
 		}
-		clusters, err := p.opt.Inventory.Clusters(ctx, g.ID)
+		clusters, err := p.opt.Inventory.ClusterNames(ctx, g.ID)
 		if err != nil {
 			return view.Answer{}, fmt.Errorf("search clusters: %w", err)
 		}
