@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -66,6 +67,10 @@ func (a About) Label() string {
 // which is known where nothing else is and so comes last. A host that has only disks or only mounts has them for both.
 func (a About) Choose(all []string, asked string) (names []string, shown string) {
 	names = all
+	if a == AboutDatabase { // people look for their own; the server's come last
+		names = slices.Clone(all)
+		slices.SortStableFunc(names, func(x, y string) int { return cmp.Compare(servers(x), servers(y)) })
+	}
 	if a == AboutDisk || a == AboutMount {
 		some := make([]string, 0, len(all))
 		for _, n := range all {
@@ -93,4 +98,13 @@ func (a About) Choose(all []string, asked string) (names []string, shown string)
 		return names, names[0]
 	}
 	return nil, ""
+}
+
+// servers is 1 for the databases every server has for itself.
+func servers(db string) int {
+	switch db {
+	case "admin", "config", "local":
+		return 1
+	}
+	return 0
 }

@@ -196,6 +196,7 @@ func TestAboutTellsMountsFromDisks(t *testing.T) {
 		{AboutDisk, all, "", 2, "nvme0n1"}, {AboutDisk, all, "sda", 2, "sda"},
 		{AboutMount, []string{"data", "nvme0n1", "/var"}, "", 2, "/var"}, {AboutDisk, []string{"data", "nvme0n1"}, "", 1, "nvme0n1"}, {AboutMount, []string{"data", "sda"}, "", 1, "data"},
 		{AboutMount, []string{"sda"}, "", 1, "sda"}, {AboutDisk, nil, "x", 0, ""}, {AboutDatabase, []string{"shop"}, "evil", 1, "shop"},
+		{AboutDatabase, []string{"admin", "local", "shop"}, "", 3, "shop"}, {AboutDatabase, []string{"admin", "local", "shop"}, "local", 3, "local"},
 	} {
 		if names, shown := c.about.Choose(c.all, c.asked); len(names) != c.names || shown != c.shown {
 			t.Errorf("%s of %v, asked for %q: %v, %q", c.about, c.all, c.asked, names, shown)
