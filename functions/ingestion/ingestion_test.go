@@ -670,6 +670,69 @@ func TestHostsPass(t *testing.T) {
 	}
 }
 
+// withProcess gives a hello another process identity.
+func withProcess(t testing.TB, replies bson.D) bson.D {
+	t.Helper()
+	replies = slices.Clone(replies)
+	for i := range replies {
+		hello, ok := replies[i].Value.(bson.D)
+		if !ok || replies[i].Key != "hello" {
+			continue
+		}
+		hello = slices.DeleteFunc(slices.Clone(hello), func(e bson.E) bool { return e.Key == "topologyVersion" })
+		replies[i].Value = append(hello, bson.E{Key: "topologyVersion", Value: bson.D{{Key: "processId", Value: bson.NewObjectID()}}})
+	}
+	return replies
+}
+
+// TestDeactivation: a mongos that is away for long disappears until its cluster names it among the living; a member never does.
+func TestDeactivation(t *testing.T) {
+	x := newSite(t, storetest.Engine(t))
+	ctx := t.Context()
+	alive, gone, member := x.host("127.0.0.1:27150"), x.host("db9:27150"), x.host("127.0.0.1:27118")
+	router := recorded(t, "sharded/mongos", "hello", "serverStatus")
+	named := func(age time.Duration) bson.D {
+		entry := func(id string, age time.Duration) bson.D {
+			return bson.D{{Key: "_id", Value: id}, {Key: "ping", Value: bson.NewDateTimeFromTime(t0.Add(-age))}}
+		}
+		return append(slices.Clone(router), bson.E{Key: "configMongos", Value: bson.D{
+			{Key: "docs", Value: bson.A{entry("db1.example.net:27150", 0), entry("db9:27150", age)}},
+		}})
+	}
+	x.conf("agent1", "s1")
+	other := withProcess(t, router)
+	x.post(answered(t, alive, t0, named(0)), answered(t, gone, t0, other), answered(t, member, t0, recorded(t, "secondary", all...)))
+	deactivated := func(h model.Host) bool {
+		h, err := x.inv.Host(ctx, x.group.ID, h.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h.Deactivated
+	}
+	at := t0.Add(31 * 24 * time.Hour)
+	x.setNow(at)
+	x.conf("agent1", "s1")
+	x.post(answered(t, alive, at, named(time.Hour)))
+	for _, p := range x.server.Passes() {
+		if p.Name == "hosts" {
+			if err := p.Run(ctx, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if deactivated(alive) || !deactivated(gone) || deactivated(member) {
+		t.Errorf("deactivated: alive %v, gone %v, member %v", deactivated(alive), deactivated(gone), deactivated(member))
+	}
+	x.post(answered(t, alive, at.Add(5*time.Minute), named(time.Hour)))
+	if !deactivated(gone) {
+		t.Error("a mongos that its cluster counts as gone was taken up again")
+	}
+	x.post(answered(t, alive, at.Add(6*time.Minute), named(time.Second)))
+	if deactivated(gone) {
+		t.Error("a mongos that came back is not visited")
+	}
+}
+
 func TestPassRoute(t *testing.T) {
 	x := newSite(t, storetest.Engine(t), func(o *Options) { o.PassToken = "let me in" })
 	for _, c := range []struct {

@@ -87,14 +87,13 @@ func (s *Server) sessionsPass(ctx context.Context, now time.Time) (store.PassRep
 
 // How long a host may be silent.
 const (
-	silentPings    = 3 // pings missed while the agent is up: the host counts as down
-	silentAtLeast  = 2 * time.Minute
-	deactivateHost = 7 * 24 * time.Hour
-	agentFresh     = 2 * time.Minute // an agent that called within this is up
+	silentPings   = 3 // pings missed while the agent is up: the host counts as down
+	silentAtLeast = 2 * time.Minute
+	agentFresh    = 2 * time.Minute // an agent that called within this is up
 )
 
 // hostsPass looks after what no single ping can tell: hosts an active agent says nothing about, processes seen under two
-// addresses, hosts silent for days.
+// addresses, mongoses silent for days.
 func (s *Server) hostsPass(ctx context.Context, now time.Time) (store.PassReport, error) {
 	var report store.PassReport
 	groups, err := s.o.Inventory.Groups(ctx)
@@ -154,13 +153,11 @@ func (s *Server) groupPass(ctx context.Context, g *model.Group, now time.Time) (
 	return n, nil
 }
 
-// silence marks a host down that the active agent says nothing about, and deactivates one that was silent for days.
+// silence marks a host down that the active agent says nothing about, and deactivates a mongos that was silent for days: they
+// come and go, while a member that is away for long is still missing.
 func (s *Server) silence(ctx context.Context, g *model.Group, h *model.Host, st *model.HostStatus, up bool, now time.Time) (bool, error) {
-	limit := deactivateHost
-	if h.Type == model.TypeShardMongos && g.Settings.MongosDeactivateSecs > 0 {
-		limit = time.Duration(g.Settings.MongosDeactivateSecs) * time.Second
-	}
-	if up && !st.LastPing.IsZero() && now.Sub(st.LastPing) > limit {
+	limit := time.Duration(g.Settings.MongosDeactivateSecs) * time.Second
+	if up && h.Type == model.TypeShardMongos && limit > 0 && !st.LastPing.IsZero() && now.Sub(st.LastPing) > limit {
 		return true, s.o.Inventory.UpdateHost(ctx, g.ID, h.ID, func(h *model.Host) error {
 			h.Deactivated = true
 			return nil

@@ -57,16 +57,22 @@ func (w *work) discover(h *hostState, o *topology.Observation, p *wire.Ping) err
 			continue
 		}
 		key := string(w.group.ID) + "/" + addr
-		if _, seen := w.found[addr]; seen || w.d.known.has(key) {
+		// A mongos is looked up each time: it may have been deactivated since.
+		if _, seen := w.found[addr]; seen || !a.Mongos && w.d.known.has(key) {
 			continue
 		}
 		if loopback(a.Hostname) && !dialledLocally(p, &h.host) {
 			continue // means the machine of the process, which the agent would take for its own
 		}
-		_, err := w.d.o.Inventory.FindHost(w.ctx, w.group.ID, addr)
+		known, err := w.d.o.Inventory.FindHost(w.ctx, w.group.ID, addr)
 		switch {
 		case err == nil:
 			w.d.known.add(key)
+			if a.Mongos && known.Deactivated {
+				if err := w.reactivate(&known); err != nil {
+					return err
+				}
+			}
 		case errors.Is(err, docstore.ErrNotFound):
 			w.found[addr] = discovery{address: a, from: h}
 		default:
@@ -74,6 +80,18 @@ func (w *work) discover(h *hostState, o *topology.Observation, p *wire.Ping) err
 		}
 	}
 	return nil
+}
+
+// reactivate makes the agent visit a mongos again that its cluster counts among the living.
+func (w *work) reactivate(h *model.Host) error {
+	err := w.d.o.Inventory.UpdateHost(w.ctx, w.group.ID, h.ID, func(now *model.Host) error {
+		now.Deactivated = false
+		return nil
+	})
+	if errors.Is(err, docstore.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 func dialledLocally(p *wire.Ping, h *model.Host) bool {
