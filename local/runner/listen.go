@@ -35,8 +35,14 @@ func listen(ctx context.Context, what, address string) (net.Listener, error) {
 		return nil, opererr.New("listen for "+what, fmt.Errorf("%s is in use by another program", address),
 			"choose another port with --listen or --port-base, or stop the other program (find it: ss -ltnp sport = :"+portOf(address)+")")
 	}
-	if err != nil {
-		return nil, fmt.Errorf("listen for %s on %s: %w", what, address, err)
+	switch {
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, opererr.New("listen for "+what, fmt.Errorf("%s is no address of this machine", address), "give one with --listen; 0.0.0.0 and [::] stand for all (list them: ip addr)")
+	case errors.Is(err, syscall.EACCES):
+		return nil, opererr.New("listen for "+what, fmt.Errorf("this user may not listen on %s", address),
+			"choose a port above 1023 with --listen, or allow low ones: setcap cap_net_bind_service=+ep on the program, AmbientCapabilities=CAP_NET_BIND_SERVICE in its unit")
+	case err != nil:
+		return nil, opererr.New("listen for "+what+" on "+address, err, "choose another address with --listen")
 	}
 	return l, nil
 }

@@ -19,6 +19,8 @@ import (
 // server runs, so a process that died leaves no lock behind and a reused process number does not mislead anybody.
 const pidName = "heartwood.pid"
 
+const dataHint = "choose a folder this user may write with --data"
+
 // State is what the pid file of a data folder says.
 type State int
 
@@ -32,12 +34,12 @@ const (
 // claimData locks the data folder for this process.
 func claimData(dir string) (release func() error, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create the data folder: %w", err)
+		return nil, opererr.New("create the data folder", err, dataHint)
 	}
 	name := filepath.Join(dir, pidName)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the folder
 	if err != nil {
-		return nil, fmt.Errorf("open the pid file: %w", err)
+		return nil, opererr.New("open the pid file", err, dataHint)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		pid := readPid(f)
@@ -46,7 +48,7 @@ func claimData(dir string) (release func() error, err error) {
 			"run: heartwood stop --data "+dir+", or choose another folder with --data and other ports with --port-base")
 	}
 	if err := errors.Join(f.Truncate(0), writePid(f), f.Sync()); err != nil {
-		return nil, errors.Join(fmt.Errorf("write the pid file: %w", err), f.Close())
+		return nil, errors.Join(opererr.New("write the pid file", err, "make room there: df -h "+dir), f.Close())
 	}
 	// Emptied, not removed: a file that vanished between another process's open and lock would let two of them start.
 	return func() error { return errors.Join(f.Truncate(0), f.Close()) }, nil

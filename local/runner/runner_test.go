@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,6 +10,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -23,6 +26,7 @@ import (
 	"github.com/youmark/pkcs8"
 
 	"github.com/heartwood-db/heartwood/shared/config"
+	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
@@ -273,6 +277,12 @@ func TestRefusedStarts(t *testing.T) {
 				"mms.https.PEMKeyFile": file, "mms.https.PEMKeyFilePassword": keyPassword, "mms.https.ClientCertificateMode": "required", "mms.https.CAFile": "/absent.pem",
 			}, "mms.https.CAFile", "authorities",
 		},
+		{"a data folder that is a file", map[string]string{"heartwood.data": file}, "not a directory", "--data"},
+		{"a data folder that cannot be made", map[string]string{"heartwood.data": "/dev/null/data"}, "/dev/null", "--data"},
+		{"a key file that is a folder", map[string]string{"mms.keyfile": ca.dir}, "no file", "mms.keyfile"},
+		{"a key file that cannot be made", map[string]string{"mms.keyfile": filepath.Join(file, "gen.key")}, "key file", "mms.keyfile"},
+		{"an address of another machine", map[string]string{"heartwood.listen": "203.0.113.1:0"}, "203.0.113.1", "--listen"},
+		{"a connection string of no sense", map[string]string{"mongo.mongoUri": "mongodb://ann:" + keyPassword + ":x@a,b,c/"}, "colon", "percent-encoded"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, err := Start(t.Context(), Options{Sources: settings(t, c.more), Log: slog.New(slog.DiscardHandler)})
@@ -287,6 +297,89 @@ func TestRefusedStarts(t *testing.T) {
 				t.Errorf("the error tells the password: %v", err)
 			}
 		})
+	}
+}
+
+// TestAFullDisk: what the operator is told when the database has no room at the start.
+func TestAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	err := outOfSpace(fmt.Errorf("declare: %w", docstore.ErrFull), &config.Server{DataDir: dir})
+	if !errors.Is(err, docstore.ErrFull) || !strings.Contains(opererr.HintOf(err), "df -h "+dir) {
+		t.Errorf("%v, hint %q", err, opererr.HintOf(err))
+	}
+	other := errors.New("something else")
+	if got := outOfSpace(other, &config.Server{}); !errors.Is(got, other) || opererr.HintOf(got) != "" {
+		t.Error(got)
+	}
+}
+
+// TestStopWaitsForRequests: an ordered stop lets a request in progress end, and takes no new ones meanwhile.
+func TestStopWaitsForRequests(t *testing.T) {
+	s, err := Start(t.Context(), Options{Sources: settings(t, nil), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := strings.TrimPrefix(s.URL(), "http://")
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const form = "username=ann"
+	_, _ = fmt.Fprintf(conn, "POST /login HTTP/1.1\r\nHost: %s\r\nExpect: 100-continue\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n", address, len(form))
+	answers := bufio.NewReader(conn)
+	if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, " 100 ") { // somebody waits for the body
+		t.Fatalf("%q, %v", line, err)
+	}
+	_, _ = answers.ReadString('\n')
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(context.Background()) }()
+	for { // until nobody is let in any more
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			break
+		}
+		_ = c.Close()
+	}
+	_, _ = io.WriteString(conn, form)
+	resp, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatalf("the request in progress was cut off: %v", err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode >= 500 {
+		t.Errorf("the request in progress got %s", resp.Status)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if _, _, err := get(t, http.DefaultClient, s.URL()+"/login"); err == nil {
+		t.Error("a stopped server answers")
+	}
+	if state, _, err := Status(s.Site().Config.Server.DataDir); err != nil || state != NotRunning {
+		t.Errorf("state %v, %v", state, err)
+	}
+}
+
+// TestOneServerADataFolder: a second server is refused, and the first is none the worse.
+func TestOneServerADataFolder(t *testing.T) {
+	src := settings(t, nil)
+	s, err := Start(t.Context(), Options{Sources: src, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Stop(context.Background()) }()
+	if _, err := Start(t.Context(), Options{Sources: src, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(opererr.HintOf(err), "heartwood stop --data") {
+		t.Errorf("a second server: %v", err)
+	}
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(s.URL(), "http://"))
+	taken := settings(t, map[string]string{"heartwood.listen": "127.0.0.1:" + port})
+	if _, err := Start(t.Context(), Options{Sources: taken, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(opererr.HintOf(err), "--port-base") {
+		t.Errorf("a port in use: %v", err)
+	}
+	if resp, _, err := get(t, http.DefaultClient, s.URL()+"/monitor/health"); err != nil || resp.StatusCode != 200 {
+		t.Errorf("the first: %v, %v", resp, err)
 	}
 }
 

@@ -59,9 +59,21 @@ func OpenSite(ctx context.Context, src config.Sources, log *slog.Logger, reg pro
 	}
 	s, err := openStore(ctx, engine, src, &boot.Server, log)
 	if err != nil {
-		return nil, errors.Join(err, engine.Close())
+		return nil, errors.Join(outOfSpace(err, &boot.Server), engine.Close())
 	}
 	return s, nil
+}
+
+// outOfSpace says what to do about a database that has no room.
+func outOfSpace(err error, c *config.Server) error {
+	if !errors.Is(err, docstore.ErrFull) {
+		return err
+	}
+	hint := "make room on the database's servers"
+	if c.Embedded() {
+		hint = "make room there: df -h " + c.DataDir
+	}
+	return opererr.New("start", err, hint)
 }
 
 // Close closes the database.
@@ -70,7 +82,7 @@ func (s *Site) Close() error { return s.engine.Close() }
 func openEngine(ctx context.Context, c *config.Server, log *slog.Logger) (docstore.Engine, error) {
 	if c.Embedded() {
 		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-			return nil, opererr.New("create the data folder", err, "choose a folder this user may write with --data")
+			return nil, opererr.New("create the data folder", err, dataHint)
 		}
 		return sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(c.DataDir, config.DatabaseFile), Log: log})
 	}
@@ -164,7 +176,7 @@ const checkTimeout = 15 * time.Second
 func CheckDatabase(ctx context.Context, c *config.Server) error {
 	if c.Embedded() {
 		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-			return opererr.New("create the data folder", err, "choose a folder this user may write with --data")
+			return opererr.New("create the data folder", err, dataHint)
 		}
 		return nil
 	}

@@ -22,20 +22,27 @@ func (s *Server) KeyPath() string {
 	return filepath.Join(s.DataDir, "gen.key")
 }
 
+const keyHint = "name a file in mms.keyfile that belongs to the user the server runs as, mode 0600, in a folder of that user"
+
 // ReadKey reads gen.key. A missing file gives an error that errors.Is fs.ErrNotExist; one of another length or readable by
 // others is refused with what to do.
 func ReadKey(path string) ([]byte, error) {
 	op := "read the key file " + path
 	info, err := os.Stat(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s: %w", op, err)
+	case err != nil:
+		return nil, opererr.New(op, err, keyHint)
+	case !info.Mode().IsRegular():
+		return nil, opererr.New(op, errors.New("it is no file"), keyHint)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, opererr.New(op, fmt.Errorf("mode %04o lets others read it", info.Mode().Perm()), "run: chmod 600 "+path)
 	}
 	key, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", op, err)
+		return nil, opererr.New(op, err, keyHint)
 	}
 	if len(key) != KeyBytes {
 		return nil, opererr.New(op, fmt.Errorf("it has %d bytes, not %d", len(key), KeyBytes),
@@ -49,11 +56,11 @@ func CreateKey(path string) ([]byte, error) {
 	key := make([]byte, KeyBytes)
 	_, _ = rand.Read(key)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("create the folder of the key file: %w", err)
+		return nil, opererr.New("create the folder of the key file", err, keyHint)
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator names the file
 	if err != nil {
-		return nil, fmt.Errorf("create the key file: %w", err)
+		return nil, opererr.New("create the key file", err, keyHint)
 	}
 	_, err = f.Write(key)
 	err = errors.Join(err, f.Sync(), f.Close())

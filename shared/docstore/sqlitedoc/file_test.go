@@ -453,3 +453,18 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 		}
 	}
 }
+
+// TestFileSystemErrorsSayWhatToDo: whoever runs the tests may be allowed everything, so the errors are given.
+func TestFileSystemErrorsSayWhatToDo(t *testing.T) {
+	for err, want := range map[error]string{
+		&os.PathError{Op: "open", Path: "/d/x", Err: syscall.EACCES}: "own the folder",
+		&os.PathError{Op: "open", Path: "/d/x", Err: syscall.EROFS}:  "own the folder",
+		fmt.Errorf("write: %w", syscall.ENOSPC):                      "df -h /d",
+		fmt.Errorf("schema: %w", docstore.ErrFull):                   "df -h /d",
+		errors.New("else"): "",
+	} {
+		if got := openHint(err, "/d/x"); !strings.Contains(got, want) || (got == "") != (want == "") {
+			t.Errorf("%v: %q", err, got)
+		}
+	}
+}
