@@ -71,6 +71,7 @@ type row struct {
 	Word    string
 	Actor   string
 	As      string // what kind of actor
+	Agent   string // path of the agent, when one acted
 	Host    string // path of the host's page
 	Cluster string // name of the cluster
 	Path    string // of the cluster's page
@@ -316,6 +317,9 @@ func rowOf(v *view.Visit, e model.Event, clusters []model.Cluster) row {
 	if r.Group == "" {
 		r.Group = string(e.GroupID)
 	}
+	if r.Home != "" && r.As == asAgent {
+		r.Agent = r.Home + "/agents#a-" + e.AgentID
+	}
 	if r.Home != "" && e.HostID != "" && e.Type != model.EventHostDeleted {
 		r.Host = r.Home + "/hosts/" + string(e.HostID)
 	}
@@ -333,6 +337,8 @@ func rowOf(v *view.Visit, e model.Event, clusters []model.Cluster) row {
 	return r
 }
 
+const asAgent = "agent"
+
 // actorOf says who acted, and as what. Nobody did when Heartwood itself saw something.
 func actorOf(e *model.Event) (as, name string) {
 	switch {
@@ -341,10 +347,13 @@ func actorOf(e *model.Event) (as, name string) {
 	case e.APIKey != "":
 		return "API key", e.APIKey
 	case e.AgentID != "":
-		return "agent", e.AgentID
+		return asAgent, e.AgentID
 	}
 	return "", ""
 }
 
 // Sentence is what the event says, in words of its own where it has them.
 func (r row) Sentence() string { return cmp.Or(r.Text, r.Word+".") }
+
+// Brief is as much of an agent's id as tells agents apart.
+func (r row) Brief() string { return view.Middle(r.Actor, 13) }
