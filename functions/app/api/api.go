@@ -1,6 +1,6 @@
 // Package api is the Public API v1.0. Paths, field names, codes and conventions are those of Ops Manager's documentation, so
-// that existing clients keep working. What all resources share is in rest; people and deployment hold one file a resource. It
-// keeps nothing between requests, and must not import daemon, local or any adapter.
+// that existing clients keep working. What all resources share is in rest; projects, people, events and deployment hold one file a
+// resource. It keeps nothing between requests, and must not import daemon, local or any adapter.
 package api
 
 import (
@@ -11,6 +11,7 @@ import (
 	"github.com/heartwood-db/heartwood/functions/app/api/deployment"
 	"github.com/heartwood-db/heartwood/functions/app/api/events"
 	"github.com/heartwood-db/heartwood/functions/app/api/people"
+	"github.com/heartwood-db/heartwood/functions/app/api/projects"
 	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 )
 
@@ -20,13 +21,14 @@ const Prefix = rest.Prefix
 // Inventory is what the API reads and changes of groups, hosts, clusters and agents.
 type Inventory interface {
 	people.Inventory
+	projects.Inventory
 	deployment.Inventory
 }
 
 // Access is what the API reads and changes of people and keys.
 type Access interface {
 	people.Access
-	deployment.Access
+	projects.Access
 	rest.Keys
 }
 
@@ -47,8 +49,10 @@ func New(o Options) (http.Handler, error) {
 	o.Rest.Inventory, o.Rest.Keys = o.Inventory, o.Access
 	return rest.New(o.Rest,
 		rootRoutes(),
+		// First: a group may have the name of a resource of groups, as in /groups/byName/users.
+		projects.Routes(projects.Options{Inventory: o.Inventory, Access: o.Access}),
 		people.Routes(people.Options{Inventory: o.Inventory, Access: o.Access}),
 		events.Routes(events.Options{Inventory: o.Inventory, Events: o.Events}),
-		deployment.Routes(deployment.Options{Inventory: o.Inventory, Access: o.Access, Series: o.Series}),
+		deployment.Routes(deployment.Options{Inventory: o.Inventory, Series: o.Series}),
 	)
 }

@@ -132,3 +132,14 @@ func TestAgentWithoutConf(t *testing.T) {
 		t.Errorf("%v", versions)
 	}
 }
+
+// TestGroupsByAnyName: a group may be called as a resource of groups is.
+func TestGroupsByAnyName(t *testing.T) {
+	x := newSite(t)
+	for _, name := range []string{"users", "apiKeys", "hosts", "events", "byName", "a+b@c d"} {
+		x.ok(x.owner, "POST", "/groups", `{"name":"`+name+`","orgId":"`+string(x.org.ID)+`"}`, 201)
+		if g := x.ok(x.owner, "GET", "/groups/byName/"+strings.ReplaceAll(name, " ", "%20"), "", 200); g["name"] != name {
+			t.Errorf("%v", g["name"])
+		}
+	}
+}

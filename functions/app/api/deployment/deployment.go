@@ -1,4 +1,4 @@
-// Package deployment is the Public API's resources of what is monitored: groups, agents, hosts, clusters, measurements.
+// Package deployment is the Public API's resources of what is monitored: hosts, clusters, measurements.
 package deployment
 
 import (
@@ -10,16 +10,10 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store/series"
 )
 
-// Inventory is what these resources read and change of groups, hosts, clusters and agents.
+// Inventory is what these resources read and change of hosts and clusters.
 type Inventory interface {
 	Orgs(ctx context.Context) ([]model.Org, error)
-	Org(ctx context.Context, id model.ID) (model.Org, error)
-	CreateOrg(ctx context.Context, o model.Org) error
 	Groups(ctx context.Context) ([]model.Group, error)
-	Group(ctx context.Context, id model.ID) (model.Group, error)
-	CreateGroup(ctx context.Context, g model.Group) error
-	UpdateGroup(ctx context.Context, id model.ID, change func(*model.Group) error) error
-	DeleteGroup(ctx context.Context, id model.ID) error
 	Hosts(ctx context.Context, group model.ID) ([]model.Host, error)
 	Host(ctx context.Context, group model.ID, id model.HostID) (model.Host, error)
 	FindHost(ctx context.Context, group model.ID, address string) (model.Host, error)
@@ -32,21 +26,7 @@ type Inventory interface {
 	LastPing(ctx context.Context, group model.ID, id model.HostID) (model.LastPing, error)
 	Clusters(ctx context.Context, group model.ID) ([]model.Cluster, error)
 	Cluster(ctx context.Context, group, id model.ID) (model.Cluster, error)
-	DeleteOrg(ctx context.Context, id model.ID) error
 	UpsertCluster(ctx context.Context, group, id model.ID, change func(*model.Cluster) error) error
-	Agents(ctx context.Context, group model.ID) ([]model.Agent, error)
-}
-
-// Access is what these resources read and change of agent keys, and of the roles of who makes a group.
-type Access interface {
-	User(ctx context.Context, id model.ID) (model.User, error)
-	UpdateUser(ctx context.Context, id model.ID, change func(*model.User) error) error
-	UpdateAPIKey(ctx context.Context, id model.ID, change func(*model.APIKey) error) error
-	AgentKeys(ctx context.Context, group model.ID) ([]model.AgentKey, error)
-	CreateAgentKey(ctx context.Context, k model.AgentKey) error
-	DeleteAgentKey(ctx context.Context, group, id model.ID) error
-	GroupByAgentKey(ctx context.Context, key string) (model.ID, error)
-	ForgetGroup(ctx context.Context, group model.ID) error
 }
 
 // Series reads measurements.
@@ -58,7 +38,6 @@ type Series interface {
 // Options are what these resources need from outside.
 type Options struct {
 	Inventory Inventory
-	Access    Access
 	Series    Series
 }
 
@@ -77,7 +56,7 @@ func Routes(o Options) []rest.Route {
 		return func(c *rest.Call) (any, error) { return do(&call{Call: c, Options: o}) }
 	}
 	var all []rest.Route
-	for _, routes := range []func(handler) []rest.Route{groupRoutes, agentRoutes, hostRoutes, clusterRoutes, measurementRoutes} {
+	for _, routes := range []func(handler) []rest.Route{hostRoutes, clusterRoutes, measurementRoutes} {
 		all = append(all, routes(h)...)
 	}
 	return all
