@@ -460,10 +460,9 @@ func TestFileSystemErrorsSayWhatToDo(t *testing.T) {
 		&os.PathError{Op: "open", Path: "/d/x", Err: syscall.EACCES}: "own the folder",
 		&os.PathError{Op: "open", Path: "/d/x", Err: syscall.EROFS}:  "own the folder",
 		fmt.Errorf("write: %w", syscall.ENOSPC):                      "df -h /d",
-		fmt.Errorf("schema: %w", docstore.ErrFull):                   "df -h /d",
 		errors.New("else"): "",
 	} {
-		if got := openHint(err, "/d/x"); !strings.Contains(got, want) || (got == "") != (want == "") {
+		if got := sqlconn.Hint(err, "/d/x"); !strings.Contains(got, want) || (got == "") != (want == "") {
 			t.Errorf("%v: %q", err, got)
 		}
 	}

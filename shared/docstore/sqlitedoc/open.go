@@ -17,14 +17,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
@@ -123,7 +121,7 @@ func Open(o Options) (*Engine, error) {
 		}
 		var oe *opererr.Error
 		if !errors.As(err, &oe) {
-			err = opererr.New("open the database "+path, err, openHint(err, path))
+			err = opererr.New("open the database "+path, err, sqlconn.Hint(err, path))
 		}
 		return nil, err
 	}
@@ -133,17 +131,6 @@ func Open(o Options) (*Engine, error) {
 		go e.checkpointLoop()
 	}
 	return e, nil
-}
-
-// openHint is what to do about an error of the file system.
-func openHint(err error, path string) string {
-	switch {
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return "the user the server runs as must own the folder and the files in it and may write them: ls -la " + filepath.Dir(path)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, docstore.ErrFull):
-		return "make room there: df -h " + filepath.Dir(path)
-	}
-	return ""
 }
 
 func (e *Engine) open(o Options) error {

@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
+	"path/filepath"
+	"syscall"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -202,4 +205,15 @@ func Damaged(err error) bool {
 		return true
 	}
 	return false
+}
+
+// Hint is what to do about an error of the file system that a database is on, or "".
+func Hint(err error, path string) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return "the user the server runs as must own the folder and the files in it and may write them: ls -la " + filepath.Dir(path)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), Code(err)&0xff == sqlite3.SQLITE_FULL:
+		return "make room there: df -h " + filepath.Dir(path)
+	}
+	return ""
 }
