@@ -460,7 +460,7 @@ func TestFileSystemErrorsSayWhatToDo(t *testing.T) {
 		&os.PathError{Op: "open", Path: "/d/x", Err: syscall.EACCES}: "own the folder",
 		&os.PathError{Op: "open", Path: "/d/x", Err: syscall.EROFS}:  "own the folder",
 		fmt.Errorf("write: %w", syscall.ENOSPC):                      "df -h /d",
-		errors.New("else"): "",
+		errors.New("else"):                                           "",
 	} {
 		if got := sqlconn.Hint(err, "/d/x"); !strings.Contains(got, want) || (got == "") != (want == "") {
 			t.Errorf("%v: %q", err, got)
