@@ -326,3 +326,46 @@ func TestForgettingAGroupEndsWhateverBreaks(t *testing.T) {
 		}
 	})
 }
+
+// TestForgetOrg: the keys of the organization go, and nobody else's: the global ones belong to no organization.
+func TestForgetOrg(t *testing.T) {
+	a, ctx := open(t), t.Context()
+	u := user("u1", "ann")
+	u.Grants = []model.Grant{{Role: model.OrgOwner, OrgID: "o1"}, {Role: model.OrgMember, OrgID: "o2"}, {Role: model.GlobalOwner}}
+	must(t, a.CreateUser(ctx, u))
+	for id, org := range map[model.ID]model.ID{"k1": "o1", "k2": "o2", "k3": ""} {
+		must(t, a.CreateAPIKey(ctx, model.APIKey{ID: id, OrgID: org, PublicKey: "p" + string(id), HA1: "h"}))
+	}
+	if err := a.ForgetOrg(ctx, ""); err == nil {
+		t.Error("the global keys were forgotten")
+	}
+	must(t, a.ForgetOrg(ctx, "o1"))
+	must(t, a.ForgetOrg(ctx, "o1"))
+	for id, want := range map[model.ID]bool{"k1": false, "k2": true, "k3": true} {
+		if _, err := a.APIKey(ctx, id); (err == nil) != want {
+			t.Errorf("key %s: %v", id, err)
+		}
+	}
+	if u, err := a.User(ctx, "u1"); err != nil || len(u.Grants) != 2 || u.Grants[0].OrgID != "o2" {
+		t.Errorf("%v %v", err, u.Grants)
+	}
+}
+
+// TestUpdateGlobalAccessList: it begins without a list, and an error changes nothing.
+func TestUpdateGlobalAccessList(t *testing.T) {
+	a, ctx := open(t), t.Context()
+	add := func(cidr string, fail error) error {
+		return a.UpdateGlobalAccessList(ctx, func(have []model.AccessEntry) ([]model.AccessEntry, error) {
+			return append(have, model.AccessEntry{CIDR: cidr}), fail
+		})
+	}
+	no := errors.New("no")
+	must(t, add("10.0.0.0/8", nil))
+	if err := add("11.0.0.0/8", no); !errors.Is(err, no) {
+		t.Errorf("%v", err)
+	}
+	must(t, add("12.0.0.0/8", nil))
+	if list, err := a.GlobalAccessList(ctx); err != nil || len(list) != 2 || list[1].CIDR != "12.0.0.0/8" {
+		t.Errorf("%v %v", err, list)
+	}
+}
