@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -287,7 +288,10 @@ func (s *Server) functions(c *config.Server, chain httpx.ChainOptions, probe htt
 	hostname, _ := os.Hostname()
 	embedded := ""
 	if c.Embedded() {
-		embedded = config.DatabaseFile
+		embedded = filepath.Join(c.DataDir, config.DatabaseFile)
+		if abs, err := filepath.Abs(embedded); err == nil {
+			embedded = abs
+		}
 	}
 	agentPort := portOf(l.ingestion.Addr().String())
 	pages, err := app.New(app.Options{
