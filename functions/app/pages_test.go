@@ -374,8 +374,14 @@ func TestLastPing(t *testing.T) {
 	s.ping(g, ids[0], bson.D{
 		{Key: "hello", Value: bson.D{{Key: "hosts", Value: bson.A{"a:1", "b:2"}}}},
 		{Key: "serverStatus", Value: bson.D{
-			{Key: "n", Value: int64(5)}, {Key: "d", Value: 1.5}, {Key: "when", Value: time.Unix(1_700_000_000, 0)}, {Key: "ts", Value: bson.Timestamp{T: 1_700_000_000, I: 3}},
-			{Key: "id", Value: bson.ObjectID{1}}, {Key: "bin", Value: []byte{1, 2}}, {Key: "no", Value: nil}, {Key: "yes", Value: true},
+			{Key: "n", Value: int64(5)},
+			{Key: "d", Value: 1.5},
+			{Key: "when", Value: time.Unix(1_700_000_000, 0)},
+			{Key: "ts", Value: bson.Timestamp{T: 1_700_000_000, I: 3}},
+			{Key: "id", Value: bson.ObjectID{1}},
+			{Key: "bin", Value: []byte{1, 2}},
+			{Key: "no", Value: nil},
+			{Key: "yes", Value: true},
 			{Key: "wiredTiger", Value: bson.D{{Key: "cache", Value: bson.D{{Key: "bytes currently in the cache", Value: int64(12345)}}}}},
 		}},
 	})

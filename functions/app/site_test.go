@@ -279,7 +279,11 @@ func (s *site) measure(id model.HostID, minutes int) {
 		at := s.now.Add(-time.Duration(minutes-i) * time.Minute)
 		up := int64(i+1) * 60_000
 		doc, err := bson.Marshal(bson.D{{Key: "serverStatus", Value: bson.D{
-			{Key: "host", Value: "db1"}, {Key: "pid", Value: int64(7)}, {Key: "uptime", Value: float64(up) / 1000}, {Key: "uptimeMillis", Value: up}, {Key: "localTime", Value: at},
+			{Key: "host", Value: "db1"},
+			{Key: "pid", Value: int64(7)},
+			{Key: "uptime", Value: float64(up) / 1000},
+			{Key: "uptimeMillis", Value: up},
+			{Key: "localTime", Value: at},
 			{Key: "opcounters", Value: bson.D{{Key: "insert", Value: int64(i * 60)}, {Key: "query", Value: int64(i * 120)}}},
 			{Key: "connections", Value: bson.D{{Key: "current", Value: int32(40)}, {Key: "available", Value: int32(960)}}},
 		}}})

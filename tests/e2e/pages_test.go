@@ -58,6 +58,7 @@ func TestEveryPageOfTheDemoInARealBrowser(t *testing.T) {
 		{"deployment", g + "/deployment", nil},
 		{"deployment-hosts", g + "/deployment?view=hosts", nil},
 		{"cluster", g + "/clusters/" + cluster, []step{chartsDrawn()}},
+		{"cluster-table", g + "/clusters/" + cluster + "?view=table", nil},
 		{"host", g + "/hosts/" + host, []step{chartsDrawn()}},
 		{"host-hardware", g + "/hosts/" + host + "?tab=hardware", []step{chartsDrawn()}},
 		{"host-dbstats", g + "/hosts/" + host + "?tab=dbstats", nil},

@@ -18,8 +18,13 @@ type group struct{ Name, Label string }
 
 func groups() []group {
 	return []group{
-		{"hosts", "Hosts"}, {"clusters", "Replica sets and clusters"}, {"agents", "Agents"}, {"alerts", "Alerts"},
-		{"signin", "Sign-ins and accounts"}, {"keys", "Keys and access lists"}, {"groups", "Groups and settings"},
+		{"hosts", "Hosts"},
+		{"clusters", "Replica sets and clusters"},
+		{"agents", "Agents"},
+		{"alerts", "Alerts"},
+		{"signin", "Sign-ins and accounts"},
+		{"keys", "Keys and access lists"},
+		{"groups", "Groups and settings"},
 	}
 }
 

@@ -159,8 +159,11 @@ func TestEmptyChartsSayWhy(t *testing.T) {
 		id   string
 		says bool
 	}{
-		{model.TypeReplicaPrimary, "replication-lag", true}, {model.TypeReplicaSecondary, "replication-lag", false},
-		{model.TypeShardSecondary, "oplog-rate", true}, {model.TypeReplicaPrimary, "oplog-rate", false}, {model.TypeReplicaPrimary, "memory", false},
+		{model.TypeReplicaPrimary, "replication-lag", true},
+		{model.TypeReplicaSecondary, "replication-lag", false},
+		{model.TypeShardSecondary, "oplog-rate", true},
+		{model.TypeReplicaPrimary, "oplog-rate", false},
+		{model.TypeReplicaPrimary, "memory", false},
 	} {
 		if got := notHere(&model.Host{Type: c.typ}, c.id); (got != "") != c.says {
 			t.Errorf("%s of a %s: %q", c.id, c.typ, got)
@@ -192,11 +195,19 @@ func TestAboutTellsMountsFromDisks(t *testing.T) {
 		names int
 		shown string
 	}{
-		{AboutMount, all, "", 2, "/"}, {AboutMount, all, "/data", 2, "/data"}, {AboutMount, all, "sda", 2, "/"},
-		{AboutDisk, all, "", 2, "nvme0n1"}, {AboutDisk, all, "sda", 2, "sda"},
-		{AboutMount, []string{"data", "nvme0n1", "/var"}, "", 2, "/var"}, {AboutDisk, []string{"data", "nvme0n1"}, "", 1, "nvme0n1"}, {AboutMount, []string{"data", "sda"}, "", 1, "data"},
-		{AboutMount, []string{"sda"}, "", 1, "sda"}, {AboutDisk, nil, "x", 0, ""}, {AboutDatabase, []string{"shop"}, "evil", 1, "shop"},
-		{AboutDatabase, []string{"admin", "local", "shop"}, "", 3, "shop"}, {AboutDatabase, []string{"admin", "local", "shop"}, "local", 3, "local"},
+		{AboutMount, all, "", 2, "/"},
+		{AboutMount, all, "/data", 2, "/data"},
+		{AboutMount, all, "sda", 2, "/"},
+		{AboutDisk, all, "", 2, "nvme0n1"},
+		{AboutDisk, all, "sda", 2, "sda"},
+		{AboutMount, []string{"data", "nvme0n1", "/var"}, "", 2, "/var"},
+		{AboutDisk, []string{"data", "nvme0n1"}, "", 1, "nvme0n1"},
+		{AboutMount, []string{"data", "sda"}, "", 1, "data"},
+		{AboutMount, []string{"sda"}, "", 1, "sda"},
+		{AboutDisk, nil, "x", 0, ""},
+		{AboutDatabase, []string{"shop"}, "evil", 1, "shop"},
+		{AboutDatabase, []string{"admin", "local", "shop"}, "", 3, "shop"},
+		{AboutDatabase, []string{"admin", "local", "shop"}, "local", 3, "local"},
 	} {
 		if names, shown := c.about.Choose(c.all, c.asked); len(names) != c.names || shown != c.shown {
 			t.Errorf("%s of %v, asked for %q: %v, %q", c.about, c.all, c.asked, names, shown)

@@ -144,8 +144,10 @@ type roleChoice struct {
 // keyRoles are what a key made here may be: a role in this group, or owner of its organization.
 func keyRoles(chosen string) []roleChoice {
 	out := []roleChoice{
-		{model.GroupReadOnly, "Read only in this group", false}, {model.GroupMonitoringAdmin, "Monitoring Admin of this group", false},
-		{model.GroupOwner, "Owner of this group", false}, {model.OrgOwner, "Owner of the organization", false},
+		{model.GroupReadOnly, "Read only in this group", false},
+		{model.GroupMonitoringAdmin, "Monitoring Admin of this group", false},
+		{model.GroupOwner, "Owner of this group", false},
+		{model.OrgOwner, "Owner of the organization", false},
 	}
 	for i := range out {
 		out[i].On = string(out[i].Role) == chosen

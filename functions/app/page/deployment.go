@@ -330,8 +330,12 @@ func (d *deploymentPage) clusters(v *view.Visit) {
 	d.Heads = sortBy(v, kept, []column[clusterRows]{
 		{"name", "Cluster", false, func(a, b *clusterRows) int { return strings.Compare(a.Name(), b.Name()) }, false},
 		{"state", "State", false, func(a, b *clusterRows) int { return cmp.Compare(b.State.Level, a.State.Level) }, true},
-		{"", "Version", false, nil, false}, {"", "Uptime", true, nil, false}, {"", "Last ping", false, nil, false}, {"", "Lag", true, nil, false},
-		{"", "Oplog window", true, nil, false}, {"", "Connections", true, nil, false},
+		{"", "Version", false, nil, false},
+		{"", "Uptime", true, nil, false},
+		{"", "Last ping", false, nil, false},
+		{"", "Lag", true, nil, false},
+		{"", "Oplog window", true, nil, false},
+		{"", "Connections", true, nil, false},
 	}, func(a, b *clusterRows) int {
 		return cmp.Or(cmp.Compare(b.State.Level, a.State.Level), strings.Compare(a.Name(), b.Name()))
 	})

@@ -93,7 +93,8 @@ func TestClusterNames(t *testing.T) {
 
 func TestAShardedClusterIsAsWellAsItsParts(t *testing.T) {
 	f := fleet{Clusters: []model.Cluster{
-		{ID: "top", Type: model.ClusterSharded, Name: "shop"}, {ID: "a", Type: model.ClusterReplicaSet, Name: "shop", ShardName: "a", ParentID: "top"},
+		{ID: "top", Type: model.ClusterSharded, Name: "shop"},
+		{ID: "a", Type: model.ClusterReplicaSet, Name: "shop", ShardName: "a", ParentID: "top"},
 		{ID: "b", Type: model.ClusterReplicaSet, Name: "shop", ShardName: "b", ParentID: "top"},
 	}}
 	up := view.State{Level: view.OK, Word: "primary"}

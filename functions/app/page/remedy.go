@@ -82,12 +82,14 @@ func refused(r *hostRow, hosts string) []remedy {
 	if r.Status.ErrorCode == codeAuthenticationFailed {
 		return []remedy{
 			{Text: "User name or password is wrong. Set the password anew, in mongosh " + where + ":", Commands: []string{`db.getSiblingDB("admin").changeUserPassword("heartwood", passwordPrompt())`}},
-			{Text: "Or make the user, if it is not there:", Commands: []string{create}}, give,
+			{Text: "Or make the user, if it is not there:", Commands: []string{create}},
+			give,
 		}
 	}
 	return []remedy{
 		{Text: "Without a user for the agent: make one, in mongosh " + where + ":", Commands: []string{create}},
-		{Text: "With one: give it the role.", Commands: []string{`db.getSiblingDB("admin").grantRolesToUser("heartwood", [{role: "clusterMonitor", db: "admin"}])`}}, give,
+		{Text: "With one: give it the role.", Commands: []string{`db.getSiblingDB("admin").grantRolesToUser("heartwood", [{role: "clusterMonitor", db: "admin"}])`}},
+		give,
 	}
 }
 

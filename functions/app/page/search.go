@@ -35,12 +35,16 @@ func (p *Pages) search(ctx context.Context, v *view.Visit) (view.Answer, error) 
 		base := "/g/" + string(g.ID)
 		if here == "" || here == string(g.ID) {
 			for _, pg := range []hit{
-				{"Deployment", g.Name, base + "/deployment"}, {"Hosts", g.Name, base + "/deployment?view=hosts"},
+				{"Deployment", g.Name, base + "/deployment"},
+				{"Hosts", g.Name, base + "/deployment?view=hosts"},
 				{"Needs attention", g.Name, base + "/deployment?view=hosts&state=attention"},
 				{"Activity", g.Name, base + "/activity"},
-				{"Agents", g.Name, base + "/agents"}, {"Install an agent", g.Name, base + "/agents#install"},
-				{"Settings", g.Name, base + "/settings"}, {"Add a host", g.Name, base + "/settings/hosts"},
-				{"Agent API keys", g.Name, base + "/settings/agent-keys"}, {"Programmatic API keys", g.Name, base + "/settings/api-keys"},
+				{"Agents", g.Name, base + "/agents"},
+				{"Install an agent", g.Name, base + "/agents#install"},
+				{"Settings", g.Name, base + "/settings"},
+				{"Add a host", g.Name, base + "/settings/hosts"},
+				{"Agent API keys", g.Name, base + "/settings/agent-keys"},
+				{"Programmatic API keys", g.Name, base + "/settings/api-keys"},
 			} {
 				if strings.Contains(strings.ToLower(pg.Text), q) {
 					d.Pages = append(d.Pages, pg)

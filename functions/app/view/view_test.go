@@ -37,10 +37,23 @@ func TestMeasure(t *testing.T) {
 		unit string
 		want string
 	}{
-		{12.345, "PERCENT", "12.3 %"}, {0.1234, "MILLISECONDS", "0.12 ms"}, {2.75, "SECONDS", "2.75 s"}, {7200, "SECONDS", "2 h"},
-		{1536, "BYTES", "1.50 KiB"}, {1024, "KILOBYTES", "1 MiB"}, {2048, "MEGABYTES", "2 GiB"}, {1, "GIGABYTES", "1 GiB"},
-		{1 << 20, "BYTES_PER_SECOND", "1 MiB/s"}, {1, "MEGABYTES_PER_SECOND", "1 MiB/s"}, {1.5, "GIGABYTES_PER_HOUR", "1.50 GB/h"},
-		{1234567, "SCALAR", "1,234,567"}, {-12345, "SCALAR", "-12,345"}, {0, "SCALAR_PER_SECOND", "0/s"}, {math.NaN(), "SCALAR", "–"}, {0.00012, "SCALAR", "0.00012"}, {3e18, "SCALAR", "3e+18"},
+		{12.345, "PERCENT", "12.3 %"},
+		{0.1234, "MILLISECONDS", "0.12 ms"},
+		{2.75, "SECONDS", "2.75 s"},
+		{7200, "SECONDS", "2 h"},
+		{1536, "BYTES", "1.50 KiB"},
+		{1024, "KILOBYTES", "1 MiB"},
+		{2048, "MEGABYTES", "2 GiB"},
+		{1, "GIGABYTES", "1 GiB"},
+		{1 << 20, "BYTES_PER_SECOND", "1 MiB/s"},
+		{1, "MEGABYTES_PER_SECOND", "1 MiB/s"},
+		{1.5, "GIGABYTES_PER_HOUR", "1.50 GB/h"},
+		{1234567, "SCALAR", "1,234,567"},
+		{-12345, "SCALAR", "-12,345"},
+		{0, "SCALAR_PER_SECOND", "0/s"},
+		{math.NaN(), "SCALAR", "–"},
+		{0.00012, "SCALAR", "0.00012"},
+		{3e18, "SCALAR", "3e+18"},
 	} {
 		if got := Measure(c.v, c.unit); got != c.want {
 			t.Errorf("Measure(%v, %s) = %q, want %q", c.v, c.unit, got, c.want)

@@ -35,8 +35,10 @@ func TestParsePeriod(t *testing.T) {
 
 func TestRouter(t *testing.T) {
 	var rt router
-	for _, path := range []string{"/", "/groups", "/groups/byName/{}", "/groups/{}", "/orgs/{}/apiKeys/{}/accessList/{slashes}",
-		"/hosts/{}/disks", "/hosts/{}/disks/{slashes}/measurements", "/hosts/{}/disks/{slashes}"} {
+	for _, path := range []string{
+		"/", "/groups", "/groups/byName/{}", "/groups/{}", "/orgs/{}/apiKeys/{}/accessList/{slashes}",
+		"/hosts/{}/disks", "/hosts/{}/disks/{slashes}/measurements", "/hosts/{}/disks/{slashes}",
+	} {
 		rt.add(Route{Method: http.MethodGet, Path: path})
 	}
 	for _, c := range []struct {
