@@ -141,7 +141,7 @@ func packages(t *testing.T) []*pkg {
 			return err
 		}
 		name := d.Name()
-		if d.IsDir() && path != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "ferretdb" || name == "zz_warm" || name == "bin" || name == "data") {
+		if d.IsDir() && path != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "ferretdb" || name == "bin" || name == "data") {
 			return filepath.SkipDir
 		}
 		if d.IsDir() || !strings.HasSuffix(name, ".go") {
