@@ -17,9 +17,7 @@ type Key struct {
 	Secret  string // "": plain, "all": never shown, "uri": shown without its password
 }
 
-// Keys are the settings this build uses, in the order of the struct.
-func Keys() []Key { return slices.Clone(serverKeys()) }
-
+// serverKeys are the settings this build uses, in the order of the struct.
 var serverKeys = sync.OnceValue(func() []Key {
 	t := reflect.TypeFor[Server]()
 	keys := make([]Key, 0, t.NumField())

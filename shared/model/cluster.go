@@ -7,10 +7,10 @@ type ClusterType string
 
 // The cluster types.
 const (
-	ClusterReplicaSet       ClusterType = "REPLICA_SET"
-	ClusterSharded          ClusterType = "SHARDED_REPLICA_SET"
-	ClusterConfigServers    ClusterType = "CONFIG_SERVER_REPLICA_SET"
-	ClusterShardedStandales ClusterType = "SHARDED"
+	ClusterReplicaSet         ClusterType = "REPLICA_SET"
+	ClusterSharded            ClusterType = "SHARDED_REPLICA_SET"
+	ClusterConfigServers      ClusterType = "CONFIG_SERVER_REPLICA_SET"
+	ClusterShardedStandalones ClusterType = "SHARDED"
 )
 
 // Cluster is a replica set, a sharded cluster, or one of the replica sets a sharded cluster is made of.

@@ -61,45 +61,44 @@ type Host struct {
 	Self     string    `bson:"self,omitempty"` // host:port as the process itself gives it in serverStatus; need not be reachable
 	Created  time.Time `bson:"created"`
 
-	Type             ProcessType `bson:"type"`
-	Version          string      `bson:"version,omitempty"`
-	ReplicaSet       string      `bson:"replicaSet,omitempty"`
-	ShardName        string      `bson:"shardName,omitempty"`
-	ClusterID        ID          `bson:"clusterId,omitempty"` // the nearest cluster entity
-	ProcessID        string      `bson:"processId,omitempty"` // topologyVersion.processId or _isSelf id: changes with every start
-	MemberID         int         `bson:"memberId"`            // _id in the set configuration, -1 when none
-	HiddenSecondary  bool        `bson:"hiddenSecondary,omitempty"`
-	DelaySecs        int64       `bson:"delaySecs,omitempty"`
-	Priority         float64     `bson:"priority,omitempty"`
-	Votes            int         `bson:"votes,omitempty"`
-	Journaling       bool        `bson:"journaling,omitempty"`
-	StartupWarnings  []string    `bson:"startupWarnings,omitempty"`
-	LowUlimit        bool        `bson:"lowUlimit,omitempty"`
-	MemSizeMB        int64       `bson:"memSizeMB,omitempty"`
-	NumCores         int         `bson:"numCores,omitempty"`
-	OS               string      `bson:"os,omitempty"`
-	StorageEngine    string      `bson:"storageEngine,omitempty"`
-	DBPath           string      `bson:"dbPath,omitempty"`
-	FCV              string      `bson:"fcv,omitempty"`
-	AuthEnabled      bool        `bson:"authEnabled,omitempty"` // the process runs with access control
-	LastDataBytes    float64     `bson:"lastDataBytes,omitempty"`
-	LastIndexBytes   float64     `bson:"lastIndexBytes,omitempty"`
-	LastRestart      time.Time   `bson:"lastRestart,omitempty"` // zero: not restarted since first seen
-	Hidden           bool        `bson:"hidden,omitempty"`      // duplicate or hidden by a person: left out of lists
-	Deactivated      bool        `bson:"deactivated,omitempty"` // silent for days: left out of lists and not polled
-	Deleted          bool        `bson:"deleted,omitempty"`     // removed by a person: never rediscovered
-	DuplicateOf      HostID      `bson:"duplicateOf,omitempty"`
-	Enabled          bool        `bson:"enabled"`
-	AlertsEnabled    bool        `bson:"alertsEnabled"`
-	LogsEnabled      bool        `bson:"logsEnabled,omitempty"`
-	ProfilerEnabled  bool        `bson:"profilerEnabled,omitempty"`
-	Seed             bool        `bson:"seed,omitempty"` // added by a person or the API, not discovered
-	Credentials      Credentials `bson:"-"`              // sealed apart by the store
-	HasCredentials   bool        `bson:"hasCredentials,omitempty"`
-	AuthMechanism    string      `bson:"authMechanism,omitempty"` // NONE, MONGODB_CR, SCRAM-SHA-1, SCRAM-SHA-256, MONGODB_X509, GSSAPI, PLAIN
-	TLS              bool        `bson:"tls,omitempty"`
-	DiscoveredFrom   HostID      `bson:"discoveredFrom,omitempty"`
-	NoProfilerReason string      `bson:"noProfilerReason,omitempty"`
+	Type            ProcessType `bson:"type"`
+	Version         string      `bson:"version,omitempty"`
+	ReplicaSet      string      `bson:"replicaSet,omitempty"`
+	ShardName       string      `bson:"shardName,omitempty"`
+	ClusterID       ID          `bson:"clusterId,omitempty"` // the nearest cluster entity
+	ProcessID       string      `bson:"processId,omitempty"` // topologyVersion.processId or _isSelf id: changes with every start
+	MemberID        int         `bson:"memberId"`            // _id in the set configuration, -1 when none
+	HiddenSecondary bool        `bson:"hiddenSecondary,omitempty"`
+	DelaySecs       int64       `bson:"delaySecs,omitempty"`
+	Priority        float64     `bson:"priority,omitempty"`
+	Votes           int         `bson:"votes,omitempty"`
+	Journaling      bool        `bson:"journaling,omitempty"`
+	StartupWarnings []string    `bson:"startupWarnings,omitempty"`
+	LowUlimit       bool        `bson:"lowUlimit,omitempty"`
+	MemSizeMB       int64       `bson:"memSizeMB,omitempty"`
+	NumCores        int         `bson:"numCores,omitempty"`
+	OS              string      `bson:"os,omitempty"`
+	StorageEngine   string      `bson:"storageEngine,omitempty"`
+	DBPath          string      `bson:"dbPath,omitempty"`
+	FCV             string      `bson:"fcv,omitempty"`
+	AuthEnabled     bool        `bson:"authEnabled,omitempty"` // the process runs with access control
+	LastDataBytes   float64     `bson:"lastDataBytes,omitempty"`
+	LastIndexBytes  float64     `bson:"lastIndexBytes,omitempty"`
+	LastRestart     time.Time   `bson:"lastRestart,omitempty"` // zero: not restarted since first seen
+	Hidden          bool        `bson:"hidden,omitempty"`      // duplicate or hidden by a person: left out of lists
+	Deactivated     bool        `bson:"deactivated,omitempty"` // silent for days: left out of lists and not polled
+	Deleted         bool        `bson:"deleted,omitempty"`     // removed by a person: never rediscovered
+	DuplicateOf     HostID      `bson:"duplicateOf,omitempty"`
+	Enabled         bool        `bson:"enabled"`
+	AlertsEnabled   bool        `bson:"alertsEnabled"`
+	LogsEnabled     bool        `bson:"logsEnabled,omitempty"`
+	ProfilerEnabled bool        `bson:"profilerEnabled,omitempty"`
+	Seed            bool        `bson:"seed,omitempty"` // added by a person or the API, not discovered
+	Credentials     Credentials `bson:"-"`              // sealed apart by the store
+	HasCredentials  bool        `bson:"hasCredentials,omitempty"`
+	AuthMechanism   string      `bson:"authMechanism,omitempty"` // NONE, MONGODB_CR, SCRAM-SHA-1, SCRAM-SHA-256, MONGODB_X509, GSSAPI, PLAIN
+	TLS             bool        `bson:"tls,omitempty"`
+	DiscoveredFrom  HostID      `bson:"discoveredFrom,omitempty"`
 }
 
 // Address is the host's canonical host:port.

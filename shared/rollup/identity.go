@@ -57,12 +57,6 @@ func MaxGap(period time.Duration) time.Duration {
 	return max(5*time.Minute, 5*period) + 10*time.Second
 }
 
-// SampleTime is the time a sample is kept under: the agent's wall clock, corrected by how far it is behind the server,
-// and cut to the grid of the period.
-func SampleTime(agent time.Time, offset, period time.Duration) time.Time {
-	return agent.Add(offset).UTC().Truncate(period)
-}
-
 // skewSamples is how many measurements of a clock's skew are kept.
 const skewSamples = 10
 

@@ -66,16 +66,6 @@ func without(id Identity) Identity {
 	return id
 }
 
-func TestSampleTime(t *testing.T) {
-	got := SampleTime(t0.Add(61*time.Second+400*time.Millisecond), -2*time.Second, time.Minute)
-	if !got.Equal(t0) {
-		t.Errorf("%s", got)
-	}
-	if got := SampleTime(t0.Add(19*time.Second), time.Second, 10*time.Second); !got.Equal(t0.Add(20 * time.Second)) {
-		t.Errorf("%s", got)
-	}
-}
-
 func TestSkewIsAMedian(t *testing.T) {
 	var kept []int64
 	var got int64

@@ -60,13 +60,6 @@ func New(genKey []byte) (*Box, error) {
 	return b, nil
 }
 
-// NewKey returns the content of a new gen.key file.
-func NewKey() []byte {
-	key := make([]byte, KeySize)
-	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
-	return key
-}
-
 // Derive returns n bytes that belong to a purpose. The same purpose always gives the same bytes on every server of the
 // site, and bytes of one purpose tell nothing about another's: nonces and signed links take their keys from here.
 func (b *Box) Derive(purpose string, n int) []byte {

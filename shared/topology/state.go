@@ -1,10 +1,10 @@
 package topology
 
 import (
-	"slices"
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/rollup"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
@@ -19,9 +19,6 @@ const (
 	codeNetworkTimeout       = 89
 	codeExceededTimeLimit    = 262
 )
-
-// maxSkews is how many clock measurements a host's skew is the median of.
-const maxSkews = 10
 
 // status renews the host's status.
 func (o *Observation) status(in *Input, v *view) {
@@ -57,12 +54,7 @@ func (o *Observation) status(in *Input, v *view) {
 		return
 	}
 	s.Conns = v.ss.conns
-	s.Skews = append(slices.Clone(s.Skews), in.Ping.SkewMS)
-	if n := len(s.Skews); n > maxSkews {
-		s.Skews = s.Skews[n-maxSkews:]
-	}
-	sorted := slices.Sorted(slices.Values(s.Skews))
-	s.SkewMS = sorted[len(sorted)/2]
+	s.SkewMS, s.Skews = rollup.Skew(s.Skews, in.Ping.SkewMS)
 }
 
 func memberLike(in *Input, v *view) bool {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/functions/app/view"
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/rollup"
 )
 
 // hostRow is one host in a table.
@@ -50,6 +51,19 @@ func (r *hostRow) Uptime() string {
 		return ""
 	}
 	return view.Duration(time.Duration(r.Status.UptimeMS) * time.Millisecond)
+}
+
+// Clock says how far the host's clock is from its agent's, when that is far enough to matter; else "".
+func (r *hostRow) Clock() string { return view.ClockOff(r.clockOff()) }
+
+// ClockWarns reports whether the clock is so far off that somebody should set it.
+func (r *hostRow) ClockWarns() bool { return r.clockOff().Abs() >= rollup.SkewWarning }
+
+func (r *hostRow) clockOff() time.Duration {
+	if !r.answers() {
+		return 0
+	}
+	return time.Duration(r.Status.SkewMS) * time.Millisecond
 }
 
 // Conns is the number of open connections as text.
@@ -143,7 +157,7 @@ func clusterKind(c *model.Cluster) string {
 		return "replica set"
 	case model.ClusterConfigServers:
 		return "config servers"
-	case model.ClusterSharded, model.ClusterShardedStandales:
+	case model.ClusterSharded, model.ClusterShardedStandalones:
 	}
 	return "sharded cluster"
 }

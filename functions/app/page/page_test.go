@@ -224,3 +224,23 @@ func TestTheLastValueIsOfNow(t *testing.T) {
 		}
 	}
 }
+
+func TestAClockThatIsOffIsSaidOnceItMatters(t *testing.T) {
+	for _, c := range []struct {
+		skewMS int64
+		reach  model.Reach
+		text   string
+		warns  bool
+	}{
+		{0, model.ReachUp, "", false},
+		{-1_900, model.ReachUp, "", false},
+		{3_000, model.ReachUp, "clock 3 s ahead", false},
+		{-15_000, model.ReachUp, "clock 15 s behind", true},
+		{-15_000, model.ReachDown, "", false}, // what a silent host's clock said before is old
+	} {
+		r := hostRow{Host: &model.Host{}, Status: &model.HostStatus{Reach: c.reach, SkewMS: c.skewMS}}
+		if r.Clock() != c.text || r.ClockWarns() != c.warns {
+			t.Errorf("%d ms, %s: %q, warns %v", c.skewMS, c.reach, r.Clock(), r.ClockWarns())
+		}
+	}
+}

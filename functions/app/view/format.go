@@ -10,6 +10,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/shared/catalog"
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/rollup"
 	"github.com/heartwood-db/heartwood/shared/web"
 )
 
@@ -272,4 +273,15 @@ func (v *Visit) For(since time.Time) template.HTML {
 	}
 	return template.HTML(`<span title="since ` + template.HTMLEscapeString(v.Both(since)) + `">` + //nolint:gosec // escaped here
 		Duration(max(0, v.Now.Sub(since)).Truncate(time.Second)) + `</span>`)
+}
+
+// ClockOff says how far a clock is ahead or behind; "" while that is too little to matter (metrics.md 3.4: 2 s).
+func ClockOff(off time.Duration) string {
+	switch {
+	case off.Abs() < rollup.SkewShown:
+		return ""
+	case off < 0:
+		return "clock " + Duration(-off) + " behind"
+	}
+	return "clock " + Duration(off) + " ahead"
 }

@@ -201,7 +201,7 @@ func (w *work) sharded(s *topology.Sharded, at time.Time) error {
 	}
 	kind := model.ClusterSharded
 	if slices.ContainsFunc(s.Shards, func(sh topology.Shard) bool { return sh.Set == "" }) {
-		kind = model.ClusterShardedStandales
+		kind = model.ClusterShardedStandalones
 	}
 	name := s.ConfigSet
 	if name == "" {

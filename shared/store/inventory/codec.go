@@ -142,8 +142,6 @@ func (d *hostDecoder) hostFields(body bson.Raw, h *model.Host) bool {
 			h.TLS = v.bool()
 		case "discoveredFrom":
 			h.DiscoveredFrom = model.HostID(v.str())
-		case "noProfilerReason":
-			h.NoProfilerReason = d.shared(v)
 		case "sealed":
 			return v.kind == bson.TypeBinary // opened by HostCredentials alone
 		default:

@@ -133,7 +133,7 @@ func (c *call) renameCluster() (any, error) {
 	if err := rest.Require("clusterName", name); err != nil {
 		return nil, err
 	}
-	if k.Type != model.ClusterSharded && k.Type != model.ClusterShardedStandales {
+	if k.Type != model.ClusterSharded && k.Type != model.ClusterShardedStandalones {
 		return nil, rest.Fail(http.StatusBadRequest, "NOT_SHARDED", "Cluster %s is not a sharded cluster.", k.ID)
 	}
 	old := k.Name
@@ -247,7 +247,7 @@ func (c *call) deployments(group model.ID) ([]rest.Object, error) {
 			continue
 		}
 		kind := "replica set"
-		if k.Type == model.ClusterSharded || k.Type == model.ClusterShardedStandales {
+		if k.Type == model.ClusterSharded || k.Type == model.ClusterShardedStandalones {
 			kind = "sharded cluster"
 		}
 		out = append(out, deployment(string(k.ID), k.Name, kind, members[k.ID], up))
