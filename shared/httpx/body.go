@@ -75,15 +75,3 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 	w.WriteHeader(status)
 	_, _ = w.Write(buf.Bytes())
 }
-
-// ReadJSON decodes a body of at most limit bytes into v, which must hold one JSON value and nothing else.
-func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
-	b, err := ReadBody(w, r, limit)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("the body is not the JSON expected: %w", err)
-	}
-	return nil
-}
