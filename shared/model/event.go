@@ -20,6 +20,10 @@ const (
 	EventHostRecovered      EventType = "HOST_RECOVERED"
 	EventHostRollback       EventType = "HOST_ROLLBACK"
 	EventVersionChanged     EventType = "VERSION_CHANGED"
+	EventHostUpgraded       EventType = "HOST_UPGRADED" // beside VERSION_CHANGED
+	EventHostDowngraded     EventType = "HOST_DOWNGRADED"
+	EventHostNowStandalone  EventType = "HOST_NOW_STANDALONE" // formerly a member of a replica set
+	EventHostIPChanged      EventType = "HOST_IP_CHANGED_AUDIT"
 	EventPrimaryElected     EventType = "PRIMARY_ELECTED"
 	EventConfigChanged      EventType = "CONFIGURATION_CHANGED"
 	EventMemberAdded        EventType = "MEMBER_ADDED"
@@ -56,6 +60,56 @@ const (
 	EventOrgDeleted         EventType = "ORG_DELETED" // ours
 )
 
+// The event types of alerting: what alerts are about beyond the events above, what closes them, and what people do to them.
+// The alerts function adds an event when an alert of one of these types opens, and one of the type that closes it.
+const (
+	EventAgentDown           EventType = "MONITORING_AGENT_DOWN"
+	EventAgentUp             EventType = "MONITORING_AGENT_UP"
+	EventAgentVersionBehind  EventType = "MONITORING_AGENT_VERSION_BEHIND"
+	EventAgentVersionCurrent EventType = "MONITORING_AGENT_VERSION_CURRENT"
+	EventHostExposed         EventType = "HOST_EXPOSED"
+	EventHostLockedDown      EventType = "HOST_LOCKED_DOWN"
+	EventCertificateStale    EventType = "HOST_SSL_CERTIFICATE_STALE"
+	EventCertificateCurrent  EventType = "HOST_SSL_CERTIFICATE_CURRENT"
+	EventSecurityNotMet      EventType = "HOST_SECURITY_CHECKUP_NOT_MET"
+	EventSecurityMet         EventType = "HOST_SECURITY_CHECKUP_MET" // ours: what closes it
+	EventClockSkew           EventType = "HOST_CLOCK_SKEW"           // ours: a host's clock is off by more than 2 s
+	EventClockRight          EventType = "HOST_CLOCK_RIGHT"          // ours
+	EventVersionBehind       EventType = "VERSION_BEHIND"
+	EventVersionCurrent      EventType = "VERSION_CURRENT"
+	EventOutsideMetric       EventType = "OUTSIDE_METRIC_THRESHOLD"
+	EventInsideMetric        EventType = "INSIDE_METRIC_THRESHOLD"
+	EventNoPrimary           EventType = "NO_PRIMARY"
+	EventOnePrimary          EventType = "ONE_PRIMARY"
+	EventMultiplePrimaries   EventType = "MULTIPLE_PRIMARIES"
+	EventTooFewHealthy       EventType = "TOO_FEW_HEALTHY_MEMBERS"
+	EventEnoughHealthy       EventType = "ENOUGH_HEALTHY_MEMBERS"
+	EventTooManyUnhealthy    EventType = "TOO_MANY_UNHEALTHY_MEMBERS"
+	EventTooManyElections    EventType = "TOO_MANY_ELECTIONS"
+	EventMongosMissing       EventType = "CLUSTER_MONGOS_IS_MISSING"
+	EventMongosPresent       EventType = "CLUSTER_MONGOS_IS_PRESENT"
+	EventAlertAcknowledged   EventType = "ALERT_ACKNOWLEDGED_AUDIT"
+	EventAlertUnacknowledged EventType = "ALERT_UNACKNOWLEDGED_AUDIT"
+	EventAlertConfigAdded    EventType = "ALERT_CONFIG_ADDED_AUDIT"
+	EventAlertConfigDeleted  EventType = "ALERT_CONFIG_DELETED_AUDIT"
+	EventAlertConfigChanged  EventType = "ALERT_CONFIG_CHANGED_AUDIT"
+	EventAlertConfigEnabled  EventType = "ALERT_CONFIG_ENABLED_AUDIT"
+	EventAlertConfigDisabled EventType = "ALERT_CONFIG_DISABLED_AUDIT"
+	EventAlertConfigTested   EventType = "ALERT_CONFIG_TESTED_AUDIT"      // ours: a test message was sent
+	EventMaintenanceAdded    EventType = "MAINTENANCE_WINDOW_ADDED_AUDIT" // ours, as the next five
+	EventMaintenanceChanged  EventType = "MAINTENANCE_WINDOW_CHANGED_AUDIT"
+	EventMaintenanceDeleted  EventType = "MAINTENANCE_WINDOW_DELETED_AUDIT"
+	EventSilenceAdded        EventType = "SILENCE_ADDED_AUDIT"
+	EventSilenceEnded        EventType = "SILENCE_ENDED_AUDIT"
+	EventIntegrationChanged  EventType = "INTEGRATION_CHANGED_AUDIT"
+	EventCronJobFailed       EventType = "CRON_JOB_FAILED" // a periodic duty of this site keeps failing or is late
+	EventCronJobCompleted    EventType = "CRON_JOB_COMPLETED"
+	EventDeliveriesFailing   EventType = "DELIVERIES_FAILING"       // ours: notifications cannot be delivered
+	EventDeliveriesWorking   EventType = "DELIVERIES_WORKING"       // ours
+	EventServerCertStale     EventType = "SERVER_CERTIFICATE_STALE" // ours: the certificate this site serves with expires soon
+	EventServerCertCurrent   EventType = "SERVER_CERTIFICATE_CURRENT"
+)
+
 // Event is one thing that happened. Events are only ever added.
 type Event struct {
 	ID        ID        `bson:"id"`
@@ -79,4 +133,11 @@ type Event struct {
 	TargetUser  string `bson:"targetUser,omitempty"`
 	TargetKey   string `bson:"targetKey,omitempty"` // public key
 	AccessEntry string `bson:"accessEntry,omitempty"`
+
+	// Of alerts, configurations and maintenance windows.
+	AlertID  ID       `bson:"alertId,omitempty"`
+	ConfigID ID       `bson:"configId,omitempty"`
+	WindowID ID       `bson:"windowId,omitempty"`
+	Metric   string   `bson:"metric,omitempty"`
+	Value    *Reading `bson:"value,omitempty"`
 }

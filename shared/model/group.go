@@ -19,6 +19,8 @@ type Group struct {
 	Created  time.Time     `bson:"created"`
 	Tags     []string      `bson:"tags,omitempty"`
 	Settings GroupSettings `bson:"settings"`
+	// AlertsSeeded is when the group got its first alert configurations: those that are deleted do not come back.
+	AlertsSeeded time.Time `bson:"alertsSeeded,omitempty"`
 }
 
 // GroupSettings steer collection for a whole group. The zero value is not usable: start from DefaultGroupSettings.
@@ -30,6 +32,7 @@ type GroupSettings struct {
 	CollectDiagnostics   bool   `bson:"collectDiagnostics"`             // getDiagnosticData: CPU, memory, disks, mounts
 	SuppressMongos       bool   `bson:"suppressMongosDiscovery"`        // do not discover mongos
 	PreferredHostnames   string `bson:"preferredHostnames,omitempty"`   // a suffix, or a /regular expression/
+	SkipExposed          bool   `bson:"skipExposed,omitempty"`          // do not dial hosts at public addresses once a day, without credentials
 	MongosDeactivateSecs int64  `bson:"mongosDeactivateSecs,omitempty"` // an unreachable mongos is hidden after this
 }
 

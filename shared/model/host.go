@@ -99,6 +99,13 @@ type Host struct {
 	AuthMechanism   string      `bson:"authMechanism,omitempty"` // NONE, MONGODB_CR, SCRAM-SHA-1, SCRAM-SHA-256, MONGODB_X509, GSSAPI, PLAIN
 	TLS             bool        `bson:"tls,omitempty"`
 	DiscoveredFrom  HostID      `bson:"discoveredFrom,omitempty"`
+	CertExpires     time.Time   `bson:"certExpires,omitempty"` // end of the certificate the process shows to agents; zero: none seen
+	CertSubject     string      `bson:"certSubject,omitempty"`
+	TLSMode         string      `bson:"tlsMode,omitempty"`      // net.tls.mode of getCmdLineOpts; "" when not known
+	BindIP          string      `bson:"bindIp,omitempty"`       // net.bindIp of getCmdLineOpts
+	ExposedSince    time.Time   `bson:"exposedSince,omitempty"` // answers anybody since; zero: not known to
+	ExposedChecked  time.Time   `bson:"exposedChecked,omitempty"`
+	ExposedNote     string      `bson:"exposedNote,omitempty"` // what the last check found, or why there was none
 }
 
 // Address is the host's canonical host:port.

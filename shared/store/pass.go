@@ -52,9 +52,7 @@ func (s *Store) RunPass(ctx context.Context, name string, every time.Duration, n
 	if err != nil {
 		return state, err
 	}
-	// A ticker is never exact: what is due within a twentieth of the period is due.
-	early := every / 20
-	if now.Add(early).Before(state.Next) {
+	if !state.due(now, every) {
 		return state, nil
 	}
 	lease, ok, err := s.Lease(ctx, "pass/"+name, s.version+"/"+string(model.NewID()), passLeaseTTL)
@@ -65,7 +63,7 @@ func (s *Store) RunPass(ctx context.Context, name string, every time.Duration, n
 	if state, err = s.passState(ctx, name); err != nil { // it may have run since
 		return state, err
 	}
-	if now.Add(early).Before(state.Next) {
+	if !state.due(now, every) {
 		return state, nil
 	}
 
@@ -88,6 +86,16 @@ func (s *Store) RunPass(ctx context.Context, name string, every time.Duration, n
 		runErr = fmt.Errorf("pass %s: %w", name, runErr)
 	}
 	return state, errors.Join(runErr, s.savePass(context.WithoutCancel(ctx), state))
+}
+
+// clocksApart is how far the clocks of servers may be apart, and a clock may go back, before a duty runs out of its turn.
+const clocksApart = time.Minute
+
+// due reports whether the duty is to be run. A ticker is never exact: what is due within a twentieth of the period is due. A
+// duty that is due later than the next time from now on was run by a clock that has gone back since: it does not wait for it.
+func (p *PassState) due(now time.Time, every time.Duration) bool {
+	ahead := p.Next.Sub(now)
+	return ahead <= every/20 || ahead > every+clocksApart
 }
 
 // after is the state that follows a run.

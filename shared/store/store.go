@@ -68,13 +68,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("store options: %w", err)
 	}
-	if o.Log == nil {
-		o.Log = obs.Discard()
-	}
-	s := &Store{
-		engine: o.Engine, box: o.Box, log: o.Log.With(obs.KeyComponent, "store"), version: o.Version,
-		schema: BaseSchema + len(o.Migrations), migrations: o.Migrations,
-	}
+	s := newStore(o)
 	// The site document is read before anything is created: a database that is refused is left as it was.
 	if err := s.engine.Ensure(ctx, []docstore.Collection{siteCollection}); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
@@ -92,6 +86,25 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// Attach is a store on a database that the caller's host has opened with the same binary's Open: it asks the database nothing, so
+// that it works while the database is away.
+func Attach(o Options) (*Store, error) {
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("store options: %w", err)
+	}
+	return newStore(o), nil
+}
+
+func newStore(o Options) *Store {
+	if o.Log == nil {
+		o.Log = obs.Discard()
+	}
+	return &Store{
+		engine: o.Engine, box: o.Box, log: o.Log.With(obs.KeyComponent, "store"), version: o.Version,
+		schema: BaseSchema + len(o.Migrations), migrations: o.Migrations,
+	}
 }
 
 // Engine is the document engine below.

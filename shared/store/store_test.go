@@ -630,3 +630,33 @@ func TestInstances(t *testing.T) {
 		t.Fatalf("heartbeat of a forgotten instance: %v", err)
 	}
 }
+
+func TestADutyDoesNotWaitForAClockThatWentBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		back time.Duration
+		ran  bool
+	}{
+		"servers whose clocks differ take turns":  {30 * time.Second, false},
+		"a clock that was an hour ahead is right": {time.Hour, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := storetest.Open(t)
+			run := func(now time.Time) bool {
+				state, err := s.RunPass(t.Context(), "p", time.Minute, now, func(context.Context, time.Time) (store.PassReport, error) {
+					return store.PassReport{}, nil
+				})
+				must(t, err)
+				return state.Ran
+			}
+			if !run(t0) {
+				t.Fatal("the first one did not run")
+			}
+			if got := run(t0.Add(-c.back)); got != c.ran {
+				t.Errorf("ran %v, want %v", got, c.ran)
+			}
+			if c.ran && run(t0.Add(30*time.Second-c.back)) {
+				t.Error("it ran again before its time")
+			}
+		})
+	}
+}

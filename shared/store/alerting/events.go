@@ -13,6 +13,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/alerting/entry"
 )
 
 // eventDoc is an event as stored, with the id "<group>/<event id>" ("-" for the site). Event ids sort by time, so every
@@ -25,9 +26,7 @@ type eventDoc struct {
 }
 
 const (
-	siteScope   = "-"
-	timeDigits  = 11 // milliseconds in hexadecimal, until the year 2527
-	randDigits  = 24 - timeDigits
+	randDigits  = 24 - entry.TimeDigits
 	eventsLimit = 100    // when a query names no limit
 	eventsMax   = 10_000 // whatever a query says
 	scanFactor  = 20     // documents looked at for each asked for, before a filtered page ends early
@@ -42,18 +41,7 @@ func EventID(at time.Time, parts ...string) model.ID {
 		parts = []string{string(model.NewID())}
 	}
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
-	return model.ID(timePart(at) + hex.EncodeToString(sum[:])[:randDigits])
-}
-
-func timePart(at time.Time) string {
-	return fmt.Sprintf("%0*x", timeDigits, max(0, at.UnixMilli()))
-}
-
-func scope(group model.ID) string {
-	if group == "" {
-		return siteScope
-	}
-	return string(group)
+	return model.ID(entry.TimePart(at) + hex.EncodeToString(sum[:])[:randDigits])
 }
 
 // AddEvents keeps events. An event without an id gets a random one; an id that was not made for the event's time is
@@ -72,17 +60,17 @@ func (al *Alerting) AddEvents(ctx context.Context, events ...model.Event) error 
 
 // EventOp is the write that keeps an event, for a batch with other writes. It may be repeated if the event has an id.
 func (al *Alerting) EventOp(e model.Event) (docstore.Op, error) {
-	if strings.Contains(string(e.GroupID), "/") || e.GroupID == siteScope {
+	if strings.Contains(string(e.GroupID), "/") || e.GroupID == entry.Site {
 		return docstore.Op{}, fmt.Errorf("event %s: %q is no group", e.Type, e.GroupID)
 	}
 	switch {
 	case e.ID == "":
 		e.ID = EventID(e.At)
-	case !e.ID.Valid() || !strings.HasPrefix(string(e.ID), timePart(e.At)):
+	case !e.ID.Valid() || !strings.HasPrefix(string(e.ID), entry.TimePart(e.At)):
 		e.ID = EventID(e.At, string(e.ID))
 	}
 	d := eventDoc{Event: e, HostKey: string(e.HostID), ClusterKey: string(e.ClusterID)}
-	return store.PutOp(collEvents, scope(e.GroupID)+"/"+string(e.ID), d)
+	return store.PutOp(collEvents, entry.Scope(e.GroupID)+"/"+string(e.ID), d)
 }
 
 // EventQuery selects events. With AllGroups set GroupID is ignored; without it an empty GroupID selects the events of
@@ -137,23 +125,14 @@ func (q EventQuery) Holds(e model.Event) bool {
 // scan is the range of the engine that holds what is asked for. All its orders end in the event's id.
 func (q EventQuery) scan() docstore.Query {
 	sq := docstore.Query{Collection: collEvents, Descending: true}
-	low, high := "", ""
-	if !q.From.IsZero() {
-		low = timePart(q.From)
-	}
-	if !q.To.IsZero() {
-		high = timePart(q.To)
-	}
-	if q.Before != "" && (high == "" || q.Before < high) {
-		high = q.Before
-	}
+	low, high := entry.Bounds(q.From, q.To, q.Before)
 	if q.AllGroups { // also with a host or cluster: their indexes are ordered within a group only
 		sq.Index = "event"
-		sq.Low, sq.High = bound(low), bound(high)
+		sq.Low, sq.High = entry.Bound(low), entry.Bound(high)
 		return sq
 	}
 	// "<group>/<event id>": the group's own range, cut at both ends. An index on host or cluster has the same tail.
-	prefix := scope(q.GroupID) + "/"
+	prefix := entry.Scope(q.GroupID) + "/"
 	from, to := store.Under(prefix)
 	if low != "" {
 		from = prefix + low
@@ -172,13 +151,6 @@ func (q EventQuery) scan() docstore.Query {
 	}
 	sq.Low, sq.High = from, to
 	return sq
-}
-
-func bound(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
 }
 
 // Events returns a page of events, newest first, and the cursor of the next one, "" at the end. A page may be shorter
@@ -234,7 +206,7 @@ func CursorTime(cursor string) (at time.Time, ok bool) {
 	if !model.ID(cursor).Valid() {
 		return at, false
 	}
-	ms, err := strconv.ParseInt(cursor[:timeDigits], 16, 64)
+	ms, err := strconv.ParseInt(cursor[:entry.TimeDigits], 16, 64)
 	if err != nil {
 		return at, false
 	}
@@ -254,8 +226,8 @@ func (al *Alerting) Event(ctx context.Context, id model.ID) (model.Event, error)
 // ExpireEvents is the pass that deletes a group's events older than a time, up to limit. An empty group means the
 // site's own.
 func (al *Alerting) ExpireEvents(ctx context.Context, group model.ID, before time.Time, limit int) (int, error) {
-	prefix := scope(group) + "/"
-	n, err := al.s.Engine().DeleteRange(ctx, collEvents, prefix, prefix+timePart(before), limit)
+	prefix := entry.Scope(group) + "/"
+	n, err := al.s.Engine().DeleteRange(ctx, collEvents, prefix, prefix+entry.TimePart(before), limit)
 	if err != nil {
 		return n, fmt.Errorf("expire events: %w", err)
 	}

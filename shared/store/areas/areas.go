@@ -39,3 +39,10 @@ func Open(ctx context.Context, o store.Options) (*store.Store, error) {
 	o.Migrations = append(Migrations(), o.Migrations...)
 	return store.Open(ctx, o)
 }
+
+// Attach is a store with all areas on a database that is open already; see store.Attach.
+func Attach(o store.Options) (*store.Store, error) {
+	o.Collections = append(Collections(), o.Collections...)
+	o.Migrations = append(Migrations(), o.Migrations...)
+	return store.Attach(o)
+}

@@ -142,6 +142,20 @@ func (d *hostDecoder) hostFields(body bson.Raw, h *model.Host) bool {
 			h.TLS = v.bool()
 		case "discoveredFrom":
 			h.DiscoveredFrom = model.HostID(v.str())
+		case "certExpires":
+			h.CertExpires = v.time()
+		case "certSubject":
+			h.CertSubject = string(v.str())
+		case "tlsMode":
+			h.TLSMode = d.shared(v)
+		case "bindIp":
+			h.BindIP = d.shared(v)
+		case "exposedSince":
+			h.ExposedSince = v.time()
+		case "exposedChecked":
+			h.ExposedChecked = v.time()
+		case "exposedNote":
+			h.ExposedNote = d.shared(v)
 		case "sealed":
 			return v.kind == bson.TypeBinary // opened by HostCredentials alone
 		default:

@@ -245,3 +245,54 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRecent reports the time in which the values of ten measurements are read for HEARTWOOD_BENCH_HOSTS (default 10,000)
+// hosts with five rows each: what a pass of the evaluation of alerts begins with.
+func BenchmarkRecent(b *testing.B) {
+	hosts := 10_000
+	if n, err := strconv.Atoi(os.Getenv("HEARTWOOD_BENCH_HOSTS")); err == nil {
+		hosts = n
+	}
+	l := newLoad(b)
+	e := benchEngine(b)
+	now := benchStart.Add(30 * time.Minute)
+	s, err := New(Options{Engine: e, Now: func() time.Time { return now }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ids := make([]model.HostID, hosts)
+	var ops []docstore.Op
+	for n := range ids {
+		ids[n] = hostID(n)
+		h := l.host(n)
+		for m := range 5 {
+			at := now.Add(time.Duration(m-5)*time.Minute + time.Duration(n%60_000)*time.Millisecond)
+			op, err := s.RowOp(ids[n], h.next(at, time.Minute))
+			if err != nil {
+				b.Fatal(err)
+			}
+			ops = append(ops, op)
+		}
+		if len(ops) >= 5_000 || n == hosts-1 {
+			if err := s.writeAll(b.Context(), ops); err != nil {
+				b.Fatal(err)
+			}
+			ops = ops[:0]
+		}
+	}
+	names := []string{
+		"CONNECTIONS", "OPCOUNTER_INSERT", "OPCOUNTER_QUERY", "OPCOUNTER_CMD", "MEMORY_RESIDENT", "NETWORK_BYTES_IN", "NETWORK_NUM_REQUESTS",
+		"GLOBAL_LOCK_CURRENT_QUEUE_TOTAL", "CACHE_BYTES_READ_INTO", "TICKETS_AVAILABLE_READS",
+	}
+	for name, names := range map[string][]string{"10 measurements": names, "1 measurement": names[:1]} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				got, err := s.Recent(b.Context(), ids, names, now.Add(-3*time.Minute), now)
+				if err != nil || len(got) != hosts || len(got[ids[0]]) != len(names) || len(got[ids[0]][names[0]]) != 3 {
+					b.Fatal(len(got), len(got[ids[0]]), err)
+				}
+			}
+		})
+	}
+}

@@ -38,7 +38,7 @@ func rollHour(hour time.Time, f, before *rollup.Frame, measurements []catalog.Me
 		first++
 	}
 	block.Samples[0] = int64(joined.Len() - first)
-	dims := dimensionsOf(joined)
+	dims := joined.Dimensions()
 	e := rollup.NewEvaluator(joined)
 	for k := range measurements {
 		m := &measurements[k]
@@ -53,24 +53,6 @@ func rollHour(hour time.Time, f, before *rollup.Frame, measurements []catalog.Me
 		}
 	}
 	return block
-}
-
-// dimensionsOf lists the dimensions of each scope in a frame; processes have the one empty dimension.
-func dimensionsOf(f *rollup.Frame) [3][]string {
-	dims := [3][]string{catalog.Process: {""}}
-	seen := map[rollup.Key]bool{}
-	for _, key := range f.Columns() {
-		c, ok := catalog.ColumnByID(key.Column)
-		if !ok || c.Scope == catalog.Process {
-			continue
-		}
-		once := rollup.Key{Column: catalog.ColumnID(c.Scope), Dim: key.Dim}
-		if !seen[once] {
-			seen[once] = true
-			dims[c.Scope] = append(dims[c.Scope], key.Dim)
-		}
-	}
-	return dims
 }
 
 // fold merges all buckets of a block into one bucket of a coarser block.

@@ -191,7 +191,7 @@ func (r *reading) raw(ctx context.Context, choose bool) error {
 // carried values if asked for.
 func (r *reading) accumulate(f *rollup.Frame, begin time.Time, block *pack.Block, step time.Duration, carry bool) {
 	place := make([]int, f.Len())
-	shift := steady(f.Samples, step)
+	shift := rollup.Steady(f.Samples, step)
 	for i := range f.Samples {
 		place[i] = -1
 		if at := f.Samples[i].At.Add(shift); !at.Before(begin) {
@@ -220,28 +220,6 @@ func (r *reading) accumulate(f *rollup.Frame, begin time.Time, block *pack.Block
 			}
 		}
 	}
-}
-
-// steady is how much later samples are taken to be so that each gets a bucket of its own. A host is sampled at its own moment
-// of the period, give or take some milliseconds; where that moment is the border of two buckets, one bucket would get two
-// samples and the next none, which looks like a gap.
-func steady(samples []rollup.Identity, step time.Duration) time.Duration {
-	if rollup.Period(samples) != step {
-		return 0
-	}
-	var before, behind int
-	for i := range samples {
-		switch phase := samples[i].At.Sub(samples[i].At.Truncate(step)); {
-		case phase >= step*7/8:
-			before++
-		case phase < step/8:
-			behind++
-		}
-	}
-	if before == 0 || behind == 0 || before+behind <= len(samples)/2 {
-		return 0
-	}
-	return step / 4
 }
 
 // frame joins rows with the chunks of a range. The rows must have been read first: compaction writes chunks before it
@@ -589,6 +567,17 @@ func (r *reading) result(names []string) Result {
 		l := Line{Name: name, Unit: m.Unit, Values: make([]float64, n), Max: make([]float64, n)}
 		aggs := r.block.Line(r.line(m))
 		carry := r.carried[r.line(m)]
+		if m.Scope == catalog.Database && carry.at.Before(r.carried[r.rounds].at) {
+			carry = carriedValue{} // a later round did not find it
+		}
+		for i := range skip { // the hour before, read because another measurement adds it up
+			switch {
+			case aggs[i].Count > 0:
+				carry = carriedValue{r.begin.Add(time.Duration(i) * r.step), aggs[i].Last}
+			case m.Scope == catalog.Database && r.block.Line(r.rounds)[i].Count > 0:
+				carry = carriedValue{}
+			}
+		}
 		for i := range n {
 			a := aggs[skip+i]
 			if m.TrailingHour && r.step < stepHour {

@@ -127,7 +127,7 @@ func (r Retention) raw() time.Duration {
 // Times a row may differ from our clock by.
 const (
 	maxAhead = 10 * time.Minute // clocks that differ by more are refused
-	grace    = 2 * time.Minute  // an hour is closed this long after its end
+	grace    = 12 * time.Minute // an hour is closed this long after its end: the rows of the last minutes are read as rows
 	margin   = 2 * time.Hour    // chunks outlive the retention, so that a late row still finds its hour
 )
 

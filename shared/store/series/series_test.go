@@ -203,7 +203,7 @@ func TestCompactionChangesNoAnswer(t *testing.T) {
 		t.Errorf("%d rows are left; the open hour has 60", n)
 	}
 	check("with the last hour open")
-	w.now = w.now.Add(10 * time.Minute)
+	w.now = w.now.Add(20 * time.Minute)
 	if w.compact(); w.count(collRows) != 0 {
 		t.Errorf("%d rows are left", w.count(collRows))
 	}
