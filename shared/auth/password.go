@@ -144,3 +144,22 @@ func CheckPolicy(password, username string) error {
 	}
 	return nil
 }
+
+// Passwords makes and checks hashes. A program that has no memory or no time to spare for them, a guest, has somebody else do it.
+type Passwords interface {
+	// Hash returns a hash as HashPassword does.
+	Hash(password string) (string, error)
+	// Check is CheckPassword. What it cannot check does not belong to the hash.
+	Check(hash, password string) (ok, rehash bool)
+}
+
+// Argon2 computes hashes in this process.
+type Argon2 struct{}
+
+var _ Passwords = Argon2{}
+
+// Hash implements Passwords.
+func (Argon2) Hash(password string) (string, error) { return HashPassword(password) }
+
+// Check implements Passwords.
+func (Argon2) Check(hash, password string) (ok, rehash bool) { return CheckPassword(hash, password) }

@@ -18,13 +18,20 @@ import (
 // needed to reach it.
 type Server struct {
 	// Where things are.
-	DataDir string `key:"heartwood.data" default:"data" scope:"boot" help:"folder of the embedded database, the key file and the pid file"`
-	KeyFile string `key:"mms.keyfile" scope:"boot" help:"gen.key: 24 random bytes that encrypt secrets in the database; created when absent (default: gen.key in the data folder)"`
+	DataDir string       `key:"heartwood.data" default:"data" scope:"boot" help:"folder of the embedded database, the key file and the pid file"`
+	KeyFile string       `key:"mms.keyfile" scope:"boot" help:"gen.key: 24 random bytes that encrypt secrets in the database; created when absent (default: gen.key in the data folder)"`
+	GenKey  model.Secret `key:"heartwood.gen.key" scope:"boot" secret:"all" help:"what gen.key holds, in base64, for places without files of their own such as Lambda; instead of mms.keyfile"`
 
 	// Listening.
 	Listen          string `key:"heartwood.listen" default:"127.0.0.1:8080" help:"address of the web UI and the Public API"`
 	IngestionPort   int    `key:"heartwood.ingestion.port" default:"8081" help:"port for agents; same address as heartwood.listen"`
 	DiagnosticsPort int    `key:"heartwood.diagnostics.port" default:"8091" help:"127.0.0.1 port of /health and /metrics"`
+	ProxyProtocol   string `key:"heartwood.proxyProtocol" default:"off" help:"PROXY protocol (versions 1 and 2) on heartwood.listen and the port for agents, from heartwood.trustedProxies only: off, optional (everybody else may connect without), required (nobody else may connect)"`
+	DrainSeconds    int    `key:"heartwood.drainSeconds" default:"-1" help:"when stopping, seconds that the server goes on serving while /monitor/health already fails, so that load balancers send nothing more; -1: 5 behind a load balancer (mms.remoteIp.header or heartwood.proxyProtocol is set), else 0"`
+
+	// Functions as WebAssembly guests.
+	Sandbox       string `key:"heartwood.sandbox" scope:"boot" help:"wasm: the functions run as WebAssembly guests, without files, sockets or secrets of others; empty: natively"`
+	SandboxGuests string `key:"heartwood.sandbox.guests" scope:"boot" help:"folder of the guests' .wasm files, which make guests builds (default: guests beside the program)"`
 
 	// Public addresses.
 	CentralURL      string `key:"mms.centralUrl" help:"URL that people use, e.g. https://heartwood.example.com (default: from heartwood.listen)"`
@@ -44,7 +51,7 @@ type Server struct {
 	HTTPSCAFile       string       `key:"mms.https.CAFile" scope:"boot" help:"CA certificates (PEM) that client certificates are checked against"`
 	HTTPSClientCert   string       `key:"mms.https.ClientCertificateMode" default:"none" scope:"boot" help:"who must show a client certificate: none, agents_only, required"`
 	RemoteIPHeader    string       `key:"mms.remoteIp.header" help:"header in which a load balancer passes the client's address, e.g. X-Forwarded-For"`
-	TrustedProxies    []string     `key:"heartwood.trustedProxies" default:"127.0.0.0/8,::1/128" help:"networks whose mms.remoteIp.header is believed, comma separated"`
+	TrustedProxies    []string     `key:"heartwood.trustedProxies" default:"127.0.0.0/8,::1/128" help:"networks of load balancers, comma separated: only their mms.remoteIp.header and PROXY headers are believed"`
 	HSTSMaxAgeSeconds int          `key:"mms.security.hstsMaxAgeSeconds" default:"31536000" help:"Strict-Transport-Security when served over TLS; 0 turns it off"`
 
 	// People.
@@ -57,6 +64,36 @@ type Server struct {
 	StandbyFactor       int   `key:"mms.monitoring.agent.standbyCollectionFactor" default:"4" help:"how often standby agents ask: 1 = 55 s, 2 = 27 s, 3 = 18 s, 4 = 14 s"`
 	MaxPostBytes        int64 `key:"heartwood.ingestion.maxPostBytes" default:"16777216" help:"largest body an agent may post"`
 	MaxConcurrentIntake int   `key:"heartwood.ingestion.maxConcurrent" default:"64" help:"posts worked on at once; more are answered 503 and come again"`
+
+	// Alerts.
+	AlertsEnabled   bool          `key:"heartwood.alerts.enabled" default:"true" help:"evaluate alerts and deliver notifications in this process; another server on the same database may do it instead"`
+	AlertsPort      int           `key:"heartwood.alerts.port" default:"8092" help:"127.0.0.1 port of the alerts function's /health and /metrics"`
+	AlertsKillPort  int           `key:"heartwood.alerts.killPort" default:"8650" help:"127.0.0.1 port through which the alerts function is stopped; 0: none"`
+	AlertsEvery     time.Duration `key:"heartwood.alerts.every" default:"1m" help:"time between two evaluations of alerts, from 5s to 1m; delays and distances between notifications do not change with it"`
+	AlertsHeartbeat model.Secret  `key:"heartwood.alerts.heartbeatUrl" secret:"all" help:"URL that is called after each healthy evaluation, so that another system notices when none happens; empty: none"`
+	AlertsAllow     []string      `key:"heartwood.alerts.webhook.allow" help:"networks that notifications may go to although they are loopback, link-local or the like, comma separated"`
+	ExposedVantage  []string      `key:"heartwood.exposed.vantage" help:"networks whose hosts are checked for being open to anybody although they are not public, comma separated"`
+	AlertsReleases  string        `key:"heartwood.alerts.releases" help:"file with a newer table of MongoDB releases than the one in the program"`
+	RetainAlerts    time.Duration `key:"heartwood.alerts.retention" default:"8760h" help:"how long alerts that have ended, their deliveries and past maintenance windows are kept"`
+
+	// Mail, and the other ways of telling people that need an account.
+	FromEmail     string       `key:"mms.fromEmailAddr" help:"address that mail comes from; needed before mail is sent"`
+	ReplyToEmail  string       `key:"mms.replyToEmailAddr" help:"address that answers to mail go to (default: mms.fromEmailAddr)"`
+	AdminEmail    []string     `key:"mms.adminEmailAddr" help:"mailboxes of the operators of this site, comma separated"`
+	MailTransport string       `key:"mms.mail.transport" default:"smtp" help:"smtp, smtps (TLS from the first byte) or ses (Amazon SES, with aws.accesskey and aws.secretkey)"`
+	MailClass     string       `key:"mms.emailDaoClass" help:"AWS_MAILER, or a class ending in AwsEmailDao, is another way to say mms.mail.transport=ses"`
+	MailHost      string       `key:"mms.mail.hostname" help:"mail server; empty: no mail is sent, except by Amazon SES"`
+	MailPort      int          `key:"mms.mail.port" help:"its port (default: 25 for smtp, 465 for smtps)"`
+	MailUser      string       `key:"mms.mail.username" help:"name to sign in to the mail server with; empty: without signing in"`
+	MailPass      model.Secret `key:"mms.mail.password" secret:"all" help:"its password; never sent without TLS unless the server is on this machine or knows CRAM-MD5 or SCRAM"`
+	MailTLS       bool         `key:"mms.mail.tls" default:"false" help:"with smtp: insist on STARTTLS and a certificate that this machine trusts"`
+	MailCAFile    string       `key:"heartwood.mail.CAFile" help:"CA certificates (PEM) for the mail server (default: those of this machine)"`
+	AWSAccessKey  string       `key:"aws.accesskey" help:"id of the access key for Amazon SES and SNS"`
+	AWSSecretKey  model.Secret `key:"aws.secretkey" secret:"all" help:"the access key"`
+	SESEndpoint   string       `key:"aws.ses.endpoint" default:"https://email.us-east-1.amazonaws.com" help:"where mail goes with mms.mail.transport=ses: the endpoint of a region"`
+	TwilioSID     string       `key:"twilio.account.sid" help:"account at Twilio for SMS"`
+	TwilioToken   model.Secret `key:"twilio.auth.token" secret:"all" help:"its token"`
+	TwilioFrom    string       `key:"twilio.from.num" help:"number that SMS come from, such as +15005550006, or the id of a messaging service (MG…)"`
 
 	// Retention.
 	RetainMinutes time.Duration `key:"heartwood.retention.minute" default:"48h" help:"how long 1 minute points are kept"`
@@ -74,6 +111,30 @@ const (
 	CertAgentsOnly = "agents_only"
 	CertRequired   = "required"
 )
+
+// The values of heartwood.proxyProtocol: whether connections begin with a header that tells the client's address.
+const (
+	ProxyOff      = "off"
+	ProxyOptional = "optional"
+	ProxyRequired = "required"
+)
+
+// balancerDrain is enough for a load balancer that probes every two seconds and believes the second failure.
+const balancerDrain = 5 * time.Second
+
+// Drain is for how long a stopping server goes on serving while its health check fails.
+func (s *Server) Drain() time.Duration {
+	switch {
+	case s.DrainSeconds >= 0:
+		return time.Duration(s.DrainSeconds) * time.Second
+	case s.RemoteIPHeader != "" || s.ProxyProtocol == ProxyOptional || s.ProxyProtocol == ProxyRequired:
+		return balancerDrain
+	}
+	return 0
+}
+
+// SandboxWasm is the value of heartwood.sandbox with which functions run as guests.
+const SandboxWasm = "wasm"
 
 // DatabaseFile is the embedded database in the data folder.
 const DatabaseFile = "heartwood.db"

@@ -57,6 +57,8 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 		File: map[string]string{
 			"mms.centralURL": "http://x", "heartwood.ingestion.port": "many", "mms.monitoring.agent.session.timeoutMillis": "60000",
 			"heartwood.retention.hour": "24h", "mms.centralUrl": "nowhere", "zzz": "1",
+			"heartwood.alerts.webhook.allow": "10.0.0.0", "heartwood.alerts.heartbeatUrl": "hush", "heartwood.alerts.retention": "1h", "heartwood.alerts.every": "4s",
+			"heartwood.proxyProtocol": "v2", "heartwood.drainSeconds": "301",
 		},
 		Environ: []string{"HEARTWOOD_LOG_LEVEL=LOUD", "HEARTWOOD_MONGO_MONGOURI=mongodb://x", "HEARTWOOD_MONGO_MONGOURI_FILE=/f"},
 	})
@@ -66,7 +68,7 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 	for _, want := range []string{
 		"conf-mms.properties: unknown setting mms.centralURL: did you mean mms.centralUrl?", "heartwood.ingestion.port: ",
 		"60000 is below 90000", "heartwood.retention.hour: 24h", `mms.centralUrl: "nowhere"`, "unknown setting zzz: `heartwood config show`",
-		`log level "LOUD"`, "set HEARTWOOD_MONGO_MONGOURI or HEARTWOOD_MONGO_MONGOURI_FILE", "mongo.mongoUri is needed to reach the database",
+		`log level "LOUD"`, `heartwood.alerts.webhook.allow: "10.0.0.0"`, "heartwood.alerts.heartbeatUrl: it is not a URL", "heartwood.alerts.retention: 1h0m0s", "heartwood.alerts.every: 4s is not from 5s to 1m0s", `heartwood.proxyProtocol: "v2"`, "heartwood.drainSeconds: 301", "set HEARTWOOD_MONGO_MONGOURI or HEARTWOOD_MONGO_MONGOURI_FILE", "mongo.mongoUri is needed to reach the database",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in:\n%v", want, err)
@@ -108,6 +110,33 @@ func TestFewHostsWarn(t *testing.T) {
 		l := load(t, Sources{Flags: map[string]string{"mongo.mongoUri": uri}})
 		if got := len(l.Warnings) > 0; got != warns {
 			t.Errorf("%s: warnings %v", uri, l.Warnings)
+		}
+	}
+}
+
+func TestDrain(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		settings map[string]string
+		want     time.Duration
+	}{
+		{"nothing in front: stop at once", nil, 0},
+		{"behind a balancer that sends the header", map[string]string{"mms.remoteIp.header": "X-Forwarded-For"}, 5 * time.Second},
+		{"behind a balancer that speaks the PROXY protocol", map[string]string{"heartwood.proxyProtocol": "required"}, 5 * time.Second},
+		{"as said", map[string]string{"heartwood.proxyProtocol": "optional", "heartwood.drainSeconds": "60"}, time.Minute},
+		{"none although behind a balancer", map[string]string{"mms.remoteIp.header": "X-Forwarded-For", "heartwood.drainSeconds": "0"}, 0},
+	} {
+		if got := load(t, Sources{Flags: c.settings}).Server.Drain(); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestNobodyTrustedWarns(t *testing.T) {
+	for header, want := range map[string]bool{"": false, "X-Forwarded-For": true} {
+		l := load(t, Sources{Flags: map[string]string{"mms.remoteIp.header": header, "heartwood.trustedProxies": ""}})
+		if got := strings.Contains(strings.Join(l.Warnings, "\n"), "heartwood.trustedProxies is empty"); got != want {
+			t.Errorf("header %q: warned %v: %q", header, got, l.Warnings)
 		}
 	}
 }
@@ -164,4 +193,36 @@ func FuzzParseProperties(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAKeyMayBeGivenAsAValue(t *testing.T) {
+	const key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3" // 24 bytes
+	l := load(t, Sources{Environ: []string{"HEARTWOOD_GEN_KEY=" + key}})
+	if got, err := l.Server.GivenKey(); err != nil || string(got) != "0123456789abcdef01234567" {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, r := range l.Redacted() {
+		if strings.Contains(r.Value, key) {
+			t.Errorf("%s shows the key", r.Key)
+		}
+	}
+	if got, err := load(t, Sources{}).Server.GivenKey(); got != nil || err != nil {
+		t.Errorf("without the setting: %q, %v", got, err)
+	}
+	for name, c := range map[string]struct {
+		src  Sources
+		want string
+	}{
+		"no base64":    {Sources{Environ: []string{"HEARTWOOD_GEN_KEY=not*base64"}}, "heartwood.gen.key: it is not base64"},
+		"too short":    {Sources{Environ: []string{"HEARTWOOD_GEN_KEY=bm90YmFzZTY0"}}, "heartwood.gen.key: it holds 9 bytes, not 24"},
+		"and a file":   {Sources{Flags: map[string]string{"heartwood.gen.key": key, "mms.keyfile": "gen.key"}}, "set it or mms.keyfile"},
+		"in the store": {Sources{Database: map[string]string{"heartwood.gen.key": key}}, "cannot be kept in it"},
+	} {
+		_, err := Load(c.src)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		} else if strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "not*base64") {
+			t.Errorf("%s: the key is in %v", name, err)
+		}
+	}
 }

@@ -2,11 +2,13 @@ package config
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/heartwood-db/heartwood/shared/opererr"
 )
@@ -20,6 +22,21 @@ func (s *Server) KeyPath() string {
 		return s.KeyFile
 	}
 	return filepath.Join(s.DataDir, "gen.key")
+}
+
+// GivenKey is the key that heartwood.gen.key holds; nil when it is not set and the key is in a file.
+func (s *Server) GivenKey() ([]byte, error) {
+	if s.GenKey == "" {
+		return nil, nil
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s.GenKey.Reveal()))
+	switch { // the value is a secret: no error may show any of it
+	case err != nil:
+		return nil, errors.New("heartwood.gen.key: it is not base64: openssl rand -base64 24 makes one, base64 < gen.key gives that of an existing site")
+	case len(key) != KeyBytes:
+		return nil, fmt.Errorf("heartwood.gen.key: it holds %d bytes, not %d", len(key), KeyBytes)
+	}
+	return key, nil
 }
 
 const keyHint = "name a file in mms.keyfile that belongs to the user the server runs as, mode 0600, in a folder of that user"

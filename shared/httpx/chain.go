@@ -29,11 +29,14 @@ type ChainOptions struct {
 	// ClientIPHeader names the header a proxy puts the client's address into (mms.remoteIp.header, usually
 	// X-Forwarded-For). Empty: the peer's address counts and no header is believed.
 	ClientIPHeader string
-	// TrustedProxies are believed when they send ClientIPHeader and X-Forwarded-Proto. Empty with a ClientIPHeader set: the
-	// direct peer is taken for the one proxy there is.
+	// TrustedProxies are believed when they send ClientIPHeader, which turns on X-Forwarded-Host, -Proto, -Server and
+	// X-Proxied-Https too. Nobody else is, however the header is called.
 	TrustedProxies []netip.Prefix
-	Security       *SecurityHeaders // nil: none
-	Now            func() time.Time // nil: time.Now
+	// PublicURL is where everybody reaches the site (mms.centralUrl). Its scheme counts, whatever a proxy says. Empty: what the
+	// proxy says, or how the request came.
+	PublicURL string
+	Security  *SecurityHeaders // nil: none
+	Now       func() time.Time // nil: time.Now
 }
 
 // SecurityHeaders are what browsers are told about pages.
@@ -70,7 +73,7 @@ func ClientIP(ctx context.Context) netip.Addr { return infoOf(ctx).ip }
 // RequestID is the request's id, "" outside of Chain.
 func RequestID(ctx context.Context) string { return infoOf(ctx).id }
 
-// Proto is "https" when the request came over TLS, to us or to a trusted proxy, else "http".
+// Proto is "https" when the site's public URL says so or the request came over TLS, to us or to a trusted proxy, else "http".
 func Proto(r *http.Request) string {
 	if p := infoOf(r.Context()).proto; p != "" {
 		return p
@@ -89,25 +92,27 @@ func Chain(h http.Handler, o ChainOptions) http.Handler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &chain{next: h, o: o, m: newMetrics(o.Reg, o.Component)}
+	return &chain{next: h, o: o, public: publicScheme(o.PublicURL), m: newMetrics(o.Reg, o.Component)}
 }
 
 type chain struct {
-	next http.Handler
-	o    ChainOptions
-	m    *metrics
+	next   http.Handler
+	o      ChainOptions
+	public string // the scheme of PublicURL, "" when that is not set
+	m      *metrics
 }
 
 func (c *chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := c.o.Now()
-	in := &info{proto: "http"}
+	in := &info{}
 	var trusted bool
 	in.ip, trusted = c.clientIP(r)
-	if r.TLS != nil || trusted && lastOf(r.Header, "X-Forwarded-Proto") == "https" {
-		in.proto = "https"
-	}
+	in.proto = c.proto(r, trusted)
 	in.id = requestID(r, trusted)
 	r = r.WithContext(context.WithValue(r.Context(), infoKey{}, in))
+	if host := forwardedHost(r.Header); trusted && host != "" {
+		r.Host = host // of this copy: links are made of it where there is no public URL
+	}
 	sw := &statusWriter{ResponseWriter: w}
 	sw.Header().Set(HeaderRequestID, in.id)
 	if s := c.o.Security; s != nil {
@@ -193,7 +198,7 @@ func requestID(r *http.Request, trusted bool) string {
 // it in the header was written by strangers.
 func (c *chain) clientIP(r *http.Request) (ip netip.Addr, trusted bool) {
 	peer := parseHop(r.RemoteAddr)
-	if c.o.ClientIPHeader == "" || len(c.o.TrustedProxies) > 0 && !c.trusts(peer) {
+	if c.o.ClientIPHeader == "" || !c.trusts(peer) {
 		return peer, false
 	}
 	ip = peer
@@ -229,18 +234,6 @@ func parseHop(s string) netip.Addr {
 		return a.Unmap().WithZone("")
 	}
 	return netip.Addr{}
-}
-
-func lastOf(h http.Header, name string) string {
-	all := h.Values(name)
-	if len(all) == 0 {
-		return ""
-	}
-	last := all[len(all)-1]
-	if i := strings.LastIndexByte(last, ','); i >= 0 {
-		last = last[i+1:]
-	}
-	return strings.ToLower(strings.TrimSpace(last))
 }
 
 // statusWriter remembers what was answered.

@@ -71,3 +71,25 @@ func (a *Agg) Value(m *catalog.Measurement) float64 {
 	}
 	return a.Sum / float64(a.Count)
 }
+
+// Steady is how much later samples are taken to be so that each gets a bucket of its own. A host is sampled at its own moment
+// of the period, give or take some milliseconds; where that moment is the border of two buckets, one bucket would get two
+// samples and the next none, which looks like a gap.
+func Steady(samples []Identity, step time.Duration) time.Duration {
+	if Period(samples) != step {
+		return 0
+	}
+	var before, behind int
+	for i := range samples {
+		switch phase := samples[i].At.Sub(samples[i].At.Truncate(step)); {
+		case phase >= step*7/8:
+			before++
+		case phase < step/8:
+			behind++
+		}
+	}
+	if before == 0 || behind == 0 || before+behind <= len(samples)/2 {
+		return 0
+	}
+	return step / 4
+}

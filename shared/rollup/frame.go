@@ -120,3 +120,21 @@ func (f *Frame) Columns() []Key {
 	}
 	return keys
 }
+
+// Dimensions lists the databases and disks of a frame by scope; processes have the one empty dimension.
+func (f *Frame) Dimensions() [3][]string {
+	dims := [3][]string{catalog.Process: {""}}
+	seen := map[Key]bool{}
+	for key := range f.cols {
+		c, ok := catalog.ColumnByID(key.Column)
+		if !ok || c.Scope == catalog.Process {
+			continue
+		}
+		once := Key{Column: catalog.ColumnID(c.Scope), Dim: key.Dim}
+		if !seen[once] {
+			seen[once] = true
+			dims[c.Scope] = append(dims[c.Scope], key.Dim)
+		}
+	}
+	return dims
+}

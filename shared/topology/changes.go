@@ -13,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/topology/lenient"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
@@ -38,7 +39,7 @@ func IsSeldom(name string) bool {
 func (o *Observation) facts(in *Input, v *view) {
 	kinds := map[string]func(before, after bson.Raw){
 		"buildInfo": func(before, after bson.Raw) {
-			o.change(in, "version", "version", text(before.Lookup("version")), text(after.Lookup("version")))
+			o.change(in, "version", "version", lenient.Text(before.Lookup("version")), lenient.Text(after.Lookup("version")))
 		},
 		"getParameter":     func(before, after bson.Raw) { o.parameters(in, before, after) },
 		"getCmdLineOpts":   func(before, after bson.Raw) { o.differ(in, "cmdLineOpts", parsed(before), parsed(after), nil) },
@@ -168,7 +169,7 @@ func (o *Observation) configuration(in *Input, v *view, before, after bson.Raw) 
 	for _, id := range slices.Sorted(maps.Keys(isMembers)) {
 		old, known := wasMembers[id]
 		if !known {
-			o.change(in, "members", "members."+strconv.FormatInt(id, 10), "", text(isMembers[id].Lookup("host")))
+			o.change(in, "members", "members."+strconv.FormatInt(id, 10), "", lenient.Text(isMembers[id].Lookup("host")))
 			continue
 		}
 		first := len(o.Changes)
@@ -179,7 +180,7 @@ func (o *Observation) configuration(in *Input, v *view, before, after bson.Raw) 
 	}
 	for _, id := range slices.Sorted(maps.Keys(wasMembers)) {
 		if _, still := isMembers[id]; !still {
-			o.change(in, "members", "members."+strconv.FormatInt(id, 10), text(wasMembers[id].Lookup("host")), "")
+			o.change(in, "members", "members."+strconv.FormatInt(id, 10), lenient.Text(wasMembers[id].Lookup("host")), "")
 		}
 	}
 }
@@ -193,8 +194,8 @@ func configDoc(reply bson.Raw) bson.Raw {
 
 func membersByID(config bson.Raw) map[int64]bson.Raw {
 	m := map[int64]bson.Raw{}
-	eachDoc(config.Lookup("members"), func(d bson.Raw) {
-		if id, ok := number(d.Lookup("_id")); ok {
+	lenient.Docs(config.Lookup("members"), func(d bson.Raw) {
+		if id, ok := lenient.Number(d.Lookup("_id")); ok {
 			m[id] = d
 		}
 	})
@@ -256,22 +257,22 @@ func leaves(doc bson.Raw) []leaf {
 func show(v bson.RawValue) string {
 	switch v.Type {
 	case bson.TypeString:
-		return text(v)
+		return lenient.Text(v)
 	case bson.TypeInt32, bson.TypeInt64:
-		n, _ := number(v)
+		n, _ := lenient.Number(v)
 		return strconv.FormatInt(n, 10)
 	case bson.TypeDouble:
 		f, _ := v.DoubleOK()
 		return strconv.FormatFloat(f, 'f', -1, 64)
 	case bson.TypeBoolean:
-		return strconv.FormatBool(truth(v))
+		return strconv.FormatBool(lenient.Truth(v))
 	case bson.TypeNull:
 		return "null"
 	case bson.TypeObjectID:
 		id, _ := v.ObjectIDOK()
 		return id.Hex()
 	case bson.TypeDateTime:
-		return date(v).Format(time.RFC3339Nano)
+		return lenient.Date(v).Format(time.RFC3339Nano)
 	case bson.TypeBinary:
 		_, b, _ := v.BinaryOK()
 		return hex.EncodeToString(b)

@@ -9,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/topology/lenient"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
@@ -55,35 +56,35 @@ func readConfig(reply bson.Raw) *rsConfig {
 	if !ok {
 		doc = reply // a document of local.system.replset
 	}
-	c := &rsConfig{Name: text(doc.Lookup("_id")), ConfigServers: truth(doc.Lookup("configsvr"))}
+	c := &rsConfig{Name: lenient.Text(doc.Lookup("_id")), ConfigServers: lenient.Truth(doc.Lookup("configsvr"))}
 	if c.Name == "" {
 		return nil
 	}
-	c.Version, _ = number(doc.Lookup("version"))
-	c.Term, _ = number(doc.Lookup("term"))
-	c.ID = idText(lookup(doc.Lookup("settings"), "replicaSetId"))
-	eachDoc(doc.Lookup("members"), func(d bson.Raw) {
-		id, _ := number(d.Lookup("_id"))
+	c.Version, _ = lenient.Number(doc.Lookup("version"))
+	c.Term, _ = lenient.Number(doc.Lookup("term"))
+	c.ID = lenient.ID(lenient.Lookup(doc.Lookup("settings"), "replicaSetId"))
+	lenient.Docs(doc.Lookup("members"), func(d bson.Raw) {
+		id, _ := lenient.Number(d.Lookup("_id"))
 		m := model.Member{
-			ID: int(id), Host: strings.ToLower(text(d.Lookup("host"))), Priority: 1, Votes: 1,
-			Arbiter: truth(d.Lookup("arbiterOnly")), Hidden: truth(d.Lookup("hidden")),
+			ID: int(id), Host: strings.ToLower(lenient.Text(d.Lookup("host"))), Priority: 1, Votes: 1,
+			Arbiter: lenient.Truth(d.Lookup("arbiterOnly")), Hidden: lenient.Truth(d.Lookup("hidden")),
 		}
 		if p, err := d.LookupErr("priority"); err == nil {
-			m.Priority = float(p)
+			m.Priority = lenient.Float(p)
 		}
-		if v, ok := number(d.Lookup("votes")); ok {
+		if v, ok := lenient.Number(d.Lookup("votes")); ok {
 			m.Votes = int(v)
 		}
-		delay, ok := number(d.Lookup("secondaryDelaySecs"))
+		delay, ok := lenient.Number(d.Lookup("secondaryDelaySecs"))
 		if !ok {
-			delay, _ = number(d.Lookup("slaveDelay"))
+			delay, _ = lenient.Number(d.Lookup("slaveDelay"))
 		}
 		m.DelaySecs = delay
 		c.Members = append(c.Members, m)
 		horizons := map[string]string{}
 		if h, ok := d.Lookup("horizons").DocumentOK(); ok {
 			wire.Each(h, func(key []byte, v bson.RawValue) bool {
-				horizons[string(key)] = strings.ToLower(text(v))
+				horizons[string(key)] = strings.ToLower(lenient.Text(v))
 				return true
 			})
 		}
@@ -176,9 +177,9 @@ func (o *Observation) readSharded(v *view) {
 		return
 	}
 	s := &Sharded{}
-	docsOf(v.version, func(d bson.Raw) {
+	lenient.DocsOf(v.version, func(d bson.Raw) {
 		if s.ID == "" {
-			s.ID = idText(d.Lookup("clusterId"))
+			s.ID = lenient.ID(d.Lookup("clusterId"))
 		}
 	})
 	if s.ID == "" {
@@ -191,9 +192,9 @@ func (o *Observation) readSharded(v *view) {
 			s.Config = append(s.Config, m.Host)
 		}
 	}
-	docsOf(v.shards, func(d bson.Raw) {
-		shard := Shard{Name: text(d.Lookup("_id"))}
-		shard.Set, shard.Hosts = splitSeeds(text(d.Lookup("host")))
+	lenient.DocsOf(v.shards, func(d bson.Raw) {
+		shard := Shard{Name: lenient.Text(d.Lookup("_id"))}
+		shard.Set, shard.Hosts = splitSeeds(lenient.Text(d.Lookup("host")))
 		if shard.Name != "" {
 			s.Shards = append(s.Shards, shard)
 		}
@@ -208,7 +209,7 @@ func configString(v *view) string {
 	if v.ss != nil && v.ss.configString != "" {
 		return v.ss.configString
 	}
-	return text(option(v.cmdLine, "sharding.configDB"))
+	return lenient.Text(lenient.Option(v.cmdLine, "sharding.configDB"))
 }
 
 // splitSeeds takes "set/host:port,host:port" apart.
@@ -269,8 +270,8 @@ func (o *Observation) discover(in *Input, v *view) {
 			add(a, false)
 		}
 	}
-	docsOf(v.shards, func(d bson.Raw) {
-		_, hosts := splitSeeds(text(d.Lookup("host")))
+	lenient.DocsOf(v.shards, func(d bson.Raw) {
+		_, hosts := splitSeeds(lenient.Text(d.Lookup("host")))
 		for _, a := range hosts {
 			add(a, false)
 		}
@@ -279,14 +280,14 @@ func (o *Observation) discover(in *Input, v *view) {
 		return
 	}
 	var newest time.Time
-	docsOf(v.mongos, func(d bson.Raw) {
-		if t := date(d.Lookup("ping")); t.After(newest) {
+	lenient.DocsOf(v.mongos, func(d bson.Raw) {
+		if t := lenient.Date(d.Lookup("ping")); t.After(newest) {
 			newest = t
 		}
 	})
-	docsOf(v.mongos, func(d bson.Raw) {
-		if newest.Sub(date(d.Lookup("ping"))) <= mongosLiveness {
-			add(text(d.Lookup("_id")), true)
+	lenient.DocsOf(v.mongos, func(d bson.Raw) {
+		if newest.Sub(lenient.Date(d.Lookup("ping"))) <= mongosLiveness {
+			add(lenient.Text(d.Lookup("_id")), true)
 		}
 	})
 }

@@ -1,14 +1,12 @@
 package topology
 
 import (
-	"math"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
-	catalograw "github.com/heartwood-db/heartwood/shared/catalog/raw"
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/topology/lenient"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
@@ -80,7 +78,7 @@ func read(replies bson.Raw) view {
 		case "replSetGetConfig":
 			v.config, v.configReply = readConfig(doc), doc
 		case "isSelf":
-			v.isSelf = idText(doc.Lookup("id"))
+			v.isSelf = lenient.ID(doc.Lookup("id"))
 		case "buildInfo":
 			v.buildInfo = doc
 		case "getCmdLineOpts":
@@ -112,7 +110,7 @@ func failed(doc bson.Raw) bool {
 	if err != nil {
 		return false
 	}
-	n, isNumber := number(ok)
+	n, isNumber := lenient.Number(ok)
 	return isNumber && n == 0
 }
 
@@ -121,32 +119,32 @@ func readHello(doc bson.Raw) hello {
 	wire.Each(doc, func(key []byte, v bson.RawValue) bool {
 		switch string(key) {
 		case "setName":
-			h.setName = text(v)
+			h.setName = lenient.Text(v)
 		case "me":
-			h.me = text(v)
+			h.me = lenient.Text(v)
 		case "msg":
-			h.msg = text(v)
+			h.msg = lenient.Text(v)
 		case "hosts":
-			h.hosts = texts(v)
+			h.hosts = lenient.Texts(v)
 		case "passives":
-			h.passives = texts(v)
+			h.passives = lenient.Texts(v)
 		case "arbiters":
-			h.arbiter = texts(v)
+			h.arbiter = lenient.Texts(v)
 		case "ismaster", "isWritablePrimary":
-			h.primary = truth(v)
+			h.primary = lenient.Truth(v)
 		case "secondary":
-			h.secondary = truth(v)
+			h.secondary = lenient.Truth(v)
 		case "arbiterOnly":
-			h.arbiterOnly = truth(v)
+			h.arbiterOnly = lenient.Truth(v)
 		case "hidden":
-			h.hidden = truth(v)
+			h.hidden = lenient.Truth(v)
 		case "isreplicaset":
-			h.isReplicaSet = truth(v)
+			h.isReplicaSet = lenient.Truth(v)
 		case "configsvr":
-			_, h.configsvr = number(v)
+			_, h.configsvr = lenient.Number(v)
 		case "topologyVersion":
 			if d, ok := v.DocumentOK(); ok {
-				h.process = idText(d.Lookup("processId"))
+				h.process = lenient.ID(d.Lookup("processId"))
 			}
 		}
 		return true
@@ -159,23 +157,23 @@ func readServerStatus(doc bson.Raw) *serverStatus {
 	wire.Each(doc, func(key []byte, v bson.RawValue) bool {
 		switch string(key) {
 		case "host":
-			s.host = text(v)
+			s.host = lenient.Text(v)
 		case "version":
-			s.version = text(v)
+			s.version = lenient.Text(v)
 		case "process":
-			s.process = text(v)
+			s.process = lenient.Text(v)
 		case "pid":
-			s.pid, _ = number(v)
+			s.pid, _ = lenient.Number(v)
 		case "uptimeMillis":
-			s.uptimeMS, _ = number(v)
+			s.uptimeMS, _ = lenient.Number(v)
 		case "localTime":
-			s.localTime = date(v)
+			s.localTime = lenient.Date(v)
 		case "connections":
-			s.conns, _ = number(lookup(v, "current"))
+			s.conns, _ = lenient.Number(lenient.Lookup(v, "current"))
 		case "sharding":
-			s.configString = text(lookup(v, "configsvrConnectionString"))
+			s.configString = lenient.Text(lenient.Lookup(v, "configsvrConnectionString"))
 		case "storageEngine":
-			s.engine = text(lookup(v, "name"))
+			s.engine = lenient.Text(lenient.Lookup(v, "name"))
 		}
 		return true
 	})
@@ -187,19 +185,19 @@ func readReplStatus(doc bson.Raw) *replStatus {
 	wire.Each(doc, func(key []byte, v bson.RawValue) bool {
 		switch string(key) {
 		case "set":
-			s.set = text(v)
+			s.set = lenient.Text(v)
 		case "myState":
-			if n, ok := number(v); ok {
+			if n, ok := lenient.Number(v); ok {
 				s.state = model.MemberState(n)
 			}
 		case "term":
-			s.term, _ = number(v)
+			s.term, _ = lenient.Number(v)
 		case "configsvr":
-			s.configsvr = truth(v)
+			s.configsvr = lenient.Truth(v)
 		case "electionParticipantMetrics":
-			s.newTermAt = date(lookup(v, "newTermAppliedDate"))
+			s.newTermAt = lenient.Date(lenient.Lookup(v, "newTermAppliedDate"))
 		case "members":
-			eachDoc(v, func(d bson.Raw) {
+			lenient.Docs(v, func(d bson.Raw) {
 				s.members = append(s.members, readMember(d))
 			})
 		}
@@ -213,17 +211,17 @@ func readMember(doc bson.Raw) rsMember {
 	wire.Each(doc, func(key []byte, v bson.RawValue) bool {
 		switch string(key) {
 		case "_id":
-			n, _ := number(v)
+			n, _ := lenient.Number(v)
 			m.id = int(n)
 		case "name":
-			m.name = text(v)
+			m.name = lenient.Text(v)
 		case "state":
-			n, _ := number(v)
+			n, _ := lenient.Number(v)
 			m.state = model.MemberState(n)
 		case "self":
-			m.self = truth(v)
+			m.self = lenient.Truth(v)
 		case "electionDate":
-			m.election = date(v)
+			m.election = lenient.Date(v)
 		}
 		return true
 	})
@@ -240,132 +238,4 @@ func (s *replStatus) self() *rsMember {
 		}
 	}
 	return nil
-}
-
-// The rest reads single values; what has another type than expected is the zero value.
-
-func lookup(v bson.RawValue, key string) bson.RawValue {
-	d, ok := v.DocumentOK()
-	if !ok {
-		return bson.RawValue{}
-	}
-	return d.Lookup(key)
-}
-
-func eachDoc(v bson.RawValue, fn func(bson.Raw)) {
-	if v.Type != bson.TypeArray {
-		return
-	}
-	wire.Each(v.Value, func(_ []byte, v bson.RawValue) bool {
-		if d, ok := v.DocumentOK(); ok {
-			fn(d)
-		}
-		return true
-	})
-}
-
-// docsOf gives the documents of a reply that is {docs: [...]}.
-func docsOf(reply bson.Raw, fn func(bson.Raw)) {
-	if len(reply) > 0 {
-		eachDoc(reply.Lookup("docs"), fn)
-	}
-}
-
-func text(v bson.RawValue) string {
-	s, _ := v.StringValueOK()
-	return s
-}
-
-func texts(v bson.RawValue) []string {
-	if v.Type != bson.TypeArray {
-		return nil
-	}
-	var all []string
-	wire.Each(v.Value, func(_ []byte, v bson.RawValue) bool {
-		if s := text(v); s != "" {
-			all = append(all, s)
-		}
-		return true
-	})
-	return all
-}
-
-func truth(v bson.RawValue) bool {
-	b, ok := v.BooleanOK()
-	if ok {
-		return b
-	}
-	n, ok := number(v)
-	return ok && n != 0
-}
-
-// number reads any BSON number as an integer; a double beyond int64 is not one.
-func number(v bson.RawValue) (int64, bool) {
-	switch v.Type {
-	case bson.TypeInt32:
-		n, ok := v.Int32OK()
-		return int64(n), ok
-	case bson.TypeInt64:
-		return v.Int64OK()
-	case bson.TypeDouble:
-		f, ok := v.DoubleOK()
-		if !ok || math.IsNaN(f) || math.Abs(f) >= 1<<63 {
-			return 0, false
-		}
-		return int64(f), true
-	case bson.TypeDecimal128:
-		f, ok := decimal(v)
-		return f.Int64(), ok
-	}
-	return 0, false
-}
-
-func decimal(v bson.RawValue) (catalograw.Value, bool) {
-	if len(v.Value) != 16 {
-		return catalograw.Value{}, false
-	}
-	e := catalograw.Element{Type: byte(v.Type), Data: v.Value}
-	return e.Number()
-}
-
-func float(v bson.RawValue) float64 {
-	if f, ok := v.DoubleOK(); ok && !math.IsNaN(f) && !math.IsInf(f, 0) {
-		return f
-	}
-	if v.Type == bson.TypeDecimal128 {
-		f, _ := decimal(v)
-		return f.Float64()
-	}
-	n, _ := number(v)
-	return float64(n)
-}
-
-func date(v bson.RawValue) time.Time {
-	ms, ok := v.DateTimeOK()
-	if !ok || ms <= 0 || ms > 253_402_300_799_999 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
-}
-
-func idText(v bson.RawValue) string {
-	if id, ok := v.ObjectIDOK(); ok && !id.IsZero() {
-		return id.Hex()
-	}
-	return ""
-}
-
-// option reads a setting of getCmdLineOpts.parsed by its dotted name. Old configuration files leave dotted names as flat keys.
-func option(cmdLine bson.Raw, dotted string) bson.RawValue {
-	if len(cmdLine) == 0 {
-		return bson.RawValue{}
-	}
-	parsed, ok := cmdLine.Lookup("parsed").DocumentOK()
-	if !ok {
-		return bson.RawValue{}
-	}
-	if v, err := parsed.LookupErr(strings.Split(dotted, ".")...); err == nil {
-		return v
-	}
-	return parsed.Lookup(dotted)
 }

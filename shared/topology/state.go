@@ -5,6 +5,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/rollup"
+	"github.com/heartwood-db/heartwood/shared/topology/lenient"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
@@ -212,7 +213,7 @@ func (o *Observation) stateEvents(in *Input, v *view) {
 // processType is metrics.md 5.3: what the evidence makes of the process. Evidence that comes seldom is remembered in the
 // type known before.
 func processType(v *view, state model.MemberState, before model.ProcessType) model.ProcessType {
-	role := text(option(v.cmdLine, "sharding.clusterRole"))
+	role := lenient.Text(lenient.Option(v.cmdLine, "sharding.clusterRole"))
 	switch {
 	case v.hello.msg == "isdbgrid", v.ss != nil && mongosName(v.ss.process):
 		return model.TypeShardMongos

@@ -62,9 +62,8 @@ func Observe(in Input) Observation {
 	o := Observation{Host: in.Host, Status: in.Status}
 	o.Host.Aliases = append([]string(nil), in.Host.Aliases...)
 	o.status(&in, &v)
-	if in.Ping.IP != "" {
-		o.Host.IP = in.Ping.IP
-	}
+	o.address(&in)
+	o.certificate(&in, v.answered)
 	if !v.answered {
 		return o
 	}
@@ -75,6 +74,29 @@ func Observe(in Input) Observation {
 	o.facts(&in, &v)
 	o.stateEvents(&in, &v)
 	return o
+}
+
+// address follows the address that the host's name resolves to. It is told as a change only where one agent saw both and they are of one
+// family: another agent may resolve differently, and a name with two families alternates.
+func (o *Observation) address(in *Input) {
+	if in.Ping.IP == "" || in.Ping.IP == in.Host.IP {
+		return
+	}
+	sameFamily := strings.Contains(in.Host.IP, ":") == strings.Contains(in.Ping.IP, ":")
+	if in.Host.IP != "" && sameFamily && in.Status.AgentID == in.AgentID {
+		o.event(model.EventHostIPChanged, in.Ping.At, "resolves to "+in.Ping.IP+", formerly to "+in.Host.IP)
+	}
+	o.Host.IP = in.Ping.IP
+}
+
+// certificate follows what the process showed last: also one that the agent refused, which may be why it does not answer.
+func (o *Observation) certificate(in *Input, answered bool) {
+	switch {
+	case in.Ping.Cert != nil:
+		o.Host.CertExpires, o.Host.CertSubject = in.Ping.Cert.Until, in.Ping.Cert.Subject
+	case answered: // without TLS
+		o.Host.CertExpires, o.Host.CertSubject = time.Time{}, ""
+	}
 }
 
 // event notes what happened to the host: predicate is the rest of a sentence that begins with its name.

@@ -65,7 +65,9 @@ type Ping struct {
 	Address string    `bson:"addr"` // the host:port that was dialled
 	IP      string    `bson:"ip"`   // what it resolved to
 	Local   bool      `bson:"local"`
-	Errors  []Failure `bson:"errors,omitempty"`
+	// Cert is what the process showed when the agent last connected by TLS, be it that the agent refused it; nil without TLS.
+	Cert   *Certificate `bson:"cert,omitempty"`
+	Errors []Failure    `bson:"errors,omitempty"`
 	// Replies is the zstd of one BSON document: reply name -> the raw reply. Names: hello, serverStatus, replSetGetStatus,
 	// replSetGetConfig, buildInfo, getCmdLineOpts, hostInfo, getParameter, startupWarnings (getLog), log (getLog global),
 	// oplogStats (collStats of local.oplog.rs), oplogBounds {first,last} (only when serverStatus has no oplog section),
@@ -74,6 +76,12 @@ type Ping struct {
 	// Replies asked seldom are present only in the pings that fetched them. It is compressed by itself because the server
 	// keeps it as it is.
 	Replies []byte `bson:"z"`
+}
+
+// Certificate is what is told of a process's certificate.
+type Certificate struct {
+	Until   time.Time `bson:"until"`             // NotAfter
+	Subject string    `bson:"subject,omitempty"` // as in RFC 2253
 }
 
 // Failure is a command that did not answer, or answered an error.

@@ -139,6 +139,8 @@ func decodePing(doc bson.Raw, p *Ping) error {
 			return setText(&p.IP, key, v, maxName)
 		case "local":
 			return setBool(&p.Local, key, v)
+		case "cert":
+			return decodeCertificate(v, p)
 		case "errors":
 			return eachOf(key, v, bson.TypeEmbeddedDocument, func(v bson.RawValue) error {
 				if len(p.Errors) == maxFailures {
@@ -162,6 +164,30 @@ func decodePing(doc bson.Raw, p *Ping) error {
 		}
 		return nil
 	})
+}
+
+// decodeCertificate leaves out one without an end: nothing could be said about it.
+func decodeCertificate(v bson.RawValue, p *Ping) error {
+	if v.Type == bson.TypeNull {
+		return nil
+	}
+	if v.Type != bson.TypeEmbeddedDocument {
+		return fmt.Errorf("cert is a %s", v.Type)
+	}
+	var c Certificate
+	err := each(v.Value, func(key []byte, v bson.RawValue) error {
+		switch string(key) {
+		case "until":
+			return setTime(&c.Until, key, v)
+		case "subject":
+			return setText(&c.Subject, key, v, maxName)
+		}
+		return nil
+	})
+	if err == nil && !c.Until.IsZero() {
+		p.Cert = &c
+	}
+	return err
 }
 
 func decodeFailure(doc bson.Raw, f *Failure) error {

@@ -77,6 +77,63 @@ func sampleAck() Ack {
 	return Ack{Version: 1, Seq: 7, Time: at, Accepted: 1, Rejected: []Rejected{{HostID: "x", At: at, Reason: "not a host of this group"}}}
 }
 
+func TestCertificateOfAPing(t *testing.T) {
+	long := strings.Repeat("ü", 200)
+	tests := []struct {
+		name string
+		cert any // as it travels; nil: the field is missing
+		want *Certificate
+		bad  bool
+	}{
+		{"an older agent sends none", nil, nil, false},
+		{"end and subject", bson.D{{Key: "until", Value: at}, {Key: "subject", Value: "CN=db1"}}, &Certificate{Until: at, Subject: "CN=db1"}, false},
+		{"fields of a later revision are passed over", bson.D{{Key: "until", Value: at}, {Key: "issuer", Value: 1}}, &Certificate{Until: at}, false},
+		{"one without an end is left out", bson.D{{Key: "subject", Value: "CN=db1"}}, nil, false},
+		{"one that ended before 1970 is left out", bson.D{{Key: "until", Value: time.Date(1950, 1, 1, 0, 0, 0, 0, time.UTC)}}, nil, false},
+		{"null", bson.Null{}, nil, false},
+		{"a long subject is cut between characters", bson.D{{Key: "until", Value: at}, {Key: "subject", Value: long}}, &Certificate{Until: at, Subject: long[:256]}, false},
+		{"an end that is no date", bson.D{{Key: "until", Value: "soon"}}, nil, true},
+		{"a subject that is no text", bson.D{{Key: "until", Value: at}, {Key: "subject", Value: 7}}, nil, true},
+		{"no document", "CN=db1", nil, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ping := bson.D{{Key: "host", Value: "h"}, {Key: "at", Value: at}}
+			if tt.cert != nil {
+				ping = append(ping, bson.E{Key: "cert", Value: tt.cert})
+			}
+			b, err := encode("post", bson.D{
+				{Key: "v", Value: int32(1)}, {Key: "agent", Value: bson.D{{Key: "id", Value: "a"}}}, {Key: "sent", Value: at}, {Key: "pings", Value: bson.A{ping}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			post, err := DecodePost(b)
+			if tt.bad {
+				if err == nil {
+					t.Fatalf("accepted as %+v", post.Pings)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tt.want, post.Pings[0].Cert); d != "" {
+				t.Errorf("(-want +got)\n%s", d)
+			}
+		})
+	}
+	p := samplePost(t)
+	p.Pings[0].Cert = &Certificate{Until: at, Subject: "CN=db1"}
+	b, err := EncodePost(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodePost(b); err != nil || cmp.Diff(p.Pings[0].Cert, got.Pings[0].Cert) != "" || got.Pings[1].Cert != nil {
+		t.Errorf("sent and read: %+v, %v", got.Pings, err)
+	}
+}
+
 // TestGolden reads messages that were written when version 1 was made. They are never regenerated once released.
 func TestGolden(t *testing.T) {
 	golden := func(name string, fresh func() ([]byte, error)) []byte {
@@ -233,6 +290,15 @@ func FuzzDecodePost(f *testing.F) {
 	}
 	raw, err := messages().DecodeAll(b, nil)
 	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	p := samplePost(f)
+	p.Pings[0].Cert = &Certificate{Until: at, Subject: "CN=db1"}
+	if b, err = EncodePost(p); err != nil {
+		f.Fatal(err)
+	}
+	if raw, err = messages().DecodeAll(b, nil); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(raw)

@@ -9,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
 )
@@ -16,6 +17,9 @@ import (
 // buildTimeout bounds the making of indexes when the caller does not: it takes its time on many documents, and a server whose
 // caller hangs up gives it up, so that a short bound would keep an index from ever being made.
 const buildTimeout = time.Hour
+
+// ensureAtOnce is how many collections are looked at side by side.
+const ensureAtOnce = 4
 
 // Ensure creates missing indexes; the server makes collections by itself. Before an index is added to documents that are
 // there, they are read once to see that they fit it.
@@ -27,13 +31,22 @@ func (e *Engine) Ensure(ctx context.Context, collections []docstore.Collection) 
 	if err != nil {
 		return err
 	}
+	// Side by side: a program that starts waits for one round trip a collection otherwise.
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(ensureAtOnce)
 	for _, c := range next.Collections() {
 		if old, err := have.Collection(c.Name); err == nil && len(old.Indexes) == len(c.Indexes) {
 			continue
 		}
-		if err := e.ensureIndexes(ctx, c); err != nil {
-			return fmt.Errorf("ensure collection %s: %w", c.Name, err)
-		}
+		all.Go(func() error {
+			if err := e.ensureIndexes(ctx, c); err != nil {
+				return fmt.Errorf("ensure collection %s: %w", c.Name, err)
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return err
 	}
 	e.schema.Store(next)
 	return nil

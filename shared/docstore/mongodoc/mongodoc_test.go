@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
 )
@@ -443,4 +444,26 @@ func FuzzSplit(f *testing.F) {
 			t.Fatalf("%v became %v, %v", doc, again, err)
 		}
 	})
+}
+
+// TestAPoolIsBoundedUnlessTheURISaysSo: many instances share a deployment, each with few connections.
+func TestAPoolIsBoundedUnlessTheURISaysSo(t *testing.T) {
+	for _, c := range []struct {
+		name, uri  string
+		pool, want uint64
+	}{
+		{"the driver's own bound", "mongodb://127.0.0.1:1/", 0, 100},
+		{"a bound", "mongodb://127.0.0.1:1/", 4, 4},
+		{"the URI's", "mongodb://127.0.0.1:1/?maxPoolSize=7", 4, 7},
+	} {
+		var got *options.ClientOptions
+		e, err := Open(Options{URI: c.uri, Database: "x", PoolSize: c.pool, Configure: func(o *options.ClientOptions) { got = o }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = e.Close()
+		if have := got.MaxPoolSize; have == nil || *have != c.want {
+			t.Errorf("%s: %v", c.name, have)
+		}
+	}
 }

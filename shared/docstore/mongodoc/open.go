@@ -43,6 +43,9 @@ type Options struct {
 	// Timeout bounds a call whose context has no deadline; 30 s when 0. Within its deadline a call is tried again for as long
 	// as trying again is safe (reads, and writes that the server knows by their number), which rides out an election.
 	Timeout time.Duration
+	// PoolSize bounds the connections to each server, unless the URI says so (maxPoolSize); 0: the driver's own bound. With a
+	// bound, connections that were not used for a minute are closed.
+	PoolSize uint64
 	// Configure may change the driver's options last, for tests.
 	Configure func(*options.ClientOptions)
 }
@@ -64,6 +67,9 @@ type Engine struct {
 // says so. What waits for a server that hangs is cut off and tried elsewhere after three times as long: the driver's own
 // values make that 70 s, longer than our callers wait.
 const silence = 5 * time.Second
+
+// idleAtMost is how long a connection of a bounded pool stays open unused.
+const idleAtMost = time.Minute
 
 // closeWithin bounds Close.
 const closeWithin = 5 * time.Second
@@ -87,8 +93,11 @@ func Open(o Options) (*Engine, error) {
 	if o.Log == nil {
 		o.Log = obs.Discard()
 	}
-	opts := options.Client().SetConnectTimeout(silence).SetHeartbeatInterval(silence).SetServerSelectionTimeout(o.SelectionTimeout).
-		ApplyURI(o.URI).SetAppName(o.AppName).
+	opts := options.Client().SetConnectTimeout(silence).SetHeartbeatInterval(silence).SetServerSelectionTimeout(o.SelectionTimeout)
+	if o.PoolSize > 0 {
+		opts.SetMaxPoolSize(o.PoolSize).SetMaxConnIdleTime(idleAtMost)
+	}
+	opts.ApplyURI(o.URI).SetAppName(o.AppName).
 		SetReadPreference(readpref.Primary()).
 		SetReadConcern(readconcern.Majority()).
 		SetWriteConcern(writeconcern.Majority()).

@@ -20,7 +20,8 @@
   function readLook() {
     look = { muted: colour("--muted"), grid: colour("--grid"), series: [], mark: {} };
     for (var i = 1; i <= 8; i++) look.series.push(colour("--s" + i));
-    look.mark = { restart: colour("--mark-restart"), primary: colour("--mark-primary"), secondary: colour("--mark-secondary"), other: colour("--muted") };
+    look.mark = { restart: colour("--mark-restart"), primary: colour("--mark-primary"), secondary: colour("--mark-secondary"), other: colour("--muted"), alert: colour("--crit"), over: colour("--ok") };
+    look.limit = colour("--crit");
   }
   readLook();
 
@@ -135,13 +136,34 @@
         ctx.stroke();
       }
       ctx.globalAlpha = 1;
-      ctx.beginPath(); // a shape a kind: square restart, triangle up primary, triangle down secondary, circle the rest
+      ctx.beginPath(); // a shape a kind: square restart, triangle up primary, triangle down secondary, diamond alert, circle the rest
       var r = 3.5 * px;
       if (m.kind === "restart") ctx.rect(x - r, top - r, 2 * r, 2 * r);
       else if (m.kind === "primary") { ctx.moveTo(x - r, top + r); ctx.lineTo(x + r, top + r); ctx.lineTo(x, top - r); }
       else if (m.kind === "secondary") { ctx.moveTo(x - r, top - r); ctx.lineTo(x + r, top - r); ctx.lineTo(x, top + r); }
+      else if (m.kind === "alert" || m.kind === "over") { ctx.moveTo(x, top - r); ctx.lineTo(x + r, top); ctx.lineTo(x, top + r); ctx.lineTo(x - r, top); }
       else ctx.arc(x, top, r, 0, 7);
       ctx.fill();
+    });
+    ctx.restore();
+  };
+  // Thresholds of alert rules: dashed, named at their right end.
+  Chart.prototype.drawLimits = function (u) {
+    var ctx = u.ctx, px = uPlot.pxRatio || 1, box = u.bbox;
+    ctx.save();
+    ctx.strokeStyle = ctx.fillStyle = look.limit;
+    ctx.lineWidth = px;
+    ctx.font = 11 * px + "px system-ui, sans-serif";
+    ctx.textAlign = "right";
+    (this.data.limits || []).forEach(function (l) {
+      if (l.v < u.scales.y.min || l.v > u.scales.y.max) return;
+      var y = Math.round(u.valToPos(l.v, "y", true)) + 0.5;
+      ctx.setLineDash([5 * px, 4 * px]);
+      ctx.beginPath();
+      ctx.moveTo(box.left, y);
+      ctx.lineTo(box.left + box.width, y);
+      ctx.stroke();
+      ctx.fillText(l.text, box.left + box.width - 4 * px, y - 4 * px < box.top + 10 * px ? y + 12 * px : y - 4 * px);
     });
     ctx.restore();
   };
@@ -169,7 +191,9 @@
         x: { range: function () { return [win.from, win.to]; } },
         y: { range: function (u, lo, hi) {
           if (c.max) return [0, c.max];
-          if (lo === null || hi === null) return [0, 1];
+          if (lo === null || hi === null) { lo = 0; hi = c.limits ? 0 : 1; }
+          // A threshold near the line is in the picture; one far above would press the line flat.
+          (c.limits || []).forEach(function (l) { if (l.v > 0 && (c.near || l.v <= hi * 3)) hi = Math.max(hi, l.v * 1.04); });
           if (hi <= 0 && lo >= 0) hi = 1;
           return [lo < 0 ? lo * 1.08 : 0, hi > 0 ? hi * 1.08 : 0];
         } },
@@ -184,7 +208,7 @@
       },
       hooks: {
         setCursor: [function () { self.values(); }],
-        draw: [function (u) { self.drawMarks(u); }],
+        draw: [function (u) { self.drawLimits(u); self.drawMarks(u); }],
         setSelect: [function (u) {
           if (u.select.width < 6) return;
           var a = u.posToVal(u.select.left, "x"), b = u.posToVal(u.select.left + u.select.width, "x");
@@ -238,6 +262,7 @@
       if (first < 0 || first > cut) first = cut;
       c.series.forEach(function (s, k) { s.v = old.series[k].v.slice(first, cut).concat(s.v); });
       c.t = old.t.slice(first, cut).concat(t);
+      c.near = old.near;
       this.data = c;
       this.u.setData(this.columns(), false);
       this.u.setScale("x", { min: win.from, max: win.to });
@@ -247,6 +272,7 @@
     }
     this.key = key;
     this.data = c;
+    c.near = this.id.indexOf("m:") === 0;
     this.build();
   };
 
@@ -379,7 +405,17 @@
       if (b.dataset.act === "csv") q.searchParams.set("format", "csv");
       location.href = q;
     }
+    if (b.dataset.act === "alert") {
+      var to = new URL(root.dataset.alert, location.href);
+      to.searchParams.set("metric", b.dataset.metric);
+      location.href = to;
+    }
     b.closest("details").open = false;
+  });
+  root.querySelectorAll("[data-act=alert]").forEach(function (b) {
+    b.hidden = !root.dataset.alert && !root.dataset.alertWhy;
+    b.disabled = !root.dataset.alert;
+    b.title = root.dataset.alertWhy || "";
   });
 
   // Member chips of a cluster page switch a member off on every chart.
