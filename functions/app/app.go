@@ -15,10 +15,15 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/functions/app/activity"
+	"github.com/heartwood-db/heartwood/functions/app/alert"
+	"github.com/heartwood-db/heartwood/functions/app/alert/standing"
+	"github.com/heartwood-db/heartwood/functions/app/alertedit"
+	"github.com/heartwood-db/heartwood/functions/app/alertedit/beside"
 	"github.com/heartwood-db/heartwood/functions/app/chart"
 	"github.com/heartwood-db/heartwood/functions/app/manage"
 	"github.com/heartwood-db/heartwood/functions/app/page"
 	"github.com/heartwood-db/heartwood/functions/app/view"
+	"github.com/heartwood-db/heartwood/functions/app/watch"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -31,6 +36,8 @@ type Inventory interface {
 	manage.Inventory
 	chart.Inventory
 	activity.Inventory
+	alert.Inventory
+	alertedit.Inventory
 	Groups(ctx context.Context) ([]model.Group, error)
 }
 
@@ -39,6 +46,23 @@ type Events interface {
 	manage.Events
 	chart.Events
 	activity.Events
+}
+
+// Alerting is what the application needs of alerts and their settings.
+type Alerting interface {
+	standing.Alerts
+	chart.Rules
+	alert.Alerting
+	alertedit.Alerting
+	beside.Alerting
+	watch.Alerting
+	CountOpen(ctx context.Context, group model.ID, now time.Time) (open, acknowledged int, err error)
+}
+
+// Trial says what a setting would have done on history, and why somebody was not told.
+type Trial interface {
+	alert.Trial
+	alertedit.Trial
 }
 
 // Access is what the application needs of the access area.
@@ -59,6 +83,11 @@ type Options struct {
 	Inventory Inventory
 	Access    Access
 	Events    Events
+	Alerting  Alerting
+	Trial     Trial
+	Sender    alertedit.Sender // of test messages
+	AdminMail []string         // the operator's mailbox (mms.adminEmailAddr)
+	Passwords auth.Passwords   // nil: hashed and checked in this process
 	Series    chart.Series
 	Site      manage.Site
 	API       http.Handler // the Public API, mounted at /api/; nil: not offered
@@ -85,11 +114,14 @@ type Options struct {
 }
 
 func (o *Options) validate() error {
-	if o.Access == nil || o.Inventory == nil || o.Events == nil || o.Series == nil || o.Site == nil || o.Log == nil {
-		return errors.New("the application needs Inventory, Access, Events, Series, Site and Log")
+	if o.Access == nil || o.Inventory == nil || o.Events == nil || o.Alerting == nil || o.Trial == nil || o.Sender == nil || o.Series == nil || o.Site == nil || o.Log == nil {
+		return errors.New("the application needs Inventory, Access, Events, Alerting, Trial, Sender, Series, Site and Log")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Passwords == nil {
+		o.Passwords = auth.Argon2{}
 	}
 	if o.SessionHours <= 0 {
 		o.SessionHours = 12
@@ -111,7 +143,6 @@ type app struct {
 	mux    *http.ServeMux
 	render *view.Renderer
 	manage *manage.Manage
-	decoy  string        // a password hash nobody has the password of
 	turns  chan struct{} // bounds the password hashes computed at once: each takes much memory
 }
 
@@ -128,18 +159,18 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	pages, err := page.New(page.Options{Inventory: o.Inventory, Access: o.Access, Events: o.Events, Series: o.Series})
+	pages, err := page.New(page.Options{Inventory: o.Inventory, Access: o.Access, Events: o.Events, Series: o.Series, Alerts: o.Alerting})
 	if err != nil {
 		return nil, err
 	}
 	managed, err := manage.New(manage.Options{
 		Inventory: o.Inventory, Access: o.Access, Events: o.Events, Site: o.Site, Log: o.Log, PublicURL: o.PublicURL, AgentURL: o.AgentURL, AgentPort: o.AgentPort,
-		Embedded: o.Embedded,
+		Embedded: o.Embedded, Passwords: o.Passwords,
 	})
 	if err != nil {
 		return nil, err
 	}
-	charts, err := chart.New(chart.Options{Inventory: o.Inventory, Events: o.Events, Series: o.Series})
+	charts, err := chart.New(chart.Options{Inventory: o.Inventory, Events: o.Events, Series: o.Series, Rules: o.Alerting})
 	if err != nil {
 		return nil, err
 	}
@@ -147,12 +178,28 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &app{opt: o, mux: http.NewServeMux(), render: render, manage: managed, turns: make(chan struct{}, 2)}
-	token, _ := auth.NewToken()
-	if a.decoy, err = auth.HashPassword(token); err != nil {
-		return nil, fmt.Errorf("prepare sign-in: %w", err)
+	alerts, err := alert.New(alert.Options{
+		Inventory: o.Inventory, Alerting: o.Alerting, Access: o.Access, Trial: o.Trial, Sender: o.Sender, Admin: o.AdminMail, Log: o.Log,
+	})
+	if err != nil {
+		return nil, err
 	}
-	a.routes(slices.Concat(pages.Routes(), managed.Routes(), feeds.Routes()), charts)
+	settings, err := alertedit.New(alertedit.Options{
+		Inventory: o.Inventory, Access: o.Access, Alerting: o.Alerting, Trial: o.Trial, Sender: o.Sender, Admin: o.AdminMail, PublicURL: o.PublicURL, Log: o.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	around, err := beside.New(beside.Options{Alerting: o.Alerting, Sender: o.Sender, Log: o.Log})
+	if err != nil {
+		return nil, err
+	}
+	self, err := watch.New(watch.Options{Alerting: o.Alerting, Site: o.Site, Sender: o.Sender})
+	if err != nil {
+		return nil, err
+	}
+	a := &app{opt: o, mux: http.NewServeMux(), render: render, manage: managed, turns: make(chan struct{}, 2)}
+	a.routes(slices.Concat(pages.Routes(), managed.Routes(), feeds.Routes(), alerts.Routes(), settings.Routes(), around.Routes(), self.Routes()), charts)
 
 	root := http.NewServeMux()
 	root.Handle("GET "+web.Prefix, assets)

@@ -2,6 +2,7 @@ package app
 
 import (
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -130,7 +131,9 @@ func TestTooManyAttemptsLockForAWhile(t *testing.T) {
 func TestCookies(t *testing.T) {
 	for _, proto := range []string{"http", "https"} {
 		t.Run(proto, func(t *testing.T) {
-			s := newSite(t, func(o *Options) { o.Chain.ClientIPHeader = "X-Forwarded-For" })
+			s := newSite(t, func(o *Options) {
+				o.Chain.ClientIPHeader, o.Chain.TrustedProxies = "X-Forwarded-For", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+			})
 			s.user("ann@example.com")
 			b := s.browser()
 			b.c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

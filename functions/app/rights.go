@@ -21,6 +21,10 @@ func allowed(who auth.Principal, r view.Right, group, org model.ID) bool {
 		return who.Can(auth.ManageOrg, "", org)
 	case view.CreateGroup:
 		return who.Can(auth.AdminServer, "", "") // makes an organization too where there is none
+	case view.EditAlerts:
+		return who.Can(auth.EditAlerts, group, org)
+	case view.EditSiteAlerts:
+		return who.Can(auth.AdminMonitoring, "", "")
 	case view.ReadSite:
 		return who.Can(auth.AdminView, "", "")
 	}

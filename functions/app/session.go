@@ -46,6 +46,7 @@ func (a *app) visit(w http.ResponseWriter, r *http.Request) (*view.Visit, error)
 	}
 	v.Grantors = func() []string { return a.grantors(ctx, v) }
 	v.Site = func() view.State { return a.siteState(ctx, v) }
+	v.Alerts = func() view.AlertCount { return a.openAlerts(ctx, v) }
 	c, err := r.Cookie(sessionCookie)
 	if err != nil || c.Value == "" {
 		return v, nil
@@ -227,6 +228,16 @@ func (a *app) siteState(ctx context.Context, v *view.Visit) view.State {
 		return view.State{Level: view.Unknown, Word: "Heartwood unknown", Why: "Its database does not answer."}
 	}
 	return s
+}
+
+// openAlerts is for the menu of pages: where it cannot be read, no number is shown.
+func (a *app) openAlerts(ctx context.Context, v *view.Visit) view.AlertCount {
+	open, acked, err := a.opt.Alerting.CountOpen(ctx, v.Group.ID, v.Now)
+	if err != nil {
+		a.logFailure(v, fmt.Errorf("count the open alerts: %w", err))
+		return view.AlertCount{}
+	}
+	return view.AlertCount{Open: open, Acknowledged: acked}
 }
 
 func (a *app) logFailure(v *view.Visit, err error) {

@@ -40,6 +40,8 @@ type site struct {
 	acc    *access.Access
 	ev     *alerting.Alerting
 	series *series.Series
+	trial  *stubTrial
+	sent   *stubSender
 	server *httptest.Server
 	now    time.Time // what the application takes for the present
 }
@@ -54,10 +56,11 @@ func newSite(t testing.TB, change ...func(*Options)) *site {
 	s.store, err = areas.Open(t.Context(), store.Options{Engine: s.engine, Box: storetest.Box(t), Version: "test", Collections: series.Collections()})
 	s.ok(err)
 	s.inv, s.acc, s.ev = inventory.New(s.store), access.New(s.store), alerting.New(s.store)
+	s.trial, s.sent = &stubTrial{}, &stubSender{}
 	s.series, err = series.New(series.Options{Engine: s.engine, Now: func() time.Time { return s.now }})
 	s.ok(err)
 	o := Options{
-		Inventory: s.inv, Access: s.acc, Events: s.ev, Series: s.series, Site: s.store, Log: obs.Discard(),
+		Inventory: s.inv, Access: s.acc, Events: s.ev, Alerting: s.ev, Trial: s.trial, Sender: s.sent, AdminMail: []string{"ops@example.com"}, Series: s.series, Site: s.store, Log: obs.Discard(),
 		Now: func() time.Time { return s.now }, Version: "0.0.0-test", Server: "test", Embedded: "/data/heartwood.db",
 	}
 	for _, c := range change {

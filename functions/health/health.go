@@ -40,6 +40,7 @@ type Options struct {
 	Version  string
 	Started  time.Time
 	Upgrade  func() bool         // whether servers of several versions run; nil: no
+	Draining func() bool         // whether the server is about to stop, so that nothing more should be sent to it; nil: no
 	Gatherer prometheus.Gatherer // what /metrics shows; nil: not offered
 	Now      func() time.Time    // nil: time.Now
 }
@@ -62,6 +63,9 @@ func New(o Options) (http.Handler, error) {
 	}
 	if o.Upgrade == nil {
 		o.Upgrade = func() bool { return false }
+	}
+	if o.Draining == nil {
+		o.Draining = func() bool { return false }
 	}
 	h := &health{o: o}
 	mux := http.NewServeMux()
@@ -94,10 +98,15 @@ func (h *health) live(w http.ResponseWriter, _ *http.Request) {
 	httpx.WriteJSON(w, http.StatusOK, map[string]string{"status": "OK"})
 }
 
-// ready: the process can serve. Load balancers and scripts read the status only.
+// ready: the process can serve. Load balancers and scripts read the status only. While draining it is 404, not a failure: HAProxy
+// then sends nothing more and lets the server finish what it has (http-check disable-on-404); others take it for a failure.
 func (h *health) ready(w http.ResponseWriter, r *http.Request) {
-	results := h.check(r.Context())
 	w.Header().Set("Cache-Control", "no-store")
+	if h.o.Draining() {
+		httpx.WriteJSON(w, http.StatusNotFound, map[string]string{"status": "STOPPING"})
+		return
+	}
+	results := h.check(r.Context())
 	for _, name := range h.o.Ready {
 		if err := results[name].err; err != nil {
 			httpx.WriteJSON(w, http.StatusInternalServerError, map[string]string{"status": "DOWN", name: reason(err)})

@@ -120,3 +120,25 @@ func TestSlowDependency(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 	})
 }
+
+func TestDraining(t *testing.T) {
+	var draining atomic.Bool
+	h, err := New(Options{Checks: map[string]func(context.Context) error{"mms_db": well}, Draining: draining.Load})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		draining bool
+		ready    int
+	}{{false, 200}, {true, 404}} {
+		draining.Store(c.draining)
+		if code, body := get(t, h, "/monitor/health", "192.0.2.1:5"); code != c.ready || c.draining && body["status"] != "STOPPING" {
+			t.Errorf("draining %v: /monitor/health %d %v", c.draining, code, body)
+		}
+		for _, path := range []string{"/live", "/health"} {
+			if code, _ := get(t, h, path, "192.0.2.1:5"); code != 200 {
+				t.Errorf("draining %v: %s %d", c.draining, path, code)
+			}
+		}
+	}
+}

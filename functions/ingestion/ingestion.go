@@ -45,6 +45,8 @@ type Access interface {
 type Events interface {
 	derive.Events
 	AddEvents(ctx context.Context, events ...model.Event) error
+	Groups(ctx context.Context, last model.ID, limit int) ([]model.ID, error)
+	ForgetGroup(ctx context.Context, group model.ID, limit int) (more bool, err error)
 }
 
 // Series is what ingestion needs of the series area.
@@ -135,7 +137,9 @@ func New(o Options) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+wire.PathPings, s.admitted(s.acceptPings))
 	mux.HandleFunc("GET "+wire.PathConf, s.admitted(s.conf))
-	mux.HandleFunc("POST /passes/{name}", s.runPass)
+	mux.HandleFunc("POST /passes/{name}", httpx.RunPass(o.PassToken, s.Passes, o.Now, func(ctx context.Context, name string, err error) {
+		o.Log.WarnContext(ctx, "periodic duty failed", obs.KeyPass, name, obs.KeyErr, err)
+	}))
 	if o.Health != nil {
 		mux.Handle("/monitor/health", o.Health)
 	}

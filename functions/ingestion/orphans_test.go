@@ -137,3 +137,20 @@ func row(t testing.TB, at time.Time) catalog.Row {
 	}
 	return r
 }
+
+// TestOrphanedAlerts: what alerting keeps of a deleted group goes, that of other groups and of the site stays.
+func TestOrphanedAlerts(t *testing.T) {
+	x := newSite(t, storetest.Engine(t))
+	for _, group := range []model.ID{"", x.group.ID, "5f00000000000000000000ff"} {
+		if err := x.events.CreateConfig(t.Context(), model.AlertConfig{ID: "c1", GroupID: group}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := x.server.orphansPass(t.Context(), x.now); err != nil {
+		t.Fatal(err)
+	}
+	configs, _, err := x.events.AllConfigs(t.Context())
+	if err != nil || len(configs) != 2 || configs[0].GroupID != "" || configs[1].GroupID != x.group.ID {
+		t.Errorf("left are %v, %v", configs, err)
+	}
+}

@@ -2,81 +2,28 @@ package ingestion
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
-	"net/http"
-	"strings"
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
-	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/topology/twin"
 )
 
-// Pass is a periodic duty of this function. Run may be called at any time and from any process: the store sees to it that the
-// duty runs when it is due, once.
-type Pass struct {
-	Name  string
-	Every time.Duration
-	Run   func(ctx context.Context, now time.Time) error
-}
-
-// maxRuns bounds how often one call goes on with a duty that has more to do.
-const maxRuns = 50
-
 // Passes lists the duties for whoever ticks them.
-func (s *Server) Passes() []Pass {
-	duties := []struct {
-		name  string
-		every time.Duration
-		run   func(ctx context.Context, now time.Time) (store.PassReport, error)
-	}{
-		{"hosts", 30 * time.Second, s.hostsPass},
-		{"compact", 5 * time.Minute, s.o.Series.Compact},
-		{"rollup", time.Minute, s.o.Series.Rollup},
-		{"expire", 10 * time.Minute, s.o.Series.Expire},
-		{"sessions", 10 * time.Minute, s.sessionsPass},
-		{"flush-groups", 10 * time.Minute, s.o.Inventory.FlushGroups},
-		{"orphans", 24 * time.Hour, s.orphansPass},
-	}
-	passes := make([]Pass, len(duties))
-	for i, d := range duties {
-		passes[i] = Pass{Name: d.name, Every: d.every, Run: func(ctx context.Context, now time.Time) error {
-			for range maxRuns {
-				state, err := s.o.Store.RunPass(ctx, d.name, d.every, now, d.run)
-				if err != nil || !state.Ran || !state.Report.More {
-					return err
-				}
-			}
-			return nil
-		}}
-	}
-	return passes
-}
-
-// runPass starts a duty over HTTP, for schedules outside of the process.
-func (s *Server) runPass(w http.ResponseWriter, r *http.Request) {
-	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	want := s.o.PassToken.Reveal()
-	if want == "" || subtle.ConstantTimeCompare([]byte(token), []byte(want)) != 1 {
-		http.Error(w, "passes are started by the server itself, or with its pass token", http.StatusForbidden)
-		return
-	}
-	for _, p := range s.Passes() {
-		if p.Name != r.PathValue("name") {
-			continue
-		}
-		if err := p.Run(r.Context(), s.o.Now()); err != nil {
-			http.Error(w, err.Error(), httpx.Status(err))
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
-		return
-	}
-	http.Error(w, "there is no such pass", http.StatusNotFound)
+func (s *Server) Passes() []store.Pass {
+	return store.Passes(
+		s.o.Store,
+		store.Duty{Name: "hosts", Every: 30 * time.Second, Run: s.hostsPass},
+		store.Duty{Name: "compact", Every: 5 * time.Minute, Run: s.o.Series.Compact},
+		store.Duty{Name: "rollup", Every: time.Minute, Run: s.o.Series.Rollup},
+		store.Duty{Name: "expire", Every: 10 * time.Minute, Run: s.o.Series.Expire},
+		store.Duty{Name: "sessions", Every: 10 * time.Minute, Run: s.sessionsPass},
+		store.Duty{Name: "flush-groups", Every: 10 * time.Minute, Run: s.o.Inventory.FlushGroups},
+		store.Duty{Name: "orphans", Every: 24 * time.Hour, Run: s.orphansPass},
+	)
 }
 
 func (s *Server) sessionsPass(ctx context.Context, now time.Time) (store.PassReport, error) {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/functions/app/api"
 	"github.com/heartwood-db/heartwood/functions/app/api/rest"
+	"github.com/heartwood-db/heartwood/functions/app/trial"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/httpx"
@@ -85,8 +86,13 @@ func newSite(t *testing.T, change ...func(*api.Options)) *site {
 		}
 	}
 	x.owner = x.key("", model.Grant{Role: model.GlobalOwner})
-	o := api.Options{Inventory: x.inv, Access: x.acc, Series: x.series, Events: x.events, Rest: rest.Options{
-		Events: x.events, Log: slog.New(slog.DiscardHandler), Now: x.clock, NonceKey: []byte("0123456789abcdef"), PublicURL: "https://om.example.com",
+	log := slog.New(slog.DiscardHandler)
+	trials, err := trial.New(trial.Options{Inventory: x.inv, Access: x.acc, Alerting: x.events, Series: x.series, Log: log, Now: x.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := api.Options{Inventory: x.inv, Access: x.acc, Series: x.series, Events: x.events, Alerting: x.events, Trial: trials, Rest: rest.Options{
+		Events: x.events, Log: log, Now: x.clock, NonceKey: []byte("0123456789abcdef"), PublicURL: "https://om.example.com",
 		Version: "1.2.3", Revision: strings.Repeat("ab", 20), Upgrading: func(context.Context) bool { x.mu.Lock(); defer x.mu.Unlock(); return x.upgrading },
 	}}
 	for _, c := range change {

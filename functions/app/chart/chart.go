@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/heartwood-db/heartwood/functions/app/alert/words"
 	"github.com/heartwood-db/heartwood/functions/app/view"
 	"github.com/heartwood-db/heartwood/shared/catalog"
 	"github.com/heartwood-db/heartwood/shared/docstore"
@@ -46,6 +47,7 @@ type Options struct {
 	Inventory Inventory
 	Events    Events
 	Series    Series
+	Rules     Rules // thresholds of alerts; nil: none are drawn
 }
 
 // Charts answers for the numbers of charts.
@@ -82,6 +84,7 @@ type Drawn struct {
 	Percent bool
 	Why     string // why it may well be empty
 	Lines   []Line
+	Limits  []Limit
 }
 
 // Answer is what a script gets.
@@ -118,10 +121,23 @@ func (c *Charts) Host(ctx context.Context, v *view.Visit, w http.ResponseWriter)
 	if err != nil {
 		return err
 	}
+	rules, about, err := c.rules(ctx, v, []model.Host{h})
+	if err != nil {
+		return err
+	}
+	for i := range charts {
+		out.Charts[i].Limits = limits(rules, charts[i].Measurements, charts[i].Stacked)
+	}
+	if about != nil {
+		out.Marks = withLife(out.Marks, about)
+	}
 	return out.write(w, v, h.Hostname)
 }
 
 func find(t model.ProcessType, id string) (catalog.Chart, bool) {
+	if ch, ok := SingleChart(id); ok {
+		return ch, true
+	}
 	for _, ch := range catalog.Charts(t) {
 		if ch.ID == id {
 			return ch, true
@@ -274,6 +290,8 @@ func markTypes() []model.EventType {
 	return []model.EventType{
 		model.EventHostRestarted, model.EventHostNowPrimary, model.EventHostNowSecondary, model.EventHostDown, model.EventHostUp,
 		model.EventHostRecovering, model.EventHostRollback, model.EventVersionChanged,
+		model.EventOutsideMetric, model.EventInsideMetric, model.EventNoPrimary, model.EventOnePrimary, model.EventMultiplePrimaries,
+		model.EventTooFewHealthy, model.EventEnoughHealthy, model.EventTooManyUnhealthy, model.EventTooManyElections,
 	}
 }
 
@@ -289,6 +307,9 @@ func (c *Charts) marks(ctx context.Context, q alerting.EventQuery, keep func(*mo
 			continue
 		}
 		text := EventWord(e.Type)
+		if e.AlertID != "" {
+			text = alertText(e)
+		}
 		if keep != nil && e.HostName != "" {
 			text = e.HostName + ": " + text
 		}
@@ -317,9 +338,38 @@ func EventWord(t model.EventType) string {
 		return "rolling back"
 	case model.EventVersionChanged:
 		return "version changed"
+	case model.EventOutsideMetric:
+		return "metric outside its threshold"
+	case model.EventInsideMetric:
+		return "metric inside its threshold again"
+	case model.EventOnePrimary:
+		return "has a primary again"
 	default:
 		return strings.ToLower(strings.ReplaceAll(string(t), "_", " "))
 	}
+}
+
+// alertText says of an event of an alert what it was about: the metric's name tells several apart.
+func alertText(e *model.Event) string {
+	if e.Metric == "" {
+		return EventWord(e.Type)
+	}
+	if e.Type == model.EventInsideMetric {
+		return "alert over: " + words.Metric(e.Metric)
+	}
+	return "alert: " + words.Metric(e.Metric)
+}
+
+// withLife adds an alert's own marks in place of the events that tell the same.
+func withLife(marks []model.Mark, a *model.Alert) []model.Mark {
+	own := lifeMarks(a)
+	marks = slices.DeleteFunc(marks, func(m model.Mark) bool {
+		kind := markKind(m.Type)
+		return (kind == "alert" || kind == "over") && slices.ContainsFunc(own, func(o model.Mark) bool { return o.Type == m.Type && o.At.Sub(m.At).Abs() < 2*time.Minute })
+	})
+	marks = append(marks, own...)
+	slices.SortStableFunc(marks, func(x, y model.Mark) int { return x.At.Compare(y.At) })
+	return marks
 }
 
 // markKind is the mark's colour and shape (metrics.md 3.8).
@@ -331,6 +381,11 @@ func markKind(t model.EventType) string {
 		return "primary"
 	case model.EventHostNowSecondary:
 		return "secondary"
+	case model.EventOutsideMetric, model.EventHostDown, model.EventNoPrimary, model.EventMultiplePrimaries, model.EventTooFewHealthy,
+		model.EventTooManyUnhealthy, model.EventTooManyElections:
+		return "alert"
+	case model.EventInsideMetric, model.EventHostUp, model.EventOnePrimary, model.EventEnoughHealthy:
+		return "over"
 	default:
 		return "other"
 	}
@@ -395,6 +450,15 @@ func (c *Charts) Cluster(ctx context.Context, v *view.Visit, w http.ResponseWrit
 	if err != nil {
 		return err
 	}
+	rules, _, err := c.rules(ctx, v, members)
+	if err != nil {
+		return err
+	}
+	for i := range charts {
+		if len(charts[i].Measurements) == 1 { // a threshold on one of several says nothing about their sum
+			out.Charts[i].Limits = limits(rules, charts[i].Measurements, false)
+		}
+	}
 	return out.write(w, v, cl.Name)
 }
 
@@ -421,7 +485,7 @@ func (c *Charts) cluster(ctx context.Context, cl *model.Cluster, members []model
 	q := alerting.EventQuery{GroupID: cl.GroupID, ClusterID: cl.ID, From: win.From, To: win.To, Types: markTypes(), Limit: maxMarks}
 	out.Marks, err = c.marks(ctx, q, func(e *model.Event) bool {
 		// A new primary is one mark, not two: the one that stepped down shows in the lines.
-		return in[e.HostID] && e.Type != model.EventHostNowSecondary
+		return (in[e.HostID] || e.HostID == "" && e.AlertID != "") && e.Type != model.EventHostNowSecondary
 	})
 	return out, err
 }

@@ -145,7 +145,7 @@ func TestMarks(t *testing.T) {
 	for _, typ := range markTypes() {
 		kinds[markKind(typ)] = true
 	}
-	if len(kinds) != 4 {
+	if len(kinds) != 6 {
 		t.Errorf("kinds of marks: %v", kinds)
 	}
 	if got := EventWord(model.EventAgentTookOver); got != "agent took over" {

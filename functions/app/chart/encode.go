@@ -82,6 +82,20 @@ func (d *Drawn) json(b []byte, n int) []byte {
 		b = append(b, `,"why":`...)
 		b = text(b, d.Why)
 	}
+	if len(d.Limits) > 0 {
+		b = append(b, `,"limits":[`...)
+		for i, l := range d.Limits {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(b, `{"v":`...)
+			b = value(b, l.Value)
+			b = append(b, `,"text":`...)
+			b = text(b, l.Text)
+			b = append(b, '}')
+		}
+		b = append(b, ']')
+	}
 	b = append(b, `,"series":[`...)
 	for i, l := range d.Lines {
 		if i > 0 {

@@ -95,7 +95,7 @@ func (m *Manage) savePreferences(ctx context.Context, v *view.Visit) (view.Answe
 func (m *Manage) changePassword(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	f := view.NewForm(v.Request)
 	next := v.Request.PostFormValue("new")
-	if ok, _ := auth.CheckPassword(v.User.PasswordHash, v.Request.PostFormValue("old")); !ok {
+	if ok, _ := m.opt.Passwords.Check(v.User.PasswordHash, v.Request.PostFormValue("old")); !ok {
 		f.Fail("old", "This is not your current password.")
 	}
 	if err := auth.CheckPolicy(next, v.User.Username); err != nil {
@@ -107,7 +107,7 @@ func (m *Manage) changePassword(ctx context.Context, v *view.Visit) (view.Answer
 	if !f.OK() {
 		return m.accountPage(ctx, v, f, nil)
 	}
-	hash, err := auth.HashPassword(next)
+	hash, err := m.opt.Passwords.Hash(next)
 	if err != nil {
 		return view.Answer{}, fmt.Errorf("hash the password: %w", err)
 	}

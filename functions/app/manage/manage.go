@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/heartwood-db/heartwood/functions/app/view"
+	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/store"
@@ -65,6 +66,7 @@ type Options struct {
 	Access    Access
 	Events    Events
 	Site      Site
+	Passwords auth.Passwords // nil: hashed and checked in this process
 	Log       *slog.Logger
 	PublicURL string // as people reach this server; empty: taken from the request
 	AgentURL  string // as agents reach it; empty: as people do, on AgentPort when PublicURL is empty too
@@ -79,6 +81,9 @@ type Manage struct{ opt Options }
 func New(o Options) (*Manage, error) {
 	if o.Inventory == nil || o.Access == nil || o.Events == nil || o.Site == nil || o.Log == nil {
 		return nil, errors.New("manage options: Inventory, Access, Events, Site and Log are needed")
+	}
+	if o.Passwords == nil {
+		o.Passwords = auth.Argon2{}
 	}
 	return &Manage{opt: o}, nil
 }

@@ -59,7 +59,7 @@ type generalPage struct {
 func (m *Manage) settings(_ context.Context, v *view.Visit) (view.Answer, error) {
 	s := v.Group.Settings
 	f := view.NewForm(nil).Set("name", v.Group.Name).Set("timeZone", s.TimeZone).Set("ping", fmt.Sprint(s.PingSeconds)).Set("preferred", s.PreferredHostnames)
-	for name, on := range map[string]bool{"dbstats": s.CollectDBStats, "logs": s.CollectLogs, "diagnostics": s.CollectDiagnostics, "mongos": s.SuppressMongos} {
+	for name, on := range map[string]bool{"dbstats": s.CollectDBStats, "logs": s.CollectLogs, "diagnostics": s.CollectDiagnostics, "mongos": s.SuppressMongos, "exposed": !s.SkipExposed} {
 		if on {
 			f.Set(name, "on")
 		}
@@ -79,7 +79,7 @@ func (m *Manage) saveSettings(ctx context.Context, v *view.Visit) (view.Answer, 
 	if err := v.Need(view.ManageGroup); err != nil {
 		return view.Answer{}, err
 	}
-	f := view.NewForm(v.Request, "name", "timeZone", "ping", "dbstats", "logs", "diagnostics", "mongos", "preferred")
+	f := view.NewForm(v.Request, "name", "timeZone", "ping", "dbstats", "logs", "diagnostics", "mongos", "preferred", "exposed")
 	name, err := CheckGroupName(f.Value("name"))
 	var bad *NameError
 	if errors.As(err, &bad) {
@@ -102,6 +102,7 @@ func (m *Manage) saveSettings(ctx context.Context, v *view.Visit) (view.Answer, 
 			g.Settings.TimeZone, g.Settings.PingSeconds = zone, ping
 			g.Settings.CollectDBStats, g.Settings.CollectLogs = f.On("dbstats"), f.On("logs")
 			g.Settings.CollectDiagnostics, g.Settings.SuppressMongos = f.On("diagnostics"), f.On("mongos")
+			g.Settings.SkipExposed = !f.On("exposed")
 			g.Settings.PreferredHostnames = strings.TrimSpace(f.Value("preferred"))
 			return nil
 		})

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/heartwood-db/heartwood/functions/app/alert/standing"
 	"github.com/heartwood-db/heartwood/functions/app/chart"
 	"github.com/heartwood-db/heartwood/functions/app/view"
 	"github.com/heartwood-db/heartwood/shared/docstore"
@@ -32,6 +33,8 @@ type clusterPage struct {
 	TableAt  string
 	ChartsAt string
 	Values   []comparedRow
+	Open     standing.List
+	Maker    standing.Maker
 }
 
 // comparedRow is a chart in the table that stands in for the charts: the last value of each member, in their order.
@@ -88,6 +91,11 @@ func (p *Pages) cluster(ctx context.Context, v *view.Visit) (view.Answer, error)
 		d.Charts = chosenCharts(v.Query("charts"))
 	}
 	d.members()
+	d.Maker = standing.NewMaker(v, "set", c.ReplicaSet)
+	d.Open, err = standing.OfCluster(ctx, p.opt.Alerts, v, id)
+	if err != nil {
+		return view.Answer{}, err
+	}
 	if d.History, err = p.history(ctx, v, d.Window, id, d.Set.Members); err != nil {
 		return view.Answer{}, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/heartwood-db/heartwood/functions/app/alert/standing"
 	"github.com/heartwood-db/heartwood/functions/app/view"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/rollup"
@@ -280,6 +281,7 @@ type deploymentPage struct {
 	Silent    bool // nothing has arrived for long
 	Agents    []model.Agent
 	NoCluster bool
+	Open      standing.List
 }
 
 // deployment answers: are all members up, who is primary, who lags?
@@ -294,6 +296,9 @@ func (p *Pages) deployment(ctx context.Context, v *view.Visit) (view.Answer, err
 	}
 	if d.Agents, err = p.opt.Inventory.Agents(ctx, v.Group.ID); err != nil {
 		return view.Answer{}, fmt.Errorf("read the agents: %w", err)
+	}
+	if d.Open, err = standing.Read(ctx, p.opt.Alerts, v, "", func(*model.Alert) bool { return true }); err != nil {
+		return view.Answer{}, err
 	}
 	d.Silent = !f.Newest.IsZero() && v.Now.Sub(f.Newest) > view.StaleAfter(v.Group.Settings.PingSeconds)
 	if d.View == "hosts" {

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/heartwood-db/heartwood/functions/app/alert/standing"
 	"github.com/heartwood-db/heartwood/functions/app/chart"
+	"github.com/heartwood-db/heartwood/functions/app/page/remedy"
 	"github.com/heartwood-db/heartwood/functions/app/view"
 	"github.com/heartwood-db/heartwood/shared/catalog"
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -37,11 +39,13 @@ type hostPage struct {
 	SeriesAt string
 	Choices  []choice
 	History  past
-	Remedies []remedy
+	Remedies []remedy.Remedy
 	Table    bool
 	TableAt  string
 	ChartsAt string
 	Values   []valueRow
+	Open     standing.List
+	Maker    standing.Maker
 }
 
 // choice lets the reader say which database, disk or volume the charts are about.
@@ -84,7 +88,11 @@ func (p *Pages) host(ctx context.Context, v *view.Visit) (view.Answer, error) {
 			d.Keep = append(d.Keep, kept{name, val})
 		}
 	}
-	d.Remedies = remedies(v, &d.Row)
+	d.Remedies = remedy.For(v, row.State, row.Host, row.Status)
+	if d.Open, err = standing.OfHost(ctx, p.opt.Alerts, v, h.ID); err != nil {
+		return view.Answer{}, err
+	}
+	d.Maker = standing.NewMaker(v, "host", h.Address())
 	d.pick(v, h.Type)
 	if err := p.dimensions(ctx, v, &d); err != nil {
 		return view.Answer{}, err

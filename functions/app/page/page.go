@@ -8,6 +8,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/heartwood-db/heartwood/functions/app/alert/standing"
 	"github.com/heartwood-db/heartwood/functions/app/chart"
 	"github.com/heartwood-db/heartwood/functions/app/view"
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -37,6 +38,7 @@ type Options struct {
 	Access    Access
 	Events    chart.Events
 	Series    chart.Series
+	Alerts    standing.Alerts
 }
 
 // Pages answers for every page.
@@ -44,8 +46,8 @@ type Pages struct{ opt Options }
 
 // New checks the options.
 func New(o Options) (*Pages, error) {
-	if o.Inventory == nil || o.Access == nil || o.Events == nil || o.Series == nil {
-		return nil, errors.New("page options: Inventory, Access, Events and Series are needed")
+	if o.Inventory == nil || o.Access == nil || o.Events == nil || o.Series == nil || o.Alerts == nil {
+		return nil, errors.New("page options: Inventory, Access, Events, Series and Alerts are needed")
 	}
 	return &Pages{opt: o}, nil
 }

@@ -231,8 +231,10 @@ func funcs(assets *web.Assets) template.FuncMap {
 		"list":     func(v ...any) []any { return v },
 		"typeWord": TypeWord,
 		"reason":   Right.Reason,
-		"right":    func(name string) Right { return map[string]Right{"hosts": ManageHosts, "keys": ManageKeys}[name] },
-		"add":      func(a, b int) int { return a + b },
+		"right": func(name string) Right {
+			return map[string]Right{"hosts": ManageHosts, "keys": ManageKeys, "alerts": EditAlerts}[name]
+		},
+		"add": func(a, b int) int { return a + b },
 	}
 }
 

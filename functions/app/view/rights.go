@@ -6,13 +6,15 @@ type Right int
 
 // The rights pages ask for.
 const (
-	ReadGroup     Right = iota // see a group's hosts, charts and agents
-	ManageHosts                // add, hide and remove hosts
-	ManageKeys                 // create and delete agent API keys
-	ManageGroup                // change a group's settings
-	ManageAPIKeys              // create and delete programmatic API keys of the organization
-	CreateGroup                // create groups
-	ReadSite                   // see the admin pages
+	ReadGroup      Right = iota // see a group's hosts, charts and agents
+	ManageHosts                 // add, hide and remove hosts
+	ManageKeys                  // create and delete agent API keys
+	ManageGroup                 // change a group's settings
+	ManageAPIKeys               // create and delete programmatic API keys of the organization
+	CreateGroup                 // create groups
+	ReadSite                    // see the admin pages
+	EditAlerts                  // a group's alert settings; acknowledge and silence its alerts
+	EditSiteAlerts              // global alert settings; acknowledge the site's alerts
 )
 
 // Reason says who has the right, for the page of those who do not and beside a disabled control.
@@ -32,6 +34,10 @@ func (r Right) Reason() string {
 		return "only Global Owners create groups here."
 	case ReadSite:
 		return "only people with a global role see the site's own pages."
+	case EditAlerts:
+		return "only Group Owners and Monitoring Admins change alert settings and acknowledge alerts."
+	case EditSiteAlerts:
+		return "only Global Owners and Global Monitoring Admins change global alert settings and acknowledge the site's alerts."
 	}
 	return "a role is missing."
 }

@@ -36,10 +36,11 @@ type Visit struct {
 	Group    *model.Group // nil on pages of the site
 	Agent    State        // what watches the group, for the top bar
 	Allowed  func(right Right, group, org model.ID) bool
-	Site     func() State    // of Heartwood itself, for the top bar: asked only when the frame is drawn
-	Grantors func() []string // who can grant rights: asked only when a right is missing
-	IP       string          // the caller's address
-	Secure   bool            // the page travels over https
+	Site     func() State      // of Heartwood itself, for the top bar: asked only when the frame is drawn
+	Grantors func() []string   // who can grant rights: asked only when a right is missing
+	Alerts   func() AlertCount // of the group at hand, for the menu: asked only when the frame is drawn
+	IP       string            // the caller's address
+	Secure   bool              // the page travels over https
 }
 
 // May reports whether the visitor has a right here.
@@ -59,6 +60,17 @@ func (v *Visit) SiteState() State {
 		return State{Level: Unknown, Word: "unknown"}
 	}
 	return v.Site()
+}
+
+// AlertCount is how many alerts of a group are open, and how many of those somebody has taken on.
+type AlertCount struct{ Open, Acknowledged int }
+
+// AlertCount is the menu's number; nothing where it is not known.
+func (v *Visit) AlertCount() AlertCount {
+	if v.Alerts == nil || v.Group == nil {
+		return AlertCount{}
+	}
+	return v.Alerts()
 }
 
 // Need is the error of a visitor without a right, nil when they have it.

@@ -310,7 +310,7 @@ func TestForms(t *testing.T) {
 }
 
 func TestRightsHaveReasons(t *testing.T) {
-	for r := ReadGroup; r <= ReadSite; r++ {
+	for r := ReadGroup; r <= EditSiteAlerts; r++ {
 		if r.Reason() == "" || strings.Contains(r.Reason(), "missing") {
 			t.Errorf("right %d has no reason", r)
 		}

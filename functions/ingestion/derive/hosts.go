@@ -24,6 +24,7 @@ func takeOver(to, from *model.Host) {
 	to.Journaling, to.StartupWarnings, to.LowUlimit = from.Journaling, from.StartupWarnings, from.LowUlimit
 	to.MemSizeMB, to.NumCores, to.OS = from.MemSizeMB, from.NumCores, from.OS
 	to.StorageEngine, to.DBPath, to.FCV, to.AuthEnabled = from.StorageEngine, from.DBPath, from.FCV, from.AuthEnabled
+	to.CertExpires, to.CertSubject, to.TLSMode, to.BindIP = from.CertExpires, from.CertSubject, from.TLSMode, from.BindIP
 	to.LastDataBytes, to.LastIndexBytes = from.LastDataBytes, from.LastIndexBytes
 	if from.LastRestart.After(to.LastRestart) {
 		to.LastRestart = from.LastRestart
@@ -44,6 +45,7 @@ func sameHost(a, b *model.Host) bool {
 		a.Journaling == b.Journaling && slices.Equal(a.StartupWarnings, b.StartupWarnings) && a.LowUlimit == b.LowUlimit &&
 		a.MemSizeMB == b.MemSizeMB && a.NumCores == b.NumCores && a.OS == b.OS &&
 		a.StorageEngine == b.StorageEngine && a.DBPath == b.DBPath && a.FCV == b.FCV && a.AuthEnabled == b.AuthEnabled &&
+		a.CertExpires.Equal(b.CertExpires) && a.CertSubject == b.CertSubject && a.TLSMode == b.TLSMode && a.BindIP == b.BindIP &&
 		a.LastDataBytes == b.LastDataBytes && a.LastIndexBytes == b.LastIndexBytes && a.LastRestart.Equal(b.LastRestart) &&
 		a.Deactivated == b.Deactivated && slices.Equal(a.Aliases, b.Aliases)
 }

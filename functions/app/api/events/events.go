@@ -281,6 +281,13 @@ func (c *call) entity(e model.Event, raw bool) rest.Object {
 		rest.Put(o, "replicaSetName", k.ReplicaSet)
 		rest.Put(o, "shardName", k.ShardName)
 	}
+	rest.Put(o, "alertId", e.AlertID)
+	rest.Put(o, "alertConfigId", e.ConfigID)
+	rest.Put(o, "maintenanceWindowId", e.WindowID)
+	rest.Put(o, "metricName", e.Metric)
+	if e.Value != nil {
+		o["currentValue"] = rest.Reading(e.Value)
+	}
 	if raw {
 		r := rest.Object{"_t": e.Type, "cre": e.At.UnixMilli()}
 		rest.Put(r, "text", e.Text)

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/heartwood-db/heartwood/functions/app/api/rest"
+	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/model"
 )
 
@@ -41,6 +42,7 @@ type Access interface {
 type Options struct {
 	Inventory Inventory
 	Access    Access
+	Passwords auth.Passwords // nil: hashed in this process
 }
 
 // call is one request with what its handler may use.
@@ -54,6 +56,9 @@ type handler func(func(*call) (any, error)) func(*rest.Call) (any, error)
 
 // Routes are the routes of these resources.
 func Routes(o Options) []rest.Route {
+	if o.Passwords == nil {
+		o.Passwords = auth.Argon2{}
+	}
 	h := func(do func(*call) (any, error)) func(*rest.Call) (any, error) {
 		return func(c *rest.Call) (any, error) { return do(&call{Call: c, Options: o}) }
 	}

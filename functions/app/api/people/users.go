@@ -67,7 +67,7 @@ func (c *call) createFirstUser() (any, error) {
 	if n > 0 { // before the costly hash
 		return nil, errUsersExist
 	}
-	if u.PasswordHash, err = auth.HashPassword(in.Password); err != nil {
+	if u.PasswordHash, err = c.Passwords.Hash(in.Password); err != nil {
 		return nil, err
 	}
 	err = c.Access.CreateFirstUser(ctx, u, model.Grant{Role: model.GlobalOwner})

@@ -125,7 +125,7 @@ func (c *call) createUser() (any, error) {
 	} else if !rest.IsNotFound(err) {
 		return nil, err
 	}
-	if u.PasswordHash, err = auth.HashPassword(in.Password); err != nil {
+	if u.PasswordHash, err = c.Passwords.Hash(in.Password); err != nil {
 		return nil, err
 	}
 	if err := c.Access.CreateUser(ctx, u); errors.Is(err, store.ErrExists) {

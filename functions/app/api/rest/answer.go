@@ -2,9 +2,11 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/httpx"
+	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/store"
 )
@@ -25,6 +28,30 @@ type Error struct {
 	Code   string
 	Detail string
 	Params []string
+	Faults []Fault // ours: everything that is wrong, where that is more than one thing
+}
+
+// Fault is one of several things that are wrong with a body.
+type Fault struct {
+	Attribute string `json:"attribute"` // "notifications[0].webhookUrl"
+	Code      string `json:"errorCode"`
+	Detail    string `json:"detail"`
+}
+
+// Faulty refuses a body for everything that is wrong with it: the code is the first fault's, the detail and the parameters name
+// them all.
+func Faulty(faults []Fault) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	e := &Error{Status: http.StatusBadRequest, Code: faults[0].Code, Faults: faults}
+	details := make([]string, len(faults))
+	for i, f := range faults {
+		details[i] = f.Detail
+		e.Params = append(e.Params, f.Attribute)
+	}
+	e.Detail = strings.Join(details, " ")
+	return e
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Detail }
@@ -100,6 +127,15 @@ func PutTime(o Object, key string, t time.Time) {
 	if !t.IsZero() {
 		o[key] = ISOTime(t)
 	}
+}
+
+// Reading renders a measured value; what is no number is null.
+func Reading(r *model.Reading) Object {
+	o := Object{"units": cmp.Or(r.Units, "RAW"), "number": nil}
+	if !math.IsNaN(r.Number) && !math.IsInf(r.Number, 0) {
+		o["number"] = r.Number
+	}
+	return o
 }
 
 // ISOTime renders a time as the API does: UTC, whole seconds.
@@ -246,5 +282,9 @@ func (c *Call) writeError(err error) {
 	if e.Params == nil {
 		e.Params = []string{}
 	}
-	c.write(e.Status, Object{"error": e.Status, "errorCode": e.Code, "reason": http.StatusText(e.Status), "detail": e.Detail, "parameters": e.Params})
+	body := Object{"error": e.Status, "errorCode": e.Code, "reason": http.StatusText(e.Status), "detail": e.Detail, "parameters": e.Params}
+	if len(e.Faults) > 0 {
+		body["faults"] = e.Faults
+	}
+	c.write(e.Status, body)
 }

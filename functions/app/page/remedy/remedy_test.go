@@ -1,4 +1,4 @@
-package page
+package remedy
 
 import (
 	"net/http/httptest"
@@ -29,13 +29,12 @@ func TestRemediesNameTheCommand(t *testing.T) {
 		{"stale", "", 0, "/g/g1/agents"},
 		{"paused", "", 0, "/g/g1/settings/hosts"},
 	} {
-		r := &hostRow{Host: &model.Host{Hostname: "db1", Port: 27017}, Status: &model.HostStatus{Error: c.err, ErrorCode: c.code}, State: view.State{Word: c.word}}
-		got := remedies(v, r)
+		got := For(v, view.State{Word: c.word}, &model.Host{Hostname: "db1", Port: 27017}, &model.HostStatus{Error: c.err, ErrorCode: c.code})
 		if len(got) == 0 || !strings.Contains(strings.Join(got[0].Commands, "\n")+got[0].Link, c.want) {
 			t.Errorf("%s (%s): %+v, want first %s", c.word, c.err, got, c.want)
 		}
 	}
-	if got := remedies(v, &hostRow{Host: &model.Host{}, State: view.State{Word: "primary"}}); got != nil {
+	if got := For(v, view.State{Word: "primary"}, &model.Host{}, nil); got != nil {
 		t.Errorf("a healthy host has remedies %+v", got)
 	}
 }
