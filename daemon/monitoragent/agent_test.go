@@ -234,6 +234,8 @@ func (c *scriptedConn) Run(ctx context.Context, _ string, cmd bson.D) (bson.Raw,
 	return mongotest.Doc(bson.D{{Key: "ok", Value: 1.0}}), nil
 }
 
+func (c *scriptedConn) Certificate(context.Context) *wire.Certificate { return nil }
+
 func (c *scriptedConn) Remote() (string, bool) { return "10.0.0.1", false }
 func (c *scriptedConn) Close()                 {}
 

@@ -83,6 +83,7 @@ func (a *Agent) callForConf(ctx context.Context) {
 			wait = min(max(wait, minConfPause), maxConfPause)
 			wait += rand.N(wait/10+1) - wait/20 //nolint:gosec // jitter
 		}
+		a.noteHealth(err, wait)
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():

@@ -27,6 +27,8 @@ type Conn interface {
 	Run(ctx context.Context, db string, cmd bson.D) (bson.Raw, error)
 	// Remote is the address the name resolved to, and whether it is this machine's. Empty before the first success.
 	Remote() (ip string, local bool)
+	// Certificate is what the process showed last; nil without TLS, and before a first handshake.
+	Certificate(ctx context.Context) *wire.Certificate
 	Close()
 }
 
@@ -167,7 +169,10 @@ func (d *Dialer) Connect(host wire.Host, auth bool) (Conn, error) {
 		SetDisableOCSPEndpointCheck(true).
 		SetDialer(&dialer{conn: c, net: net.Dialer{Timeout: d.dial, KeepAlive: 2 * time.Minute}})
 	if d.tlsAll || host.TLS {
-		o.SetTLSConfig(d.tls.Clone())
+		cfg := d.tls.Clone()
+		cfg.VerifyConnection = c.shown
+		o.SetTLSConfig(cfg)
+		c.again = d.handshake(cfg, host)
 	}
 	if auth {
 		if cred := d.credential(host); cred != nil {
@@ -211,6 +216,8 @@ type peer struct {
 type driverConn struct {
 	client *mongo.Client
 	remote atomic.Pointer[peer]
+	cert   atomic.Pointer[certificate]
+	again  func(context.Context) error // connects anew, only to look at the certificate; nil without TLS
 }
 
 // untimed hides the deadline of a context, not its end: the driver would turn the deadline into a maxTimeMS of its own.
@@ -238,6 +245,7 @@ func (c *driverConn) Run(ctx context.Context, db string, cmd bson.D) (bson.Raw, 
 	if err == nil {
 		return raw, nil
 	}
+	c.refused(err)
 	if ctx.Err() != nil {
 		err = errors.Join(context.Cause(ctx), err)
 	}

@@ -179,6 +179,7 @@ func (h *Host) Do(ctx context.Context, v Visit) (wire.Ping, bool) {
 	p.At = p.At.UTC().Truncate(time.Millisecond)
 	if h.conn != nil {
 		p.IP, p.Local = h.conn.Remote()
+		p.Cert = h.conn.Certificate(ctx)
 	}
 	var err error
 	if p.Replies, err = r.encode(); err != nil {

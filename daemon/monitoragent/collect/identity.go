@@ -1,9 +1,12 @@
 package collect
 
 import (
+	"context"
+
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/discover"
+	"github.com/heartwood-db/heartwood/daemon/monitoragent/redact"
 )
 
 // identityCommands tell what a process is and how it is set up. They change seldom.
@@ -31,4 +34,9 @@ func identityCommands() []command {
 			right: "connPoolStats on the cluster",
 		},
 	}
+}
+
+// withoutSecrets keeps secrets from leaving the agent.
+func withoutSecrets(_ context.Context, _ *session, reply bson.Raw) (bson.Raw, error) {
+	return redact.Reply(reply)
 }

@@ -48,6 +48,7 @@ func FuzzShapes(f *testing.F) {
 type echo struct{ reply bson.Raw }
 
 func (e echo) Run(context.Context, string, bson.D) (bson.Raw, error) { return e.reply, nil }
+func (echo) Certificate(context.Context) *wire.Certificate           { return nil }
 func (echo) Remote() (string, bool)                                  { return "", false }
 func (echo) Close()                                                  {}
 

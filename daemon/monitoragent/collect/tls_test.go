@@ -101,6 +101,11 @@ func (a *authority) issue(t *testing.T, name, password string) (file string, cer
 func TestTLS(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)
 	_, server := ca.issue(t, "server", "")
+	leaf, err := x509.ParseCertificate(server.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := leaf.NotAfter
 	client, _ := ca.issue(t, "monitoring", "pem-password")
 	proc := mongotest.StartTLS(t, "primary", &tls.Config{
 		Certificates: []tls.Certificate{server}, ClientCAs: ca.pool, ClientAuth: tls.VerifyClientCertIfGiven, MinVersion: tls.VersionTLS12,
@@ -136,6 +141,12 @@ func TestTLS(t *testing.T) {
 			}
 			if tt.failed != "" && (len(p.Errors) == 0 || p.Errors[0].Command != tt.failed || !strings.Contains(p.Errors[0].Message, tt.says)) {
 				t.Fatalf("failures %+v", p.Errors)
+			}
+			switch tls := tt.name != "TLS not asked for"; {
+			case tls && (p.Cert == nil || p.Cert.Subject != "CN=server,O=Heartwood" || !p.Cert.Until.Equal(ends)):
+				t.Errorf("certificate %+v, want one of CN=server,O=Heartwood until %s", p.Cert, ends)
+			case !tls && p.Cert != nil:
+				t.Errorf("certificate %+v without TLS", p.Cert)
 			}
 		})
 	}

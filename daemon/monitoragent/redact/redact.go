@@ -1,7 +1,8 @@
-package collect
+// Package redact takes the secrets out of what processes say of their settings.
+package redact
 
 import (
-	"context"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,9 +14,15 @@ import (
 // hidden stands where a secret was.
 const hidden = "***"
 
-// withoutSecrets hides the secrets among parameters and command line options, so that they never leave the agent. Servers hide
-// those they know themselves, but not what a start script passes with --setParameter, nor what their descendants have added.
-func withoutSecrets(_ context.Context, _ *session, reply bson.Raw) (bson.Raw, error) {
+// Reply hides the secrets among parameters and command line options, so that they never leave the agent. Servers hide those
+// they know themselves, but not what a start script passes with --setParameter, nor what their descendants have added.
+func Reply(reply bson.Raw) (out bson.Raw, err error) {
+	// The driver's readers believe lengths of strings and arrays near 2^31 and panic. A process that sends such is not believed.
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = nil, fmt.Errorf("the reply does not read: %v", p)
+		}
+	}()
 	doc, changed, err := hideIn(bsoncore.Document(reply))
 	if err != nil || !changed {
 		return reply, err
