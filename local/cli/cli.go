@@ -14,36 +14,23 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heartwood-db/heartwood/local/cli/alerts"
+	"github.com/heartwood-db/heartwood/local/cli/exit"
+	"github.com/heartwood-db/heartwood/local/cli/mongosim"
+	"github.com/heartwood-db/heartwood/local/cli/profile"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
 // Exit codes of every command.
 const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
+	exitOK     = exit.OK
+	exitFailed = exit.Failed
+	exitUsage  = exit.Usage
 )
 
-// exitError carries an exit code with an error that may be nil when everything was printed already.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit status %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }
-
 // usagef is wrong usage: try is a command line that works.
-func usagef(try, format string, a ...any) error {
-	return &exitError{code: exitUsage, err: opererr.New("usage", fmt.Errorf(format, a...), "try: "+try)}
-}
+func usagef(try, format string, a ...any) error { return exit.Usagef(try, format, a...) }
 
 // Run executes one command line and returns its exit code. The first interrupt cancels the context that commands work
 // under, a second one ends the program at once.
@@ -61,10 +48,10 @@ func Run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if err == nil {
 		return exitOK
 	}
-	var exit *exitError
+	var carried *exit.Error
 	code := exitFailed
-	if errors.As(err, &exit) {
-		code, err = exit.code, exit.err
+	if errors.As(err, &carried) {
+		code, err = carried.Code, carried.Err
 	}
 	if err != nil {
 		_, _ = fmt.Fprintf(errOut, "heartwood: %v\n", err)
@@ -86,6 +73,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef(cmd.CommandPath()+" --help", "%w", err)
 	})
-	root.AddCommand(newServeCmd(), newDemoCmd(), newMonitoringAgentCmd(), newStatusCmd(), newStopCmd(), newConfigCmd(), newStoreCmd(), newMongosimCmd())
+	root.AddCommand(newServeCmd(), newDemoCmd(), newMonitoringAgentCmd(), newStatusCmd(), newStopCmd(), newConfigCmd(), newStoreCmd(), mongosim.New(), newHealthcheckCmd(),
+		profile.Command(), alerts.Command())
 	return root
 }

@@ -10,7 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/heartwood-db/heartwood/local/runner"
+	"github.com/heartwood-db/heartwood/local/cli/exit"
+	"github.com/heartwood-db/heartwood/local/site"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/opererr"
@@ -81,7 +82,7 @@ func printRows(w io.Writer, rows []config.Row, describe bool) error {
 
 // loadWithDatabase adds the database's layer. A site that does not exist yet is not made: the answer is nil then.
 func loadWithDatabase(ctx context.Context, src config.Sources, c *config.Server) (*config.Loaded, error) {
-	exists, err := runner.SiteExists(ctx, c)
+	exists, err := site.Exists(ctx, c)
 	if err != nil || !exists {
 		return nil, err
 	}
@@ -90,7 +91,7 @@ func loadWithDatabase(ctx context.Context, src config.Sources, c *config.Server)
 			return nil, err
 		}
 	}
-	site, err := runner.OpenSite(ctx, src, obs.Discard(), nil)
+	site, err := site.Open(ctx, src, obs.Discard(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ Exit codes: 0 good, perhaps with warnings; 1 faults.`,
 			faults := flatten(err)
 			warnings := l.Warnings
 			if len(faults) == 0 {
-				err := runner.CheckDatabase(cmd.Context(), &l.Server)
+				err := site.CheckDatabase(cmd.Context(), &l.Server)
 				faults = append(faults, flatten(err)...)
 			}
 			return printCheck(cmd, asJSON, faults, warnings)
@@ -145,7 +146,7 @@ func printCheck(cmd *cobra.Command, asJSON bool, faults, warnings []string) erro
 		}
 	}
 	if err == nil && len(faults) > 0 {
-		return &exitError{code: exitFailed}
+		return &exit.Error{Code: exit.Failed}
 	}
 	return err
 }
@@ -210,7 +211,7 @@ func newConfigSetCmd() *cobra.Command {
 }
 
 func setSetting(ctx context.Context, src config.Sources, key, value string, unset bool) error {
-	site, err := runner.OpenSite(ctx, src, obs.Discard(), nil)
+	site, err := site.Open(ctx, src, obs.Discard(), nil)
 	if err != nil {
 		return err
 	}

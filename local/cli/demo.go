@@ -11,14 +11,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heartwood-db/heartwood/local/cli/profile"
 	"github.com/heartwood-db/heartwood/local/demo"
+	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
 )
 
 func newDemoCmd() *cobra.Command {
 	var f serverFlags
 	var asJSON bool
-	var history time.Duration
+	var history, trouble time.Duration
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run the server with a simulated replica set and an agent, to look at",
@@ -26,8 +28,13 @@ func newDemoCmd() *cobra.Command {
 The past is filled in first, through the same agent and the same ingestion as live data. Everything stays in the data folder:
 a second start goes on where the first ended. Ctrl-C stops everything in order.
 
+The group has alerts for elections, replication lag, the oplog's length and connections, which what the load brings sets off by
+itself after a while: every four minutes an election, now and then a secondary that falls behind. With --trouble 3m more goes
+wrong, in each three minutes. Mail is sent once a mail server is set, as with heartwood serve.
+
 With --json the first line on standard output, once everything serves, is one JSON object with url, ingestionUrl, user,
-password, publicKey, privateKey, groupId, agentApiKey and members.`,
+password, publicKey, privateKey, groupId, agentApiKey, members and profileFile: a file of profiles (heartwood profile) in the
+data folder, with which the command line works against the demo.`,
 		Example: "  heartwood demo --data data/demo\n  heartwood demo --data /tmp/d --port-base 9080 --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,14 +54,22 @@ password, publicKey, privateKey, groupId, agentApiKey and members.`,
 				return err
 			}
 			return demo.Run(cmd.Context(), demo.Options{
-				Sources: src, DataDir: f.data, History: history, Log: log, Progress: progressLine(cmd.ErrOrStderr()),
-				Started: func(_ context.Context, l *demo.Login) { printLogin(cmd, asJSON, l) },
+				Sources: src, DataDir: f.data, History: history, Trouble: trouble, Log: log, Progress: progressLine(cmd.ErrOrStderr()),
+				Started: func(_ context.Context, l *demo.Login) {
+					file, err := keepProfile(f.data, l)
+					if err != nil {
+						_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "no profile for the command line: %v\n", err)
+					}
+					printLogin(cmd, asJSON, l, file)
+				},
 			})
 		},
 	}
 	f.register(cmd)
+	f.registerSandbox(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the login as one line of JSON on standard output")
 	cmd.Flags().DurationVar(&history, "history", 24*time.Hour, "how much of the past to fill in on the first start")
+	cmd.Flags().DurationVar(&trouble, "trouble", 0, "make something go wrong in each such period: an election, a secondary that falls behind, a member that is killed; 0: only what the load brings")
 	return cmd
 }
 
@@ -69,9 +84,21 @@ func progressLine(w io.Writer) func(what string, done, total int) {
 	}
 }
 
-func printLogin(cmd *cobra.Command, asJSON bool, l *demo.Login) {
+// keepProfile writes a file of profiles for the command line into the data folder.
+func keepProfile(data string, l *demo.Login) (string, error) {
+	file := filepath.Join(absolute(data), "profiles.yaml")
+	f := profile.File{Default: "demo", Profiles: map[string]profile.Profile{
+		"demo": {URL: l.URL, PublicKey: l.PublicKey, PrivateKey: model.Secret(l.PrivateKey), Group: l.GroupID},
+	}}
+	return file, f.Save(file)
+}
+
+func printLogin(cmd *cobra.Command, asJSON bool, l *demo.Login, profiles string) {
 	if asJSON {
-		_ = json.NewEncoder(cmd.OutOrStdout()).Encode(l)
+		_ = json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
+			*demo.Login
+			ProfileFile string `json:"profileFile"`
+		}{l, profiles})
 		return
 	}
 	_, _ = fmt.Fprintf(cmd.OutOrStdout(), `
@@ -81,7 +108,10 @@ Heartwood demo is ready.
   user       %s
   password   %s
   watching   %s (simulated replica set rs0)
+  alerts     %s (an election every four minutes, lag now and then:
+             they open and close by themselves; --trouble 3m makes more go wrong)
+  try        %s=%s heartwood alerts list
 
 Ctrl-C stops it; the same command starts it again with its data.
-`, l.URL, l.User, l.Password, strings.Join(l.Members, ", "))
+`, l.URL, l.User, l.Password, strings.Join(l.Members, ", "), l.URL+"/g/"+l.GroupID+"/alerts", profile.EnvFile, profiles)
 }

@@ -40,6 +40,7 @@ Exit codes: 0 stopped in order, 1 failed (the reason is on standard error), 2 wr
 		},
 	}
 	f.register(cmd)
+	f.registerSandbox(cmd)
 	return cmd
 }
 

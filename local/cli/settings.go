@@ -13,10 +13,12 @@ import (
 	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
-// Distances of the server's ports from the first one, as with the classic 8080, 8081 and 8091.
+// Distances of the server's ports from the first one, as with the classic 8080, 8081, 8091, 8092 and 8650.
 const (
 	ingestionOffset   = 1
 	diagnosticsOffset = 11
+	alertsOffset      = 12
+	killOffset        = 570
 )
 
 // serverFlags are the flags by which every command that touches the server's settings finds them.
@@ -26,14 +28,20 @@ type serverFlags struct {
 	listen   string
 	portBase int
 	set      []string
+	sandbox  string
 }
 
 func (f *serverFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.data, "data", "", "data folder (setting heartwood.data)")
 	cmd.Flags().StringVar(&f.file, "config", "", "settings file of key=value lines, as conf-mms.properties")
 	cmd.Flags().StringVar(&f.listen, "listen", "", "address of the web UI and API (setting heartwood.listen)")
-	cmd.Flags().IntVar(&f.portBase, "port-base", 0, "first port; the others follow (ingestion +1, diagnostics +11), so that several servers fit on one machine")
+	cmd.Flags().IntVar(&f.portBase, "port-base", 0, "first port; the others follow (ingestion +1, diagnostics +11 and +12, kill-port +570), so that several servers fit on one machine")
 	cmd.Flags().StringArrayVar(&f.set, "set", nil, "a setting as key=value; may be repeated")
+}
+
+// registerSandbox is for the commands that run functions.
+func (f *serverFlags) registerSandbox(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.sandbox, "sandbox", "", "wasm: run the functions as WebAssembly guests (setting heartwood.sandbox; make guests builds them)")
 }
 
 // sources turns the flags, the file and the environment into configuration layers; the database layer is the caller's.
@@ -61,6 +69,9 @@ func (f *serverFlags) sources() (config.Sources, error) {
 	if f.listen != "" {
 		src.Flags["heartwood.listen"] = f.listen
 	}
+	if f.sandbox != "" {
+		src.Flags["heartwood.sandbox"] = f.sandbox
+	}
 	return src, f.shiftPorts(src.Flags)
 }
 
@@ -69,7 +80,7 @@ func (f *serverFlags) shiftPorts(flags map[string]string) error {
 	if f.portBase == 0 {
 		return nil
 	}
-	if f.portBase < 1 || f.portBase > 65535-diagnosticsOffset {
+	if f.portBase < 1 || f.portBase > 65535-killOffset {
 		return usagef("heartwood serve --port-base 9080", "--port-base %d leaves no room for the other ports", f.portBase)
 	}
 	host := "127.0.0.1"
@@ -83,6 +94,8 @@ func (f *serverFlags) shiftPorts(flags map[string]string) error {
 	flags["heartwood.listen"] = net.JoinHostPort(host, strconv.Itoa(f.portBase))
 	flags["heartwood.ingestion.port"] = strconv.Itoa(f.portBase + ingestionOffset)
 	flags["heartwood.diagnostics.port"] = strconv.Itoa(f.portBase + diagnosticsOffset)
+	flags["heartwood.alerts.port"] = strconv.Itoa(f.portBase + alertsOffset)
+	flags["heartwood.alerts.killPort"] = strconv.Itoa(f.portBase + killOffset)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heartwood-db/heartwood/local/cli/exit"
 	"github.com/heartwood-db/heartwood/local/runner"
 	"github.com/heartwood-db/heartwood/shared/opererr"
 )
@@ -49,7 +50,7 @@ Exit codes (LSB): 0 it runs, 1 it died and left its pid file, 3 it is not runnin
 			if err != nil || state == runner.Running {
 				return err
 			}
-			return &exitError{code: int(state)}
+			return &exit.Error{Code: int(state)}
 		},
 	}
 	f.register(cmd)
@@ -73,9 +74,10 @@ func newStopCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stop",
 		Short: "Stop the server that runs on a data folder, in order",
-		Long: `Stop the server that runs on a data folder: it finishes the requests in progress, then ends.
+		Long: `Stop the server that runs on a data folder: behind a load balancer it fails its health check
+for heartwood.drainSeconds first; it finishes the requests in progress, then ends.
 
-Exit codes: 0 stopped, or was not running; 1 it did not end within 60 s.`,
+Exit codes: 0 stopped, or was not running; 1 it did not end within 60 s and heartwood.drainSeconds.`,
 		Example: "  heartwood stop --data /var/lib/heartwood",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -83,14 +85,14 @@ Exit codes: 0 stopped, or was not running; 1 it did not end within 60 s.`,
 			if err != nil {
 				return err
 			}
-			return stopServer(cmd, l.Server.DataDir)
+			return stopServer(cmd, l.Server.DataDir, l.Server.Drain()+stopBudget)
 		},
 	}
 	f.register(cmd)
 	return cmd
 }
 
-func stopServer(cmd *cobra.Command, dir string) error {
+func stopServer(cmd *cobra.Command, dir string, budget time.Duration) error {
 	state, pid, err := runner.Status(dir)
 	if err != nil {
 		return err
@@ -102,7 +104,7 @@ func stopServer(cmd *cobra.Command, dir string) error {
 	if err := runner.Signal(pid, syscall.SIGTERM); err != nil {
 		return opererr.New(fmt.Sprintf("stop process %d", pid), err, "run the command as the user the server runs as, or as root")
 	}
-	deadline := time.Now().Add(stopBudget)
+	deadline := time.Now().Add(budget)
 	for time.Now().Before(deadline) {
 		if state, now, err := runner.Status(dir); err != nil || state != runner.Running || now != pid {
 			return err
@@ -113,7 +115,7 @@ func stopServer(cmd *cobra.Command, dir string) error {
 		case <-time.After(stopPoll):
 		}
 	}
-	return opererr.New("stop the server", fmt.Errorf("process %d still runs after %v", pid, stopBudget), fmt.Sprintf("see its log; as a last resort: kill -9 %d (nothing acknowledged is lost)", pid))
+	return opererr.New("stop the server", fmt.Errorf("process %d still runs after %v", pid, budget), fmt.Sprintf("see its log; as a last resort: kill -9 %d (nothing acknowledged is lost)", pid))
 }
 
 func absolute(path string) string {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heartwood-db/heartwood/local/cli/exit"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/docstore/mongodoc"
@@ -82,12 +83,19 @@ func (f *storeFlags) settings() (*config.Server, error) {
 
 // box reads the site's key. It is nil, with a note, when there is no key file: most can be done without.
 func (f *storeFlags) box(s *config.Server, note io.Writer) (*seal.Box, error) {
+	if key, err := s.GivenKey(); key != nil || err != nil {
+		return openBox(key, err)
+	}
 	path := s.KeyPath()
 	key, err := config.ReadKey(path)
 	if config.IsMissing(err) && f.key == "" {
 		_, _ = fmt.Fprintf(note, "no key file %s: encrypted values are not opened (name the key with --key)\n", path)
 		return nil, nil //nolint:nilnil // no box is an answer here
 	}
+	return openBox(key, err)
+}
+
+func openBox(key []byte, err error) (*seal.Box, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -337,7 +345,7 @@ func (f *storeFlags) check(cmd *cobra.Command, args []string) error {
 		_, _ = fmt.Fprintf(w, "%s: %d documents, %d errors, %d warnings\n", at, report.Documents, report.Errors, report.Warnings)
 	})
 	if err == nil && report.Errors > 0 {
-		return &exitError{code: exitFailed}
+		return &exit.Error{Code: exit.Failed}
 	}
 	return err
 }
@@ -465,7 +473,7 @@ func (f *storeFlags) verifyBackup(ctx context.Context, settings *config.Server, 
 		_, _ = fmt.Fprintf(w, "keep %s (fingerprint %s) in another safe place: without it the passwords in the backup cannot be read\n", settings.KeyPath(), b.Key)
 	})
 	if err == nil && report.Errors > 0 {
-		return &exitError{code: exitFailed, err: opererr.New("verify "+file, fmt.Errorf("%d documents have errors", report.Errors),
+		return &exit.Error{Code: exit.Failed, Err: opererr.New("verify "+file, fmt.Errorf("%d documents have errors", report.Errors),
 			"The file is a faithful copy; the errors are in the database too: run heartwood store check.")}
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/heartwood-db/heartwood/daemon/monitoragent"
@@ -39,6 +40,7 @@ type Options struct {
 	Sources  config.Sources // of the server; heartwood.data must be set
 	DataDir  string
 	History  time.Duration                           // how much of the past to have
+	Trouble  time.Duration                           // something goes wrong on purpose that often; 0: only what the load brings
 	Log      *slog.Logger                            // of all parts
 	Progress func(what string, done, total int)      // told while the past is filled in; may be nil
 	Now      func() time.Time                        // nil means time.Now
@@ -115,6 +117,13 @@ func run(ctx context.Context, o Options) (err error) {
 	}()
 	if o.Started != nil {
 		o.Started(ctx, login)
+	}
+	if o.Trouble > 0 {
+		var wg sync.WaitGroup
+		makeCtx, stopTrouble := context.WithCancel(ctx)
+		wg.Go(func() { trouble(makeCtx, sim, o.Trouble, o.Log.With(obs.KeyComponent, "trouble")) })
+		defer wg.Wait()
+		defer stopTrouble()
 	}
 	select {
 	case <-ctx.Done():

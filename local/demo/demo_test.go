@@ -36,7 +36,7 @@ func folder(t *testing.T) (dir string, flags map[string]string) {
 		}
 		return dir, map[string]string{
 			"heartwood.data": dir, "heartwood.listen": net.JoinHostPort("127.0.0.1", strconv.Itoa(base+5)),
-			"heartwood.ingestion.port": strconv.Itoa(base + 6), "heartwood.diagnostics.port": strconv.Itoa(base + 7),
+			"heartwood.ingestion.port": strconv.Itoa(base + 6), "heartwood.diagnostics.port": strconv.Itoa(base + 7), "heartwood.alerts.port": strconv.Itoa(base + 8), "heartwood.alerts.killPort": "0",
 		}
 	}
 	t.Fatal("no free range of ports")
@@ -167,6 +167,31 @@ func TestTheDemo(t *testing.T) {
 	})
 }
 
+// wantAlerts checks that what the load brings is looked for.
+func wantAlerts(t *testing.T, l *Login) {
+	t.Helper()
+	var page struct {
+		Results []struct {
+			EventTypeName   string
+			Enabled         bool
+			MetricThreshold struct{ MetricName string }
+		}
+	}
+	ask(t, l, "/groups/"+l.GroupID+"/alertConfigs", &page)
+	got := map[string]bool{}
+	for _, c := range page.Results {
+		got[c.EventTypeName+c.MetricThreshold.MetricName] = c.Enabled
+	}
+	for _, want := range []string{
+		"PRIMARY_ELECTED", "TOO_MANY_ELECTIONS", "NO_PRIMARY", "OUTSIDE_METRIC_THRESHOLDOPLOG_SLAVE_LAG_MASTER_TIME",
+		"OUTSIDE_METRIC_THRESHOLDOPLOG_MASTER_TIME", "OUTSIDE_METRIC_THRESHOLDCONNECTIONS_PERCENT",
+	} {
+		if !got[want] {
+			t.Errorf("no alert for %s is enabled: %v", want, got)
+		}
+	}
+}
+
 // TestNoPast: with a history of nothing the demo is live at once.
 func TestNoPast(t *testing.T) {
 	dir, flags := folder(t)
@@ -175,6 +200,7 @@ func TestNoPast(t *testing.T) {
 			if len(l.Members) != members || l.PrivateKey == "" {
 				t.Errorf("%+v", l)
 			}
+			wantAlerts(t, l)
 		})
 	}
 }

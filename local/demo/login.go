@@ -14,6 +14,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mongodb-forks/digest"
 
@@ -98,8 +99,26 @@ func (l *Login) makeGroup(ctx context.Context, srv *runner.Server) error {
 	if err != nil {
 		return fmt.Errorf("set the demo's ping period: %w", err)
 	}
+	if err := l.join(ctx, srv, model.ID(made.ID)); err != nil {
+		return fmt.Errorf("make the demo's user an owner of the group: %w", err)
+	}
+	if err := alerting(ctx, srv, model.ID(made.ID), time.Now().UTC().Truncate(time.Millisecond)); err != nil {
+		return err
+	}
 	l.GroupID, l.AgentAPIKey = made.ID, made.AgentAPIKey
 	return nil
+}
+
+// join gives the demo's user a role in the group: who has one is told of its alerts.
+func (l *Login) join(ctx context.Context, srv *runner.Server, group model.ID) error {
+	u, err := srv.Site().Access.UserByName(ctx, l.User)
+	if err != nil {
+		return err
+	}
+	return srv.Site().Access.UpdateUser(ctx, u.ID, func(u *model.User) error {
+		u.Grants = append(u.Grants, model.Grant{Role: model.GroupOwner, GroupID: group})
+		return nil
+	})
 }
 
 func (l *Login) call(ctx context.Context, client *http.Client, method, path string, in, out any) error {

@@ -14,12 +14,15 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/heartwood-db/heartwood/shared/pemfile"
 )
 
 // Certificates are made for one deployment and trusted by nobody else.
 type Certificates struct {
 	Server     *tls.Config // for Options.TLS; takes client certificates of the same authority
 	CAFile     string      // the authority, in PEM
+	ServerFile string      // the server's certificate and key, in PEM
 	ClientFile string      // a client's certificate and key, in PEM
 	ClientName string      // its subject, as an X.509 user is called
 }
@@ -29,6 +32,21 @@ func NewCertificates(dir string, hosts ...string) (*Certificates, error) {
 	c, err := newCertificates(dir, hosts)
 	if err != nil {
 		return nil, fmt.Errorf("make certificates: %w", err)
+	}
+	return c, nil
+}
+
+// LoadCertificates reads a server's certificate and key, and the authority of clients' certificates if one is named.
+func LoadCertificates(file, caFile string) (*tls.Config, error) {
+	pair, err := pemfile.KeyPair(file, "")
+	if err != nil {
+		return nil, err
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.VerifyClientCertIfGiven, MinVersion: tls.VersionTLS12}
+	if caFile != "" {
+		if c.ClientCAs, err = pemfile.Authorities(caFile); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
@@ -47,7 +65,7 @@ func newCertificates(dir string, hosts []string) (*Certificates, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "mongosim", Organization: []string{"mongosim"}}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	server := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "mongosim", Organization: []string{"mongosim"}}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	for _, h := range hosts {
 		if ip := net.ParseIP(h); ip != nil {
 			server.IPAddresses = append(server.IPAddresses, ip)
@@ -79,8 +97,16 @@ func newCertificates(dir string, hosts []string) (*Certificates, error) {
 		return nil, err
 	}
 	clientPEM := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: clientDER}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: clientKeyDER})...)
-	c := &Certificates{CAFile: filepath.Join(dir, "ca.pem"), ClientFile: filepath.Join(dir, "client.pem"), ClientName: client.Subject.String()}
+	serverKeyDER, err := x509.MarshalPKCS8PrivateKey(serverKey)
+	if err != nil {
+		return nil, err
+	}
+	serverPEM := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: serverDER}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: serverKeyDER})...)
+	c := &Certificates{ServerFile: filepath.Join(dir, "server.pem"), CAFile: filepath.Join(dir, "ca.pem"), ClientFile: filepath.Join(dir, "client.pem"), ClientName: client.Subject.String()}
 	if err := os.WriteFile(c.CAFile, caPEM, 0o644); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(c.ServerFile, serverPEM, 0o600); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(c.ClientFile, clientPEM, 0o600); err != nil {

@@ -58,7 +58,10 @@ func own(name string) command {
 			return done(m.d.set.Reconfig(m.index, cfg, force))
 		})
 	case "replSetInitiate":
-		return inSet(func(*Member, bson.Raw) any { return engine.Errf(23, "already initialized") })
+		return inSet(func(m *Member, cmd bson.Raw) any {
+			cfg, _ := cmd.Lookup("replSetInitiate").DocumentOK()
+			return done(m.d.set.Initiate(m.index, cfg))
+		})
 	case "getDefaultRWConcern":
 		return func(m *Member, _ context.Context, _ *engine.Session, _ string, _ bson.Raw) any {
 			if m.d.set == nil {
@@ -142,6 +145,11 @@ func inSet(f func(*Member, bson.Raw) any) command {
 	return func(m *Member, _ context.Context, _ *engine.Session, _ string, cmd bson.Raw) any {
 		if m.d.set == nil {
 			return engine.Errf(engine.CodeNoReplicationEnabled, "not running with --replSet")
+		}
+		if _, first := cmd.LookupErr("replSetInitiate"); first != nil {
+			if err := m.d.set.Configured(m.index); err != nil {
+				return err
+			}
 		}
 		return f(m, cmd)
 	}

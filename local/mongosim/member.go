@@ -56,7 +56,7 @@ func newMember(d *Deployment, i, port int) *Member {
 }
 
 // Address is the member's host:port.
-func (m *Member) Address() string { return net.JoinHostPort(m.d.o.Hostname, strconv.Itoa(m.port)) }
+func (m *Member) Address() string { return m.d.o.address(m.index, m.port) }
 
 // State is the member's state in its set; a standalone is PRIMARY while it runs.
 func (m *Member) State() model.MemberState {
@@ -254,7 +254,7 @@ func (m *Member) relisten(ctx context.Context) (net.Listener, error) {
 	retry := time.NewTicker(20 * time.Millisecond)
 	defer retry.Stop()
 	for tries := 0; ; tries++ {
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", m.Address())
+		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(m.d.o.Hostname, strconv.Itoa(m.port)))
 		if err == nil || tries == 100 {
 			return ln, err
 		}
@@ -321,9 +321,24 @@ func (m *Member) span(at time.Time, role load.Role) {
 	m.role, m.roleAt = role, at
 }
 
+// shownPort is the port that the member says it listens on.
+func (m *Member) shownPort() int {
+	if _, port, err := net.SplitHostPort(m.Address()); err == nil {
+		if n, err := strconv.Atoi(port); err == nil {
+			return n
+		}
+	}
+	return m.port
+}
+
 func (m *Member) pid() int64 { return int64(4000 + 100*m.index + int(m.starts)) }
 
 func (m *Member) hostname() string {
+	if len(m.d.o.Members[m.index].Names) > 0 {
+		if host, _, err := net.SplitHostPort(m.Address()); err == nil {
+			return host
+		}
+	}
 	return fmt.Sprintf("db%d.%s.example.net", m.index+1, m.d.o.SetName)
 }
 
@@ -332,7 +347,7 @@ func (m *Member) view() *status.View {
 	var set *status.Set
 	now := m.d.clock.now()
 	v := &status.View{
-		Now: now, Version: m.d.kit.Version, Hostname: m.hostname(), Port: m.port, DBPath: m.d.dbPath(m.index),
+		Now: now, Version: m.d.kit.Version, Hostname: m.hostname(), Port: m.shownPort(), DBPath: m.d.dbPath(m.index),
 		Auth: m.d.users != nil, TLS: m.d.o.TLS != nil,
 	}
 	if m.d.set != nil {

@@ -35,7 +35,7 @@ import (
 type Options struct {
 	Members    []MemberOptions // default: three of priority 1
 	SetName    string          // default "rs0"
-	Standalone bool            // one member, no replica set; Members and SetName are not used
+	Standalone bool            // one member, no replica set; SetName is not used, of Members only the first one's Names
 	BasePort   int             // of the first member, the others follow; 0 takes free ports
 	Hostname   string          // members are called hostname:port and listen on what it resolves to; default 127.0.0.1
 	DBPath     string          // a folder for each member is made in it; empty keeps everything in memory
@@ -59,6 +59,9 @@ type Options struct {
 	ElectionEvery, HistoryElectionEvery time.Duration
 	// Lagging lets secondaries fall behind now and then.
 	Lagging bool
+	// Apart starts no member: each starts with Restart, as processes on machines of their own do, and without a configuration,
+	// so that replSetInitiate makes them a set. BasePort must be set.
+	Apart bool
 }
 
 // MemberOptions describe a member of a set.
@@ -69,6 +72,7 @@ type MemberOptions struct {
 	Priority *float64 // default 1; 0 for arbiters, hidden and delayed members
 	NoVote   bool
 	Tags     map[string]string
+	Names    []string // host:port that the set and its clients call it by, the first by default; empty: where it listens
 }
 
 // Deployment is a running simulated deployment. All methods are safe for concurrent use.
@@ -116,7 +120,7 @@ func Start(ctx context.Context, o Options) (*Deployment, error) {
 	if now := d.clock.now(); !d.clock.live() {
 		d.happen(ctx, now, now, 0) // elects: the first moment of virtual time has a primary already
 	}
-	if d.set != nil && d.clock.live() {
+	if d.set != nil && d.clock.live() && !o.Apart {
 		if err := d.WaitPrimary(ctx); err != nil {
 			return nil, errors.Join(err, d.Stop(context.WithoutCancel(ctx)))
 		}
@@ -130,7 +134,11 @@ func (o *Options) complete() error {
 		o.SetName = "rs0"
 	}
 	if o.Standalone {
-		o.Members = []MemberOptions{{}}
+		one := MemberOptions{}
+		if len(o.Members) > 0 {
+			one.Names = o.Members[0].Names
+		}
+		o.Members = []MemberOptions{one}
 	} else if len(o.Members) == 0 {
 		o.Members = make([]MemberOptions, 3)
 	}
@@ -145,6 +153,9 @@ func (o *Options) complete() error {
 	}
 	if o.BasePort < 0 || o.BasePort+len(o.Members) > 65536 {
 		return fmt.Errorf("ports %d to %d are not ports", o.BasePort, o.BasePort+len(o.Members)-1)
+	}
+	if o.Apart && o.BasePort == 0 {
+		return errors.New("members that start apart need a base port")
 	}
 	electable := 0
 	for i, m := range o.Members {
@@ -213,7 +224,7 @@ func (d *Deployment) startMembers(run context.Context) error {
 		if !ok {
 			return fail(fmt.Errorf("simulated member %d listens on %v", i, ln.Addr()))
 		}
-		c := repl.MemberConfig{ID: int32(i), Host: net.JoinHostPort(d.o.Hostname, strconv.Itoa(addr.Port)), Arbiter: mo.Arbiter, Hidden: mo.Hidden, Priority: mo.priority(), Votes: 1, Delay: mo.Delay}
+		c := repl.MemberConfig{ID: int32(i), Host: d.o.address(i, addr.Port), Names: mo.Names, Arbiter: mo.Arbiter, Hidden: mo.Hidden, Priority: mo.priority(), Votes: 1, Delay: mo.Delay}
 		if mo.NoVote {
 			c.Votes = 0
 		}
@@ -227,7 +238,12 @@ func (d *Deployment) startMembers(run context.Context) error {
 		d.set = d.newSet(cfg)
 	}
 	for i, m := range d.members {
-		if err := m.start(run, lns[i]); err != nil {
+		if d.o.Apart {
+			m.run = run
+			if err := lns[i].Close(); err != nil {
+				return fail(err)
+			}
+		} else if err := m.start(run, lns[i]); err != nil {
 			return fail(err)
 		}
 	}
@@ -238,12 +254,20 @@ func (d *Deployment) newSet(cfg []repl.MemberConfig) *repl.Set {
 	ro := repl.Options{
 		Name: d.o.SetName, Members: cfg, Clock: d.clock.now, Log: d.o.Log, ElectionTimeout: d.o.ElectionTimeout,
 		OnState:          func(i int, at time.Time, st model.MemberState) { d.members[i].stateIs(at, st) },
-		ImplicitMajority: d.kit.Version.AtLeast(5, 0),
+		ImplicitMajority: d.kit.Version.AtLeast(5, 0), Empty: d.o.Apart,
 	}
 	if d.o.Lagging {
 		ro.Lag = func(i int, t time.Time) time.Duration { return d.o.Load.Lag(i, len(cfg), t) }
 	}
 	return repl.New(ro)
+}
+
+// address is what member i, which listens on a port, is called.
+func (o *Options) address(i, port int) string {
+	if names := o.Members[i].Names; len(names) > 0 {
+		return names[0]
+	}
+	return net.JoinHostPort(o.Hostname, strconv.Itoa(port))
 }
 
 // Addresses are the members' host:port, in order.

@@ -55,10 +55,17 @@ func portOf(address string) string {
 	return p
 }
 
-// serve runs an HTTP server on l until it is stopped through the stack.
+// serve runs an HTTP server on l until it is stopped through the stack. While the server drains, each connection ends with its
+// next answer: balancers and agents open the next one elsewhere.
 func (s *Server) serve(what string, l net.Listener, h http.Handler, tlsConf *tls.Config) {
+	last := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
 	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: last, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return s.ctx },
 	}
 	if tlsConf != nil {
@@ -80,6 +87,20 @@ func (s *Server) serve(what string, l net.Listener, h http.Handler, tlsConf *tls
 		return err
 	})
 	s.log.Info("listening", obs.KeyComponent, what, obs.KeyAddr, l.Addr().String())
+}
+
+// drain lets load balancers see that this server is about to go, and serves what they send until they have.
+func (s *Server) drain(ctx context.Context) {
+	if s.drainFor <= 0 || s.draining.Swap(true) {
+		return
+	}
+	s.log.Info("draining: the health check fails, requests are still served", obs.KeyTook, s.drainFor)
+	t := time.NewTimer(s.drainFor)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // serverTLS builds the listeners' TLS settings; nil when the server speaks HTTP. Agents listeners ask for client certificates

@@ -37,7 +37,7 @@ func serve(t *testing.T, dir, uri string, more ...string) (*Server, error) {
 	t.Helper()
 	flags := map[string]string{
 		"heartwood.data": dir, "mongo.mongoUri": uri, "heartwood.listen": "127.0.0.1:0",
-		"heartwood.ingestion.port": "0", "heartwood.diagnostics.port": "0",
+		"heartwood.ingestion.port": "0", "heartwood.diagnostics.port": "0", "heartwood.alerts.port": "0", "heartwood.alerts.killPort": "0",
 	}
 	for _, kv := range more {
 		key, value, _ := strings.Cut(kv, "=")

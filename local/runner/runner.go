@@ -3,7 +3,6 @@
 package runner
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,26 +10,26 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/heartwood-db/heartwood/functions/app"
-	"github.com/heartwood-db/heartwood/functions/app/api"
-	"github.com/heartwood-db/heartwood/functions/app/api/rest"
 	"github.com/heartwood-db/heartwood/functions/health"
 	"github.com/heartwood-db/heartwood/functions/ingestion"
+	"github.com/heartwood-db/heartwood/local/channels"
+	"github.com/heartwood-db/heartwood/local/site"
 	"github.com/heartwood-db/heartwood/shared/config"
-	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
+	"github.com/heartwood-db/heartwood/shared/store"
 )
 
 // Budgets of the ordered stop.
@@ -40,7 +39,6 @@ const (
 	databaseBudget  = 10 * time.Second
 	heartbeatPeriod = 30 * time.Second
 	passTick        = 5 * time.Second
-	nonceKeyBytes   = 32
 )
 
 // Options say what to run.
@@ -52,17 +50,24 @@ type Options struct {
 
 // Server is a running server.
 type Server struct {
-	ctx    context.Context // ends when the server stops: requests and duties work under it
-	cancel context.CancelFunc
-	log    *slog.Logger
-	reg    *prometheus.Registry
-	site   *Site
-	intake *ingestion.Server
-	stack  stack
-	failed chan error
+	ctx      context.Context // ends when the server stops: requests and duties work under it
+	cancel   context.CancelFunc
+	log      *slog.Logger
+	reg      *prometheus.Registry
+	site     *site.Site
+	pages    http.Handler
+	intake   http.Handler
+	alerts   http.Handler                // nil: they are evaluated elsewhere
+	duties   []store.Pass                // of all functions
+	backupDB func(context.Context) error // nil: it is the application database
+	stack    stack
+	failed   chan error
+	asked    chan struct{} // closed when somebody stops the server through its kill-port
 
 	url, ingestionURL string
 	upgrading         atomic.Bool // servers of several versions run on the database: writes through the API wait
+	draining          atomic.Bool // the server is about to stop: its health check fails, and it still serves
+	drainFor          time.Duration
 }
 
 // Run serves until ctx ends, then stops in order. It returns nil after an orderly stop.
@@ -76,9 +81,11 @@ func Run(ctx context.Context, o Options) error {
 	}
 	select {
 	case <-ctx.Done():
+	case <-s.asked:
 	case err = <-s.failed:
+		s.drainFor = 0 // what failed cannot be served meanwhile
 	}
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBudget)
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drainFor+stopBudget)
 	defer cancel()
 	return errors.Join(err, s.Stop(stopCtx))
 }
@@ -86,7 +93,7 @@ func Run(ctx context.Context, o Options) error {
 // Start starts a server; when it returns every listener answers. What was started when a later part fails is stopped again.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	began := time.Now()
-	s := &Server{log: o.Log, reg: obs.NewRegistry(), failed: make(chan error, 8), stack: stack{log: o.Log}}
+	s := &Server{log: o.Log, reg: obs.NewRegistry(), failed: make(chan error, 8), asked: make(chan struct{}), stack: stack{log: o.Log}}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.start(ctx, o, began); err != nil {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBudget)
@@ -116,7 +123,14 @@ func (s *Server) start(ctx context.Context, o Options, began time.Time) error {
 	}
 	s.stack.push("ports", time.Second, func(context.Context) error { return ports.closeUnused() })
 
-	if s.site, err = OpenSite(ctx, o.Sources, o.Log, s.reg); err != nil {
+	stop := sync.OnceFunc(func() { close(s.asked) })
+	closeKill, err := listenKill(ctx, boot.Server.AlertsKillPort, boot.Server.DataDir, s.log, stop)
+	if err != nil {
+		return err
+	}
+	s.stack.push("kill-port", time.Second, closeKill)
+
+	if s.site, err = site.Open(ctx, o.Sources, o.Log, s.reg); err != nil {
 		return err
 	}
 	s.stack.push("database", databaseBudget, func(context.Context) error { return s.site.Close() })
@@ -131,24 +145,36 @@ func (s *Server) start(ctx context.Context, o Options, began time.Time) error {
 	if err != nil {
 		return err
 	}
-	chain := chainOptions(c, s.log, s.reg)
-	return s.functions(c, chain, probe, ports)
+	if c.Sandbox == config.SandboxWasm {
+		probe, err = s.sandboxed(ctx, c, probe, ports, string(instance), began)
+	} else {
+		err = s.native(c, probe, ports, string(instance))
+	}
+	if err != nil {
+		return err
+	}
+	return s.open(c, probe, ports)
 }
 
 // listeners are the server's open ports; each is handed to one HTTP server.
-type listeners struct{ app, ingestion, diagnostics net.Listener }
+type listeners struct{ app, ingestion, diagnostics, alerts net.Listener }
 
 func listenAll(ctx context.Context, c *config.Server) (*listeners, error) {
 	l := &listeners{}
-	for _, p := range []struct {
+	type port struct {
 		what    string
 		address string
 		to      *net.Listener
-	}{
+	}
+	all := []port{
 		{"pages and API", c.Listen, &l.app},
 		{"agents", besidePort(c.Listen, c.IngestionPort), &l.ingestion},
 		{"diagnostics", net.JoinHostPort("127.0.0.1", strconv.Itoa(c.DiagnosticsPort)), &l.diagnostics},
-	} {
+	}
+	if c.AlertsEnabled {
+		all = append(all, port{"alerts diagnostics", net.JoinHostPort("127.0.0.1", strconv.Itoa(c.AlertsPort)), &l.alerts})
+	}
+	for _, p := range all {
 		ln, err := listen(ctx, p.what, p.address)
 		if err != nil {
 			return nil, errors.Join(err, l.closeUnused())
@@ -158,10 +184,13 @@ func listenAll(ctx context.Context, c *config.Server) (*listeners, error) {
 	return l, nil
 }
 
+// agentPort is the port that is for agents only.
+func (l *listeners) agentPort() string { return portOf(l.ingestion.Addr().String()) }
+
 // closeUnused closes what no HTTP server has closed yet.
 func (l *listeners) closeUnused() error {
 	var errs []error
-	for _, ln := range []net.Listener{l.app, l.ingestion, l.diagnostics} {
+	for _, ln := range []net.Listener{l.app, l.ingestion, l.diagnostics, l.alerts} {
 		if ln == nil {
 			continue
 		}
@@ -236,7 +265,7 @@ func (s *Server) health(c *config.Server, began time.Time) (http.Handler, error)
 	}
 	backupDB := appDB
 	if uri := c.BackupMongoURI; uri != "" && uri != c.MongoURI {
-		e, err := openMongo(s.ctx, c, uri, s.log)
+		e, err := site.OpenMongo(s.ctx, c, uri, s.log)
 		if err != nil {
 			return nil, fmt.Errorf("mongo.backupdb.mongoUri: %w", err)
 		}
@@ -245,67 +274,44 @@ func (s *Server) health(c *config.Server, began time.Time) (http.Handler, error)
 			_, err := e.Now(ctx)
 			return err
 		}
+		s.backupDB = backupDB
 	}
 	return health.New(health.Options{
 		Checks: map[string]func(context.Context) error{"mms_db": appDB, "backup_db": backupDB},
-		Role:   "server", Version: obs.Build().Version, Started: began, Gatherer: s.reg, Upgrade: s.upgrading.Load,
+		Role:   "server", Version: obs.Build().Version, Started: began, Gatherer: s.reg, Upgrade: s.upgrading.Load, Draining: s.draining.Load,
 	})
 }
 
-// chainOptions are what every function puts around its routes.
-func chainOptions(c *config.Server, log *slog.Logger, reg prometheus.Registerer) httpx.ChainOptions {
-	o := httpx.ChainOptions{Log: log, Reg: reg, ClientIPHeader: c.RemoteIPHeader}
-	for _, p := range c.TrustedProxies {
-		if prefix, err := netip.ParsePrefix(p); err == nil { // config has judged them
-			o.TrustedProxies = append(o.TrustedProxies, prefix)
+// native builds the functions into this process.
+func (s *Server) native(c *config.Server, probe http.Handler, l *listeners, instance string) error {
+	build := obs.Build()
+	intake, err := ingestion.Assemble(c, s.site.Site, ingestion.Outside{Log: s.log, Reg: s.reg, Health: probe})
+	if err != nil {
+		return err
+	}
+	s.intake, s.duties = intake, intake.Passes()
+	sender, err := channels.New(c)
+	if err != nil {
+		return err
+	}
+	if c.AlertsEnabled {
+		if err := s.alertsFunction(c, probe, sender, instance, build.Version); err != nil {
+			return err
 		}
-	}
-	return o
-}
-
-// functions gives each function its handler and its port.
-func (s *Server) functions(c *config.Server, chain httpx.ChainOptions, probe http.Handler, l *listeners) error {
-	site, build := s.site, obs.Build()
-	var err error
-	s.intake, err = ingestion.New(ingestion.Options{
-		Inventory: site.Inventory, Access: site.Access, Events: site.Events, Series: site.Series, Facts: site.Facts, Store: site.Store,
-		Log: s.log, Reg: s.reg, Health: probe, MaxPost: c.MaxPostBytes, MaxConcurrent: c.MaxConcurrentIntake, MaxAge: c.RetainMinutes,
-		SessionTimeout: time.Duration(c.AgentSessionMillis) * time.Millisecond, StandbyFactor: c.StandbyFactor, Chain: chain,
-	})
-	if err != nil {
-		return err
-	}
-	public, err := api.New(api.Options{
-		Inventory: site.Inventory, Access: site.Access, Series: site.Series, Events: site.Events,
-		Rest: rest.Options{
-			Events: site.Events, Log: s.log, NonceKey: site.Store.Box().Derive("api nonces", nonceKeyBytes), PublicURL: c.CentralURL,
-			Version: build.Version, Revision: build.Revision, Upgrading: func(context.Context) bool { return s.upgrading.Load() },
-		},
-	})
-	if err != nil {
-		return err
 	}
 	hostname, _ := os.Hostname()
-	embedded := ""
-	if c.Embedded() {
-		embedded = filepath.Join(c.DataDir, config.DatabaseFile)
-		if abs, err := filepath.Abs(embedded); err == nil {
-			embedded = abs
-		}
-	}
-	agentPort := portOf(l.ingestion.Addr().String())
-	pages, err := app.New(app.Options{
-		Inventory: site.Inventory, Access: site.Access, Events: site.Events, Series: site.Series, Site: site.Store, API: public, Health: probe,
-		Log: s.log, PublicURL: c.CentralURL, AgentURL: agentURL(c, agentPort), AgentPort: agentPort, HSTSMaxAge: c.HSTSMaxAgeSeconds,
-		Version: build.Version, Server: hostname, Embedded: embedded,
-		SessionHours: c.SessionMaxHours, LoginAttempts: c.LoginAttempts, LoginLock: time.Duration(c.LoginLockMinutes) * time.Minute, Chain: chain,
+	s.pages, err = app.Assemble(c, s.site.Site, app.Outside{
+		Log: s.log, Reg: s.reg, Health: probe, Sender: sender, Build: build, Server: hostname, AgentPort: l.agentPort(), Embedded: embeddedFile(c),
+		Upgrading: s.upgrading.Load,
 	})
-	if err != nil {
-		return err
-	}
-	var agents http.Handler = s.intake // so that one mmsBaseUrl works for everything
+	return err
+}
+
+// open gives each function its port.
+func (s *Server) open(c *config.Server, probe http.Handler, l *listeners) error {
+	agents := s.intake // so that one mmsBaseUrl works for everything
 	if c.HTTPSClientCert == config.CertAgentsOnly {
-		agents = elsewhere(agentPort) // nobody shows a certificate here
+		agents = elsewhere(l.agentPort()) // nobody shows a certificate here
 	}
 	// No mux: it would redirect paths of the Public API that it finds unclean, and a redirect breaks their signature.
 	main := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -313,7 +319,7 @@ func (s *Server) functions(c *config.Server, chain httpx.ChainOptions, probe htt
 			agents.ServeHTTP(w, r)
 			return
 		}
-		pages.ServeHTTP(w, r)
+		s.pages.ServeHTTP(w, r)
 	})
 
 	tlsApp, err := serverTLS(c, false)
@@ -326,23 +332,25 @@ func (s *Server) functions(c *config.Server, chain httpx.ChainOptions, probe htt
 	}
 	s.tick() // before the ports, so that the ports are drained first when the server stops
 	s.serve("diagnostics", l.diagnostics, probe, nil)
-	s.serve("pages and API", l.app, main, tlsApp)
-	s.serve("agents", l.ingestion, s.intake, tlsAgents)
+	if s.alerts != nil {
+		s.serve("alerts diagnostics", l.alerts, alertsPort(s.alerts, probe), nil)
+	}
+	s.serve("pages and API", proxied(l.app, c, s.log), main, tlsApp)
+	s.serve("agents", proxied(l.ingestion, c, s.log), s.intake, tlsAgents)
+	s.drainFor = c.Drain()
 	return nil
 }
 
-// agentURL is the address agents are told: mms.agentCentralUrl, else mms.centralUrl, but with the port that is for agents only
-// where they must show a certificate and people need not. Empty when neither is set.
-func agentURL(c *config.Server, port string) string {
-	if c.AgentCentralURL != "" || c.CentralURL == "" || c.HTTPSClientCert != config.CertAgentsOnly {
-		return cmp.Or(c.AgentCentralURL, c.CentralURL)
+// embeddedFile is where the embedded database is; empty when there is none.
+func embeddedFile(c *config.Server) string {
+	if !c.Embedded() {
+		return ""
 	}
-	u, err := url.Parse(c.CentralURL)
-	if err != nil { // config has judged it
-		return c.CentralURL
+	file := filepath.Join(c.DataDir, config.DatabaseFile)
+	if abs, err := filepath.Abs(file); err == nil {
+		return abs
 	}
-	u.Host = net.JoinHostPort(u.Hostname(), port)
-	return u.String()
+	return file
 }
 
 // elsewhere turns agents away to the port where they are asked for their certificates.
@@ -355,8 +363,8 @@ func elsewhere(port string) http.Handler {
 // tick runs the periodic duties until the server stops. Each has its own goroutine, so that a long one delays no other; the
 // store sees to it that a duty runs when it is due, in one process at a time.
 func (s *Server) tick() {
-	stops := make([]func(), 0, 8)
-	for _, p := range s.intake.Passes() {
+	stops := make([]func(), 0, 16)
+	for _, p := range s.duties {
 		stops = append(stops, s.every(min(p.Every, passTick), func(ctx context.Context) {
 			if err := p.Run(ctx, time.Now().UTC()); err != nil && ctx.Err() == nil {
 				s.log.Warn("periodic duty failed", obs.KeyPass, p.Name, obs.KeyErr, err)
@@ -395,15 +403,6 @@ func (s *Server) every(period time.Duration, f func(context.Context)) (stop func
 	}
 }
 
-// RunPasses runs every periodic duty now, as far as it is due.
-func (s *Server) RunPasses(ctx context.Context) error {
-	var errs []error
-	for _, p := range s.intake.Passes() {
-		errs = append(errs, p.Run(ctx, time.Now().UTC()))
-	}
-	return errors.Join(errs...)
-}
-
 // fail reports that a part has failed after the start.
 func (s *Server) fail(err error) {
 	select {
@@ -412,9 +411,10 @@ func (s *Server) fail(err error) {
 	}
 }
 
-// Stop stops everything in reverse order.
+// Stop drains the server where it is behind load balancers, and stops everything in reverse order.
 func (s *Server) Stop(ctx context.Context) error {
 	defer s.cancel()
+	s.drain(ctx)
 	return s.stack.unwind(ctx)
 }
 
@@ -422,7 +422,7 @@ func (s *Server) Stop(ctx context.Context) error {
 func (s *Server) Failed() <-chan error { return s.failed }
 
 // Site is the opened store.
-func (s *Server) Site() *Site { return s.site }
+func (s *Server) Site() *site.Site { return s.site }
 
 // URL is where people on this machine reach the server.
 func (s *Server) URL() string { return s.url }

@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,7 +25,6 @@ import (
 	"github.com/youmark/pkcs8"
 
 	"github.com/heartwood-db/heartwood/shared/config"
-	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
@@ -113,7 +111,8 @@ func (a *authority) client(t *testing.T, certs ...tls.Certificate) *http.Client 
 func settings(t *testing.T, more map[string]string) config.Sources {
 	t.Helper()
 	flags := map[string]string{
-		"heartwood.data": filepath.Join(t.TempDir(), "data"), "heartwood.listen": "127.0.0.1:0", "heartwood.ingestion.port": "0", "heartwood.diagnostics.port": "0",
+		"heartwood.data": filepath.Join(t.TempDir(), "data"), "heartwood.listen": "127.0.0.1:0", "heartwood.ingestion.port": "0", "heartwood.diagnostics.port": "0", "heartwood.alerts.port": "0", "heartwood.alerts.killPort": "0",
+		"heartwood.drainSeconds": "0",
 	}
 	for k, v := range more {
 		flags[k] = v
@@ -243,6 +242,8 @@ func TestBehindAProxy(t *testing.T) {
 		{"no header is believed unasked", nil, false, ""},
 		{"a trusted proxy", map[string]string{"mms.remoteIp.header": "X-Forwarded-For"}, true, "max-age=31536000"},
 		{"without HSTS", map[string]string{"mms.remoteIp.header": "X-Forwarded-For", "mms.security.hstsMaxAgeSeconds": "0"}, true, ""},
+		{"the public URL wins over a trusted proxy", map[string]string{"mms.remoteIp.header": "X-Forwarded-For", "mms.centralUrl": "http://hw.example.com"}, false, ""},
+		{"the public URL counts without one", map[string]string{"mms.centralUrl": "https://hw.example.com"}, true, "max-age=31536000"},
 		{"another proxy is trusted", map[string]string{"mms.remoteIp.header": "X-Forwarded-For", "heartwood.trustedProxies": "10.0.0.0/8"}, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -297,19 +298,6 @@ func TestRefusedStarts(t *testing.T) {
 				t.Errorf("the error tells the password: %v", err)
 			}
 		})
-	}
-}
-
-// TestAFullDisk: what the operator is told when the database has no room at the start.
-func TestAFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	err := outOfSpace(fmt.Errorf("declare: %w", docstore.ErrFull), &config.Server{DataDir: dir})
-	if !errors.Is(err, docstore.ErrFull) || !strings.Contains(opererr.HintOf(err), "df -h "+dir) {
-		t.Errorf("%v, hint %q", err, opererr.HintOf(err))
-	}
-	other := errors.New("something else")
-	if got := outOfSpace(other, &config.Server{}); !errors.Is(got, other) || opererr.HintOf(got) != "" {
-		t.Error(got)
 	}
 }
 
@@ -380,20 +368,5 @@ func TestOneServerADataFolder(t *testing.T) {
 	}
 	if resp, _, err := get(t, http.DefaultClient, s.URL()+"/monitor/health"); err != nil || resp.StatusCode != 200 {
 		t.Errorf("the first: %v, %v", resp, err)
-	}
-}
-
-func TestAgentURL(t *testing.T) {
-	for _, c := range []struct{ central, agents, mode, want string }{
-		{"", "", config.CertNone, ""},
-		{"https://mon.example.com", "", config.CertNone, "https://mon.example.com"},
-		{"https://mon.example.com", "https://agents.example.com:1", config.CertAgentsOnly, "https://agents.example.com:1"},
-		{"https://mon.example.com:8080", "", config.CertAgentsOnly, "https://mon.example.com:8081"},
-		{"https://[2001:db8::1]", "", config.CertAgentsOnly, "https://[2001:db8::1]:8081"},
-		{"", "http://agents.example.com", config.CertNone, "http://agents.example.com"},
-	} {
-		if got := agentURL(&config.Server{CentralURL: c.central, AgentCentralURL: c.agents, HTTPSClientCert: c.mode}, "8081"); got != c.want {
-			t.Errorf("%+v: %s", c, got)
-		}
 	}
 }

@@ -64,7 +64,7 @@ func (s *Set) Pull(ctx context.Context, i int) bool {
 
 // source is whom m follows: the primary, or while there is none whoever has most. The set is locked.
 func (s *Set) source(m *Member) *Member {
-	if !m.reachable() || m.eng == nil {
+	if !m.reachable() || m.eng == nil || s.cfg[m.index].Out {
 		return nil
 	}
 	if s.primary >= 0 {
@@ -75,7 +75,7 @@ func (s *Set) source(m *Member) *Member {
 	}
 	var best *Member
 	for _, c := range s.members {
-		if c != m && c.reachable() && c.eng != nil && m.applied.Before(c.applied) && (best == nil || best.applied.Before(c.applied)) {
+		if c != m && c.reachable() && c.eng != nil && !s.cfg[c.index].Out && m.applied.Before(c.applied) && (best == nil || best.applied.Before(c.applied)) {
 			best = c
 		}
 	}
@@ -115,7 +115,7 @@ func (s *Set) resync(m *Member, eng, src *engine.Engine, from engine.OpTime) boo
 	} else {
 		s.position(m, at, secondOf(at))
 	}
-	s.setState(m, model.StateSecondary)
+	s.setState(m, s.idle(m.index))
 	return err == nil
 }
 

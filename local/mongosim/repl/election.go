@@ -89,7 +89,7 @@ func (s *Set) candidate(now time.Time) *Member {
 	var best *Member
 	var most engine.OpTime
 	for i, m := range s.members {
-		if !m.reachable() || s.cfg[i].Arbiter {
+		if !m.reachable() || s.cfg[i].Arbiter || s.cfg[i].Out {
 			continue
 		}
 		if most.Before(m.applied) {

@@ -121,7 +121,7 @@ func (s *Set) wait(ctx context.Context, i int, wc engine.WriteConcern, at engine
 		} else {
 			n := 0
 			for _, c := range s.members {
-				if !s.cfg[c.index].Arbiter && !c.applied.Before(at) {
+				if !s.cfg[c.index].Arbiter && !s.cfg[c.index].Out && !c.applied.Before(at) {
 					n++
 				}
 			}
@@ -169,7 +169,7 @@ func (s *Set) dataBearing() int {
 	defer s.mu.Unlock()
 	n := 0
 	for _, c := range s.cfg {
-		if !c.Arbiter {
+		if !c.Arbiter && !c.Out {
 			n++
 		}
 	}

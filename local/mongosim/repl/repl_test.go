@@ -419,7 +419,7 @@ func TestReconfig(t *testing.T) {
 	}{
 		"on a secondary": {(p + 1) % 3, doc(2, 0, host), 10107},
 		"old version":    {p, doc(1, 0, host), 103},
-		"another host":   {p, doc(2, 0, "elsewhere:1"), 103},
+		"another host":   {p, doc(3, 0, "elsewhere:1"), 74},
 		"fine":           {p, doc(2, 0, host), 0},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,8 @@ type MemberConfig struct {
 	Votes    int32
 	Delay    time.Duration
 	Tags     bson.D
+	Names    []string // further host:port that a configuration may call it by
+	Out      bool     // it runs, but the set's configuration does not name it
 }
 
 // Options make a Set.
@@ -47,6 +50,8 @@ type Options struct {
 	OnState func(i int, at time.Time, state model.MemberState)
 	// ImplicitMajority makes writes that name no write concern wait for the majority, as servers from 5.0 do.
 	ImplicitMajority bool
+	// Empty makes a set without a configuration: its members wait for Initiate.
+	Empty bool
 	// OplogSize is each member's oplog's, in bytes. Default 64 MiB.
 	OplogSize int64
 }
@@ -125,6 +130,12 @@ func New(o Options) *Set {
 		o: o, id: identity(o), cfg: o.Members, version: 1, cfgTerm: 1, primary: -1, reason: "electionTimeout",
 		topology: make(chan struct{}), progress: make(chan struct{}),
 	}
+	if o.Empty {
+		s.version, s.cfg = 0, slices.Clone(o.Members)
+		for i := range s.cfg {
+			s.cfg[i].leave()
+		}
+	}
 	for i := range o.Members {
 		s.members = append(s.members, &Member{set: s, index: i, state: model.StateDown, rbid: 1})
 	}
@@ -164,15 +175,25 @@ func (s *Set) Up(i int, eng *engine.Engine) {
 	if s.committed.Before(at) && s.primary < 0 && s.last == nil { // everything that survived a full stop counts as committed
 		s.committed, s.comWall = at, wall
 	}
-	if s.cfg[i].Arbiter {
-		s.setState(m, model.StateArbiter)
-	} else {
-		s.setState(m, model.StateSecondary)
-	}
+	s.setState(m, s.idle(i))
 	if s.primary < 0 && s.electAt.IsZero() {
 		s.electAt = now
 	}
 	s.changed()
+}
+
+// idle is the state of member i while it does not lead. The set is locked.
+func (s *Set) idle(i int) model.MemberState {
+	switch c := &s.cfg[i]; {
+	case c.Out && s.version == 0:
+		return model.StateStartup
+	case c.Out:
+		return model.StateRemoved
+	case c.Arbiter:
+		return model.StateArbiter
+	default:
+		return model.StateSecondary
+	}
 }
 
 // Down says that member i's process is gone. It returns its engine, which the caller closes.
@@ -276,7 +297,7 @@ func (m *Member) reachable() bool { return m.up && !m.cut && !m.paused }
 func (s *Set) Run(ctx context.Context, live func() bool) {
 	var wg sync.WaitGroup
 	for i := range s.members {
-		if !s.cfg[i].Arbiter {
+		if !s.o.Members[i].Arbiter {
 			wg.Go(func() { s.follow(ctx, i) })
 		}
 	}

@@ -1,4 +1,6 @@
-package runner
+// Package site opens what the settings name: the database, embedded or a replica set, with its key and its areas. Everything that
+// opens a store on a real database does it here: the server, the functions on Lambda, the command line.
+package site
 
 import (
 	"context"
@@ -21,48 +23,96 @@ import (
 	"github.com/heartwood-db/heartwood/shared/opererr"
 	"github.com/heartwood-db/heartwood/shared/seal"
 	"github.com/heartwood-db/heartwood/shared/store"
-	"github.com/heartwood-db/heartwood/shared/store/access"
-	"github.com/heartwood-db/heartwood/shared/store/alerting"
 	"github.com/heartwood-db/heartwood/shared/store/areas"
-	"github.com/heartwood-db/heartwood/shared/store/facts"
-	"github.com/heartwood-db/heartwood/shared/store/inventory"
 	"github.com/heartwood-db/heartwood/shared/store/series"
 )
 
 // Site is an opened store with its areas and the settings that apply to it, the database's layer included.
 type Site struct {
-	Config    *config.Loaded
-	Store     *store.Store
-	Inventory *inventory.Inventory
-	Access    *access.Access
-	Events    *alerting.Alerting
-	Series    *series.Series
-	Facts     *facts.Facts
-	engine    docstore.Engine
+	*areas.Site
+	Config *config.Loaded
+	engine docstore.Engine
 }
 
-// OpenSite opens the database that the settings name, creating data folder, key file and schema when they are absent. Reg may
+// Open opens the database that the settings name, creating data folder, key file and schema when they are absent. Reg may
 // be nil.
-func OpenSite(ctx context.Context, src config.Sources, log *slog.Logger, reg prometheus.Registerer) (*Site, error) {
-	boot, err := config.Load(src)
-	if err != nil {
-		return nil, fmt.Errorf("settings:\n%w", err)
-	}
-	engine, err := openEngine(ctx, &boot.Server, log)
+func Open(ctx context.Context, src config.Sources, log *slog.Logger, reg prometheus.Registerer) (*Site, error) {
+	p, err := Prepare(Options{Sources: src, Log: log, Reg: reg})
 	if err != nil {
 		return nil, err
 	}
-	if reg != nil {
-		if engine, err = metricdoc.New(engine, reg); err != nil {
-			return nil, fmt.Errorf("measure the database: %w", err)
-		}
-	}
-	s, err := openStore(ctx, engine, src, &boot.Server, log)
+	s, err := p.Open(ctx)
 	if err != nil {
-		return nil, errors.Join(outOfSpace(err, &boot.Server), engine.Close())
+		return nil, errors.Join(err, p.Close())
 	}
 	return s, nil
 }
+
+// Options are what Prepare needs.
+type Options struct {
+	Sources config.Sources
+	Log     *slog.Logger
+	Reg     prometheus.Registerer // nil: the database is not measured
+	Pool    uint64                // connections to each member at most, unless the connection string says so; 0: the driver's own bound
+}
+
+// Prepared is a database that the settings name and nothing was asked of yet.
+type Prepared struct {
+	o      Options
+	boot   *config.Loaded
+	engine docstore.Engine
+	mongo  *mongodoc.Engine // nil: embedded
+}
+
+// Prepare checks the settings and prepares the database. It waits for no server, so that a program whose database is away can say
+// so and open it later.
+func Prepare(o Options) (*Prepared, error) {
+	boot, err := config.Load(o.Sources)
+	if err != nil {
+		return nil, fmt.Errorf("settings:\n%w", err)
+	}
+	p := &Prepared{o: o, boot: boot}
+	c := &boot.Server
+	if c.Embedded() {
+		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+			return nil, opererr.New("create the data folder", err, dataHint)
+		}
+		if p.engine, err = sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(c.DataDir, config.DatabaseFile), Log: o.Log}); err != nil {
+			return nil, err
+		}
+	} else {
+		if p.mongo, err = openMongo(c, c.MongoURI, o.Log, o.Pool); err != nil {
+			return nil, err
+		}
+		p.engine = p.mongo
+	}
+	if o.Reg != nil {
+		measured, err := metricdoc.New(p.engine, o.Reg)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("measure the database: %w", err), p.engine.Close())
+		}
+		p.engine = measured
+	}
+	return p, nil
+}
+
+// Settings are those of file, environment and flags.
+func (p *Prepared) Settings() *config.Loaded { return p.boot }
+
+// Open opens the store. After a failure it may be called again. The site's Close closes what was prepared, too.
+func (p *Prepared) Open(ctx context.Context) (*Site, error) {
+	c := &p.boot.Server
+	if p.mongo != nil {
+		if err := checkDeployment(ctx, p.mongo, c); err != nil {
+			return nil, err
+		}
+	}
+	s, err := openStore(ctx, p.engine, p.o.Sources, c, p.o.Log)
+	return s, outOfSpace(err, c)
+}
+
+// Close closes the database.
+func (p *Prepared) Close() error { return p.engine.Close() }
 
 // outOfSpace says what to do about a database that has no room.
 func outOfSpace(err error, c *config.Server) error {
@@ -79,27 +129,14 @@ func outOfSpace(err error, c *config.Server) error {
 // Close closes the database.
 func (s *Site) Close() error { return s.engine.Close() }
 
-func openEngine(ctx context.Context, c *config.Server, log *slog.Logger) (docstore.Engine, error) {
-	if c.Embedded() {
-		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-			return nil, opererr.New("create the data folder", err, dataHint)
-		}
-		return sqlitedoc.Open(sqlitedoc.Options{Path: filepath.Join(c.DataDir, config.DatabaseFile), Log: log})
-	}
-	e, err := openMongo(ctx, c, c.MongoURI, log)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkDeployment(ctx, e, c); err != nil {
-		return nil, errors.Join(err, e.Close())
-	}
-	return e, nil
+// OpenMongo prepares the engine on a replica set without asking it anything yet.
+func OpenMongo(_ context.Context, c *config.Server, uri string, log *slog.Logger) (*mongodoc.Engine, error) {
+	return openMongo(c, uri, log, 0)
 }
 
-// openMongo prepares the engine on a replica set without asking it anything yet.
-func openMongo(_ context.Context, c *config.Server, uri string, log *slog.Logger) (*mongodoc.Engine, error) {
+func openMongo(c *config.Server, uri string, log *slog.Logger, pool uint64) (*mongodoc.Engine, error) {
 	e, err := mongodoc.Open(mongodoc.Options{
-		URI: c.ConnectionString(uri), Database: c.MongoDatabase, AppName: "Heartwood v" + obs.Build().Version, Log: log,
+		URI: c.ConnectionString(uri), Database: c.MongoDatabase, AppName: "Heartwood v" + obs.Build().Version, Log: log, PoolSize: pool,
 	})
 	if err != nil {
 		return nil, opererr.New("use the connection string", err, "write it as mongodb://user:password@host1,host2,host3/?replicaSet=rs0, with : / ? # [ ] @ % in names and passwords percent-encoded")
@@ -128,22 +165,19 @@ func openStore(ctx context.Context, engine docstore.Engine, src config.Sources, 
 		return nil, fmt.Errorf("settings:\n%w", err)
 	}
 	c := &full.Server
-	numbers, err := series.New(series.Options{
-		Engine: engine, Log: log,
-		Retention: series.Retention{Minute: c.RetainMinutes, FiveMinutes: c.RetainFives, Hour: c.RetainHours},
-	})
+	site, err := areas.NewSite(st, series.Retention{Minute: c.RetainMinutes, FiveMinutes: c.RetainFives, Hour: c.RetainHours})
 	if err != nil {
 		return nil, err
 	}
-	return &Site{
-		Config: full, Store: st, engine: engine, Series: numbers,
-		Inventory: inventory.New(st), Access: access.New(st), Events: alerting.New(st), Facts: facts.New(st),
-	}, nil
+	return &Site{Site: site, Config: full, engine: engine}, nil
 }
 
-// siteKey reads gen.key, or makes it for a database that holds no site yet. A database whose key is missing is refused: what
+// siteKey takes the key that the settings hold, or reads gen.key, or makes it for a database that holds no site yet. A database whose key is missing is refused: what
 // it keeps sealed could never be read again, and a new key would hide that.
 func siteKey(ctx context.Context, engine docstore.Engine, c *config.Server, log *slog.Logger) ([]byte, error) {
+	if key, err := c.GivenKey(); key != nil || err != nil {
+		return key, err
+	}
 	path := c.KeyPath()
 	key, err := config.ReadKey(path)
 	if !config.IsMissing(err) {
@@ -156,8 +190,8 @@ func siteKey(ctx context.Context, engine docstore.Engine, c *config.Server, log 
 	return config.CreateKey(path)
 }
 
-// SiteExists tells whether the settings name a database that exists already. It never makes one.
-func SiteExists(_ context.Context, c *config.Server) (bool, error) {
+// Exists tells whether the settings name a database that exists already. It never makes one.
+func Exists(_ context.Context, c *config.Server) (bool, error) {
 	if !c.Embedded() {
 		return true, nil
 	}
@@ -167,6 +201,9 @@ func SiteExists(_ context.Context, c *config.Server) (bool, error) {
 	}
 	return err == nil, err
 }
+
+// dataHint is the remedy for a data folder that cannot be used.
+const dataHint = "choose a folder this user may write with --data"
 
 // checkTimeout bounds the check of a database that may be away.
 const checkTimeout = 15 * time.Second
@@ -182,7 +219,7 @@ func CheckDatabase(ctx context.Context, c *config.Server) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	e, err := openMongo(ctx, c, c.MongoURI, obs.Discard())
+	e, err := OpenMongo(ctx, c, c.MongoURI, obs.Discard())
 	if err != nil {
 		return fmt.Errorf("mongo.mongoUri: %w", err)
 	}

@@ -1,4 +1,5 @@
-package cli
+// Package mongosim is the command that runs a simulated deployment: flags and printing.
+package mongosim
 
 import (
 	"context"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heartwood-db/heartwood/local/cli/exit"
 	"github.com/heartwood-db/heartwood/local/mongosim"
 	"github.com/heartwood-db/heartwood/local/mongosim/light"
 	"github.com/heartwood-db/heartwood/local/mongosim/load"
@@ -31,7 +33,8 @@ type mongosimFlags struct {
 
 const mongosimTry = "heartwood mongosim --members 3 --port 27117"
 
-func newMongosimCmd() *cobra.Command {
+// New is the command.
+func New() *cobra.Command {
 	var f mongosimFlags
 	cmd := &cobra.Command{
 		Use:   "mongosim",
@@ -53,6 +56,7 @@ Exit codes: 0 stopped on request, 1 failed, 2 wrong usage.`,
 			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+	cmd.AddCommand(newMongosimCoreCmd(), newMongosimMemberCmd())
 	fl := cmd.Flags()
 	fl.IntVar(&f.members, "members", 3, "members that may become primary")
 	fl.IntVar(&f.arbiters, "arbiters", 0, "further members that only vote")
@@ -89,13 +93,13 @@ type mongosimOutput struct {
 func (f *mongosimFlags) run(ctx context.Context, out, errOut io.Writer) error {
 	switch {
 	case f.members < 1 && !f.standalone:
-		return usagef(mongosimTry, "a replica set needs a member that may become primary")
+		return exit.Usagef(mongosimTry, "a replica set needs a member that may become primary")
 	case (f.user == "") != (f.password == ""):
-		return usagef("heartwood mongosim --user admin --password secret", "--user and --password go together")
+		return exit.Usagef("heartwood mongosim --user admin --password secret", "--user and --password go together")
 	case f.standalone && (f.arbiters > 0 || f.hidden > 0 || f.delayed > 0 || f.electionEvery > 0):
-		return usagef("heartwood mongosim --standalone", "a standalone has no other members and no elections")
+		return exit.Usagef("heartwood mongosim --standalone", "a standalone has no other members and no elections")
 	case f.light < 0 || f.port < 0 || f.scale < 0:
-		return usagef(mongosimTry, "--light, --port and --load cannot be negative")
+		return exit.Usagef(mongosimTry, "--light, --port and --load cannot be negative")
 	}
 	level := slog.LevelWarn
 	if f.verbose {
