@@ -3,7 +3,7 @@
 # minute soak (that is `make soak`). Figures depend on the machine: run it on a quiet one.
 set -eu
 cd "$(dirname "$0")/.."
-want="${BENCH:-engine series catalog ingestion store app agent binary elections load}"
+want="${BENCH:-engine series catalog ingestion store app alerts sandbox agent binary lambda elections load}"
 
 section() { case " $want " in *" $1 "*) echo; echo "== $1: $2" ;; *) return 1 ;; esac; }
 
@@ -19,12 +19,18 @@ section ingestion "a ping's whole way through ingestion" &&
 	go test -run '^$' -bench . ./functions/ingestion/...
 section app "pages of 10,000 hosts" &&
 	go test -run '^$' -bench . ./functions/app/...
+section alerts "an evaluation of 10,000 hosts under 30 configurations" &&
+	go test -run '^$' -bench Evaluate -benchtime 10x ./functions/alerts
+section sandbox "requests natively and as WebAssembly guests" &&
+	go test -run '^$' -bench . -benchtime 200x ./tests/parity
 section agent "an agent with 100 hosts for three minutes: share of a core, memory" &&
 	HEARTWOOD_BENCH_AGENT=100:3 HEARTWOOD_BENCH_BINARY="$PWD/bin/heartwood" go test -count=1 -run TestFootprint -v ./daemon/monitoragent
 section binary "size of the binary, time from start to the first healthy answer on existing data" && {
 	ls -l bin/heartwood | awk '{printf "binary %.1f MB\n", $5/1000000}'
 	go run ./tests/load --server ./bin/heartwood --start-only
 }
+section lambda "instances on Lambda: process start to first answer (median), size of the binaries" &&
+	HEARTWOOD_BENCH_LAMBDA=15 go test -count=1 -run TestColdStart -v ./tests/lambda
 section elections "500 hosts through a simulated replica set with elections: a correctness run, nothing may be lost" &&
 	HEARTWOOD_CHAOS_HOSTS=500 HEARTWOOD_CHAOS_ELECTIONS=12 go test -count=1 -v -run TestElectionsUnderLoad ./tests/chaos
 section load "2,000 hosts, two minutes, then pages" &&

@@ -16,6 +16,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/mongosim"
 	"github.com/heartwood-db/heartwood/local/runner"
+	"github.com/heartwood-db/heartwood/local/site"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -29,6 +30,13 @@ import (
 
 // TestMain lets more tests run side by side than there are processors: most of them wait for an agent's next round.
 func TestMain(m *testing.M) {
+	if os.Getenv(childFile) != "" { // run by a test of this package, to be killed
+		if err := alertsChild(context.Background()); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
@@ -96,10 +104,10 @@ func startSet(t *testing.T, o mongosim.Options) *mongosim.Deployment {
 
 // look opens a server's database, to see what no page shows: beside running servers when it is a replica set, after they
 // stopped when it is the embedded one (uri is empty).
-func look(t *testing.T, data, uri string) *runner.Site {
+func look(t *testing.T, data, uri string) *site.Site {
 	t.Helper()
 	flags := map[string]string{"heartwood.data": data, "mongo.mongoUri": uri}
-	site, err := runner.OpenSite(t.Context(), config.Sources{Flags: flags}, obs.Discard(), nil)
+	site, err := site.Open(t.Context(), config.Sources{Flags: flags}, obs.Discard(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,6 +125,7 @@ func startServer(t *testing.T, data string, base int) *runner.Server {
 	srv, err := runner.Start(t.Context(), runner.Options{Log: obs.Discard(), Sources: config.Sources{Flags: map[string]string{
 		"heartwood.data": data, "heartwood.listen": "127.0.0.1:" + strconv.Itoa(base),
 		"heartwood.ingestion.port": strconv.Itoa(base + 1), "heartwood.diagnostics.port": strconv.Itoa(base + diagnostics),
+		"heartwood.alerts.port": strconv.Itoa(base + diagnostics + 1), "heartwood.alerts.killPort": "0", "heartwood.alerts.every": "5s", "heartwood.alerts.webhook.allow": "127.0.0.0/8",
 	}}})
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +150,7 @@ func provision(t *testing.T, base int) *client.Site {
 }
 
 // hurry makes a group's agents ping every ten seconds, the shortest period there is.
-func hurry(t *testing.T, site *runner.Site, group string) {
+func hurry(t *testing.T, site *site.Site, group string) {
 	t.Helper()
 	err := site.Inventory.UpdateGroup(t.Context(), model.ID(group), func(g *model.Group) error {
 		g.Settings.PingSeconds = 10
@@ -213,7 +222,7 @@ type pingKey struct {
 }
 
 // rows are the pings of which the database holds the row that every ping with replies leaves, until the hour is over.
-func rows(t *testing.T, site *runner.Site) map[pingKey]bool {
+func rows(t *testing.T, site *site.Site) map[pingKey]bool {
 	t.Helper()
 	have := map[pingKey]bool{}
 	q := docstore.Query{Collection: "series.rows"}
@@ -245,11 +254,11 @@ func rows(t *testing.T, site *runner.Site) map[pingKey]bool {
 }
 
 // events lists a group's events of some types, oldest first.
-func events(t *testing.T, site *runner.Site, q alerting.EventQuery) []model.Event {
+func events(t *testing.T, site *site.Site, q alerting.EventQuery) []model.Event {
 	t.Helper()
 	var all []model.Event
 	for {
-		page, next, err := site.Events.Events(t.Context(), q)
+		page, next, err := site.Alerting.Events(t.Context(), q)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
-	"github.com/heartwood-db/heartwood/local/runner"
+	"github.com/heartwood-db/heartwood/local/site"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store/series"
@@ -122,7 +122,7 @@ func (tr *traffic) finish() {
 
 // verify opens the database once no server uses it, and holds what is there against what was acknowledged: each ping is
 // there once, before its hours are packed and after.
-func (tr *traffic) verify(site *runner.Site) {
+func (tr *traffic) verify(site *site.Site) {
 	tr.t.Helper()
 	tr.points(site)
 	for more := true; more; {
@@ -149,7 +149,7 @@ func (tr *traffic) verify(site *runner.Site) {
 }
 
 // points counts each host's points.
-func (tr *traffic) points(site *runner.Site) {
+func (tr *traffic) points(site *site.Site) {
 	tr.t.Helper()
 	for n, hosts := range tr.hosts {
 		for _, h := range hosts {
@@ -177,7 +177,7 @@ func (tr *traffic) points(site *runner.Site) {
 }
 
 // samples sums up what the chunks say they hold.
-func samples(t *testing.T, site *runner.Site) (n int64) {
+func samples(t *testing.T, site *site.Site) (n int64) {
 	t.Helper()
 	q := docstore.Query{Collection: "series.chunks"}
 	for {

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/local/mongosim"
-	"github.com/heartwood-db/heartwood/local/runner"
+	"github.com/heartwood-db/heartwood/local/site"
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/tests/harness"
 )
@@ -95,7 +95,7 @@ func TestTwoServers(t *testing.T) {
 	front.see(func() { t.Logf("%d pings, answers to posts %v", len(front.taken), front.statuses) })
 }
 
-func passes(t *testing.T, site *runner.Site) map[string]store.PassState {
+func passes(t *testing.T, site *site.Site) map[string]store.PassState {
 	t.Helper()
 	states, err := site.Store.PassStates(t.Context())
 	must(t, err)
@@ -107,7 +107,7 @@ func passes(t *testing.T, site *runner.Site) map[string]store.PassState {
 }
 
 // wantRunOnce holds that no duty ran more often than its period allows, however many servers tick it.
-func wantRunOnce(t *testing.T, site *runner.Site, elapsed time.Duration) {
+func wantRunOnce(t *testing.T, site *site.Site, elapsed time.Duration) {
 	t.Helper()
 	all := passes(t, site)
 	for name, s := range all {

@@ -75,6 +75,7 @@ func TestEveryPageOfTheDemoInARealBrowser(t *testing.T) {
 		{"new-group", login.URL + "/groups/new", nil},
 		{"account", login.URL + "/account", nil},
 		{"admin", login.URL + "/admin", nil},
+		{"admin-watch", login.URL + "/admin/watch", nil},
 		{"admin-activity", login.URL + "/admin/activity", nil},
 		{"not-found", g + "/hosts/0123456789abcdef0123456789abcdef", nil},
 	}

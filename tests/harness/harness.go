@@ -27,16 +27,20 @@ import (
 
 // hints say how to get a tool that a test needs.
 var hints = map[string]string{
-	"chromium": "apt-get install chromium",
+	"docker-compose": "apt-get install docker-compose",
+	"chromium":       "apt-get install chromium",
+	"haproxy":        "apt-get install haproxy",
+	"nginx":          "apt-get install nginx-light",
 }
 
 // Need skips the test when a program is not installed, naming the command that installs it. Where HEARTWOOD_TEST_REQUIRE (a
 // comma separated list) names the program, its absence is a failure instead.
 func Need(t testing.TB, tool string) string {
 	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err == nil {
-		return path
+	for _, name := range []string{tool, filepath.Join("/usr/sbin", tool)} { // Debian keeps servers where few users look
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
 	}
 	if slices.Contains(strings.Split(os.Getenv("HEARTWOOD_TEST_REQUIRE"), ","), tool) {
 		t.Fatalf("%s is required (HEARTWOOD_TEST_REQUIRE) but not installed: %s", tool, hints[tool])
@@ -98,14 +102,14 @@ func Clean() {
 	}
 }
 
-// PortBase finds a base so that the ports of one server (base, +1, +10, +11, +12) are free. They lie below those that the
+// PortBase finds a base so that the ports of one server (base, +1, +10, +11, +12, +570) are free. They lie below those that the
 // system gives to outgoing connections: a server that a test starts again must find its ports free again.
 func PortBase(t testing.TB) int {
 	t.Helper()
 	const lowest, highest = 12_000, 32_000
 	for range 50 {
 		base := lowest + rand.N(highest-lowest) //nolint:gosec // any will do
-		if allFree(base, 0, 1, 10, 11, 12) {
+		if allFree(base, 0, 1, 10, 11, 12, 570) {
 			return base
 		}
 	}

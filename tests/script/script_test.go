@@ -24,7 +24,8 @@ func TestMain(m *testing.M) {
 
 func TestCommands(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir:  "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"server": server, "wait-for": waitFor, "pick": pick},
 		Setup: func(e *testscript.Env) error {
 			base, err := freeBase()
 			e.Setenv("PORTS", strconv.Itoa(base))
@@ -42,7 +43,7 @@ func freeBase() (int, error) {
 		}
 		addr, _ := l.Addr().(*net.TCPAddr)
 		_ = l.Close()
-		if free(addr.Port, 0, 1, 11) {
+		if free(addr.Port, 0, 1, 11, 12, 570) {
 			return addr.Port, nil
 		}
 	}
