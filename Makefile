@@ -9,24 +9,31 @@ GOTESTSUM   := gotest.tools/gotestsum@v1.13.0
 DATA        ?= data
 LISTEN      ?= 127.0.0.1:8080
 PKG         ?= ./...
+IMAGE       ?= heartwood:dev
 ARGS        ?=
+LAMBDA_DIST ?= dist/lambda
 
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test race check lint fmt fmt-check bench soak fuzz tools clean
+.PHONY: help demo run build guests test race check lint fmt fmt-check bench soak fuzz tools image sam-package clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/heartwood, the one binary
 	go build -buildvcs=auto -trimpath -ldflags='-s -w' -o bin/heartwood ./local/heartwood
 
-demo: build ## server, simulated replica set and agent on this machine; Ctrl-C stops it
-	./bin/heartwood demo --data $(DATA)/demo --listen $(LISTEN) $(ARGS)
+guests: ## bin/guests/*.wasm, the functions as WebAssembly guests for --sandbox=wasm (docs/architecture.md)
+	@for f in app ingestion alerts health; do echo "guest $$f"; \
+		GOOS=wasip1 GOARCH=wasm go build -buildvcs=auto -trimpath -ldflags='-s -w' -buildmode=c-shared -o bin/guests/$$f.wasm ./functions/$$f/guest || exit 1; \
+	done
 
-run: build ## the server alone
-	./bin/heartwood serve --data $(DATA) --listen $(LISTEN) $(ARGS)
+demo: build $(if $(SANDBOX),guests) ## server, simulated replica set and agent on this machine; Ctrl-C stops it (SANDBOX=wasm: the functions as guests)
+	./bin/heartwood demo --data $(DATA)/demo --listen $(LISTEN) $(if $(SANDBOX),--sandbox=$(SANDBOX)) $(ARGS)
+
+run: build $(if $(SANDBOX),guests) ## the server alone
+	./bin/heartwood serve --data $(DATA) --listen $(LISTEN) $(if $(SANDBOX),--sandbox=$(SANDBOX)) $(ARGS)
 
 test: tools ## every test; what had to be skipped is listed last
 	@sh tests/setup.sh
@@ -68,5 +75,16 @@ $(BIN)/gofumpt: Makefile
 $(BIN)/gotestsum: Makefile
 	GOBIN=$(BIN) go install $(GOTESTSUM); touch $@
 
+image: build ## container image heartwood:dev, FROM scratch, without a registry (IMAGE= names it)
+	sh infra/docker/build.sh $(IMAGE) bin/heartwood
+
+# norpc leaves out what only the retired go1.x runtime needs.
+sam-package: ## the functions for AWS Lambda as dist/lambda/NAME-PROCESSOR.zip, for template.yaml (docs/lambda.md)
+	@mkdir -p $(LAMBDA_DIST); for f in app ingestion alerts health; do for p in arm64:arm64 x86_64:amd64; do \
+		out=$(LAMBDA_DIST)/$$f-$${p%:*}; \
+		GOOS=linux GOARCH=$${p#*:} go build -buildvcs=auto -tags lambda.norpc -trimpath -ldflags='-s -w' -o $$out.bootstrap ./functions/$$f/lambda && \
+		go run ./infra/aws/zip $$out.bootstrap $$out.zip && rm $$out.bootstrap && ls -l $$out.zip | awk '{printf "%s %.1f MB\n", $$NF, $$5/1000000}' || exit 1; \
+	done; done
+
 clean: ## what build and demo made
-	rm -rf bin $(DATA)/demo
+	rm -rf bin dist $(DATA)/demo
