@@ -1,0 +1,133 @@
+// Package blockstore is the contract of the places where Heartwood keeps bulk data: oplog and sync slices, packs, map pages,
+// manifests, restore archives. All of them are immutable objects under a key. Metadata is not kept here but in the store.
+//
+// # Objects
+//
+// An object appears under its key whole, at Commit, and never changes afterwards: of two writers of one key exactly one
+// succeeds and the other gets ErrExists. A writer that is killed leaves nothing that a reader could see. A nil error of
+// Commit says that the object is durable: it survives the loss of power where the storage is a disk, and is as safe as the
+// service promises where it is one.
+//
+// A Commit that fails with ErrUnavailable may have happened, because an answer can be lost on its way. Trying again is
+// always safe; when it yields ErrExists, the object that is there must be compared (Put does so).
+//
+// # Keys
+//
+// Segments of [a-z0-9._-] joined by '/', at most MaxKey bytes together; no segment is empty, "." or "..", or begins with
+// a dot, so that a key is also a path on every file system and needs no escaping in a URL. Keys are ordered byte by byte.
+//
+// # Layers
+//
+// Storages are adapters (fileblock, cloudblock, docblock; memblock for tests). What is common to them is added by wrapping,
+// always in this order: sealblock(countblock(limitblock(retryblock(storage)))). This package knows no files and no network,
+// so that a guest can use it through hostblock.
+package blockstore
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
+
+// MaxKey is the longest key in bytes.
+const MaxKey = 512
+
+// MaxList is the largest and the usual number of objects in one answer of List.
+const MaxList = 1000
+
+// What a store answers; compare with errors.Is. Of these only ErrUnavailable is worth trying again.
+var (
+	ErrNotFound    = errors.New("blockstore: no such object")
+	ErrExists      = errors.New("blockstore: an object with this key exists; objects are never overwritten")
+	ErrNoSpace     = errors.New("blockstore: the store is full")
+	ErrUnavailable = errors.New("blockstore: the store cannot be reached")
+	ErrDenied      = errors.New("blockstore: the store refuses access")
+	ErrInvalid     = errors.New("blockstore: the key or range is not valid")
+	ErrTooLarge    = errors.New("blockstore: the object is larger than expected")
+	ErrDamaged     = errors.New("blockstore: the object is damaged")
+	ErrKey         = errors.New("blockstore: the object was encrypted with another gen.key")
+)
+
+// Object is what a store knows of one object.
+type Object struct {
+	Key      string
+	Size     int64     // bytes as written through this store; a wrapper that changes them says its own
+	Modified time.Time // when it was committed, by the clock of the storage, UTC; at least to the second
+}
+
+// Store keeps immutable objects. All methods are safe for concurrent use and end early when ctx does.
+type Store interface {
+	// Create begins an object. Nothing is visible before Commit. It does not find out whether the key is taken; but a store
+	// may answer ErrExists here already.
+	Create(ctx context.Context, key string) (Writer, error)
+	// Open reads length bytes from offset; a negative length means to the end. What lies beyond the end is left out without
+	// an error (the reader is then short, or empty). ErrNotFound. The reader ends with ctx; it must be closed.
+	Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error)
+	// Stat says what is known of an object, or ErrNotFound.
+	Stat(ctx context.Context, key string) (Object, error)
+	// List returns objects whose keys begin with prefix (any bytes of a key, "" for all) and are greater than after,
+	// ascending by key, at most limit of them (0, or more than MaxList, means MaxList). An empty answer is the end; a short
+	// one is not. An object that was there all the time is seen exactly once by asking again from the last key.
+	List(ctx context.Context, prefix, after string, limit int) ([]Object, error)
+	// Delete removes an object. One that is not there is no error.
+	Delete(ctx context.Context, key string) error
+}
+
+// Writer receives one object. It belongs to one goroutine.
+type Writer interface {
+	// Write appends. After an error the object is lost and every further call fails; ErrNoSpace and ErrUnavailable are
+	// errors of Write too.
+	io.Writer
+	// Commit makes the object visible and durable. ErrExists: the key is taken, and what is there stays. After an error
+	// nothing is visible, except that ErrUnavailable leaves it open. Commit is called once, ctx bounds it.
+	Commit(ctx context.Context) error
+	// Abort drops what was written. After Commit it does nothing, so that it can be deferred right after Create.
+	Abort()
+}
+
+// Signer is implemented by stores that let somebody without credentials of the store read or write one object for a while.
+// Find it with SignerOf.
+type Signer interface {
+	// SignPut permits one upload of exactly size bytes to a key. The header must be sent as it is. The upload of a key that is
+	// taken is refused by the store (412), where the store knows conditional writes.
+	SignPut(ctx context.Context, key string, size int64, ttl time.Duration) (Signed, error)
+	// SignGet permits reads of an object, also of ranges of it. It does not look whether the object exists.
+	SignGet(ctx context.Context, key string, ttl time.Duration) (Signed, error)
+}
+
+// Signed is a request that carries its own permission. The URL is a secret until it expires: it must not be logged.
+type Signed struct {
+	Method string            `json:"method" bson:"method"`
+	URL    string            `json:"url" bson:"url"`
+	Header map[string]string `json:"header,omitempty" bson:"header,omitempty"`
+}
+
+// SignerOf finds the signer of a store, through wrappers that leave the bytes of objects as they are (those have an
+// Unwrap method). An encrypted store has none: whoever uploads past it would leave plain text.
+func SignerOf(s Store) (Signer, bool) {
+	for s != nil {
+		if signer, ok := s.(Signer); ok {
+			return signer, true
+		}
+		w, ok := s.(interface{ Unwrap() Store })
+		if !ok {
+			return nil, false
+		}
+		s = w.Unwrap()
+	}
+	return nil, false
+}
+
+// Range cuts a range to an object of size bytes: what of it exists. A negative length means to the end. A negative offset is
+// ErrInvalid.
+func Range(size, offset, length int64) (from, n int64, err error) {
+	if offset < 0 {
+		return 0, 0, ErrInvalid
+	}
+	offset = min(offset, size)
+	if rest := size - offset; length < 0 || length > rest {
+		length = rest
+	}
+	return offset, length, nil
+}
