@@ -1,0 +1,289 @@
+package backup
+
+import (
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/oplog"
+	"github.com/heartwood-db/heartwood/shared/oplog/chain"
+	"github.com/heartwood-db/heartwood/shared/oplog/filter"
+	"github.com/heartwood-db/heartwood/shared/snapshot"
+)
+
+// Config is what people asked for: the backup of one replica set. Its id is the cluster's.
+type Config struct {
+	GroupID    model.ID           `bson:"groupId"`
+	ClusterID  model.ID           `bson:"clusterId"`
+	Status     model.BackupStatus `bson:"status"`
+	SyncSource string             `bson:"syncSource"` // PRIMARY, SECONDARY or a member's host:port
+	Mechanism  string             `bson:"mechanism,omitempty"`
+	Username   string             `bson:"username,omitempty"`
+	Password   []byte             `bson:"password,omitempty"` // sealed
+	TLS        bool               `bson:"tls,omitempty"`
+	Filter     filter.Kind        `bson:"filter,omitempty"`
+	Namespaces []string           `bson:"namespaces,omitempty"`
+	Encrypted  bool               `bson:"encrypted,omitempty"`
+	StoreID    string             `bson:"storeId,omitempty"` // of the blockstore; "" lets the daemon choose when it binds
+	Schedule   snapshot.Policy    `bson:"schedule"`
+	Changed    time.Time          `bson:"changed"`
+	StoppedAt  time.Time          `bson:"stoppedAt,omitempty"`
+}
+
+// Stage is how far a running backup is.
+type Stage string
+
+// The stages, in order.
+const (
+	StageBinding Stage = "BINDING"  // waits for a daemon with room
+	StageSync    Stage = "SYNC"     // an agent reads every collection, and tails the oplog at the same time
+	StageBuild   Stage = "BUILD"    // the daemon fills a head with the sync slices
+	StageCatchUp Stage = "CATCH_UP" // the head is brought through the fuzzy window, its indexes are built
+	StageTailing Stage = "TAILING"  // the head follows the oplog, snapshots are taken
+	StageBroken  Stage = "BROKEN"   // it stopped: Job.Problem says why and what to do
+)
+
+// Job is the state of one running backup. Its id is the cluster's. The daemon that holds the lease "backup/<id>" owns
+// the fields from Daemon on; the agent's side (through ingestion) those of Tail; people those of Resync.
+type Job struct {
+	ID         model.ID  `bson:"id"`
+	GroupID    model.ID  `bson:"groupId"`
+	Stage      Stage     `bson:"stage"`
+	StageSince time.Time `bson:"stageSince"`
+	Epoch      int64     `bson:"epoch"` // the current one; 0 before the first
+	Tail       Tail      `bson:"tail"`
+	// Resync asks the agent for a new epoch. It is set by people and by the daemon, and cleared when the epoch begins.
+	Resync *Resync `bson:"resync,omitempty"`
+
+	Daemon     string        `bson:"daemon,omitempty"` // id of the daemon that owns it; "" for none
+	Token      int64         `bson:"token,omitempty"`  // of its lease: writes under a lower one are refused
+	Bound      time.Time     `bson:"bound,omitempty"`
+	StoreID    string        `bson:"storeId,omitempty"`
+	Applied    oplog.OpTime  `bson:"applied"` // the head holds everything up to here
+	AppliedAt  time.Time     `bson:"appliedAt,omitempty"`
+	ReplayFrom oplog.OpTime  `bson:"replayFrom"` // of the oldest open transaction, or Applied
+	HeadBytes  int64         `bson:"headBytes,omitempty"`
+	Next       time.Time     `bson:"next,omitempty"` // next scheduled snapshot, by the oplog's time
+	Last       string        `bson:"last,omitempty"` // id of the last complete snapshot
+	Activity   *Activity     `bson:"activity,omitempty"`
+	Missing    []MissingDocs `bson:"missing,omitempty"` // documents the agent is to fetch, at most 10,000
+	Problem    *Problem      `bson:"problem,omitempty"`
+}
+
+// Tail is what the agent told last.
+type Tail struct {
+	AgentID  string    `bson:"agentId,omitempty"`
+	Hostname string    `bson:"hostname,omitempty"` // of the agent
+	Source   string    `bson:"source,omitempty"`   // host:port it reads from
+	At       time.Time `bson:"at,omitempty"`       // of its last report
+	Version  string    `bson:"version,omitempty"`  // of the server it reads
+	FCV      string    `bson:"fcv,omitempty"`
+	// Oldest and Newest are the ends of the source's oplog: what is left until it overruns the backup.
+	Oldest    time.Time `bson:"oldest,omitempty"`
+	Newest    time.Time `bson:"newest,omitempty"`
+	DataBytes int64     `bson:"dataBytes,omitempty"` // of the source, as its databases' storage
+	// Progress of the full read.
+	Collections, CollectionsDone int64
+	Docs, DocsDone               int64
+	Bytes, BytesDone             int64
+	Spooled                      int64     `bson:"spooled,omitempty"` // bytes waiting in the agent's spool
+	Throttled                    string    `bson:"throttled,omitempty"`
+	Error                        string    `bson:"error,omitempty"`
+	ErrorAt                      time.Time `bson:"errorAt,omitempty"`
+}
+
+// Resync is a wish for a new full read.
+type Resync struct {
+	Why string    `bson:"why"`
+	At  time.Time `bson:"at"`
+	By  string    `bson:"by,omitempty"` // a user's name; "" for the system
+}
+
+// Activity is long work in progress on a job, for people.
+type Activity struct {
+	What  string    `bson:"what"` // "snapshot", "restore", "groom", "seed", "apply", "index"
+	Since time.Time `bson:"since"`
+	Done  int64     `bson:"done"`
+	Total int64     `bson:"total"` // 0: not known
+	Unit  string    `bson:"unit,omitempty"`
+}
+
+// Problem is why a job does not go on.
+type Problem struct {
+	Code    string    `bson:"code"` // stable, for alerts and the API
+	Text    string    `bson:"text"`
+	Remedy  string    `bson:"remedy"` // what to do
+	Since   time.Time `bson:"since"`
+	Retries int       `bson:"retries"`
+	Next    time.Time `bson:"next,omitempty"` // when it is tried again; zero: it waits for a person
+	Resync  bool      `bson:"resync,omitempty"`
+}
+
+// MissingDocs are documents of one collection that the copy lacks.
+type MissingDocs struct {
+	UUID oplog.UUID `bson:"uuid"`
+	NS   string     `bson:"ns"`
+	IDs  []bson.Raw `bson:"ids"` // {_id: value}
+}
+
+// Epoch is one unbroken history of a job: a full read and the oplog from its start on. Its id is "<job>/<8 digits>".
+type Epoch struct {
+	Job          model.ID     `bson:"job"`
+	Number       int64        `bson:"number"`
+	Began        time.Time    `bson:"began"`
+	Why          string       `bson:"why"` // what it was begun for
+	ReplicaSetID string       `bson:"replicaSetId"`
+	SetName      string       `bson:"setName"`
+	Version      string       `bson:"version"`
+	FCV          string       `bson:"fcv"`
+	Start        oplog.OpTime `bson:"start"`   // the last entry before the oplog of the epoch: of the oldest open transaction, or the newest
+	ScanEnd      oplog.OpTime `bson:"scanEnd"` // the newest entry when the last collection had been read; zero until then
+	Collections  int64        `bson:"collections"`
+	Seeded       time.Time    `bson:"seeded,omitempty"` // when a head had passed ScanEnd: sync slices may go
+	Head         chain.Head   `bson:"head"`             // the end of the stored oplog
+	HeadWall     time.Time    `bson:"headWall,omitempty"`
+	Kept         oplog.OpTime `bson:"kept"` // oplog up to here was expired
+	Breaks       []Break      `bson:"breaks,omitempty"`
+	Ended        time.Time    `bson:"ended,omitempty"`
+	EndedWhy     string       `bson:"endedWhy,omitempty"`
+}
+
+// Break is a point of an epoch behind which nothing is replayed.
+type Break struct {
+	At  bson.Timestamp `bson:"at"`
+	Why string         `bson:"why"`
+}
+
+// Collection is one collection of a full read: its making and how far its slices are. Its id is "<job>/<epoch>/<uuid>".
+type Collection struct {
+	UUID    oplog.UUID `bson:"uuid"`
+	NS      string     `bson:"ns"`
+	Options bson.Raw   `bson:"options,omitempty"`
+	IDIndex bson.Raw   `bson:"idIndex,omitempty"`
+	Indexes []bson.Raw `bson:"indexes,omitempty"`
+	View    bson.Raw   `bson:"view,omitempty"` // a view instead of a collection: its document of system.views; UUID is zero
+	Slices  int64      `bson:"slices"`         // how many there are, once Done
+	Docs    int64      `bson:"docs"`
+	Bytes   int64      `bson:"bytes"`
+	Done    bool       `bson:"done"`
+	Lost    string     `bson:"lost,omitempty"` // why it could not be read to its end: dropped meanwhile
+}
+
+// SeedSlice is a stored part of a collection. Its id is "<job>/<epoch>/<uuid>/<8 digits>".
+type SeedSlice struct {
+	Key    string       `bson:"key"` // of the object: zstd of the documents one after another
+	Docs   int64        `bson:"docs"`
+	Bytes  int64        `bson:"bytes"`  // of the documents
+	Stored int64        `bson:"stored"` // of the object
+	Digest chain.Digest `bson:"digest"` // of the documents
+}
+
+// OplogSlice is a stored slice. Its id is "<job>/<epoch>/<first position, sortable>".
+type OplogSlice struct {
+	Slice  chain.Slice `bson:"slice"`
+	Key    string      `bson:"key"` // of the object: zstd of the entries one after another
+	Stored int64       `bson:"stored"`
+	At     time.Time   `bson:"at"` // when it was stored
+}
+
+// Snapshot is a stored state of a head. Its id is 24 hexadecimal digits.
+type Snapshot struct {
+	ID      string   `bson:"id"`
+	GroupID model.ID `bson:"groupId"`
+	Job     model.ID `bson:"job"`
+	snapshot.Snapshot
+	Epoch       int64     `bson:"epochNumber"`
+	StoreID     string    `bson:"storeId"`
+	SetName     string    `bson:"setName"`
+	Version     string    `bson:"version"` // of the head's mongod
+	FCV         string    `bson:"fcv"`
+	Files       int64     `bson:"files"`
+	FileBytes   int64     `bson:"fileBytes"`
+	DataBytes   int64     `bson:"dataBytes"`
+	AddedBytes  int64     `bson:"addedBytes"` // what it added to the store
+	Filter      Config    `bson:"-"`
+	FilterKind  string    `bson:"filterKind,omitempty"`
+	Namespaces  []string  `bson:"namespaces,omitempty"`
+	Encrypted   bool      `bson:"encrypted,omitempty"`
+	Took        int64     `bson:"tookMillis"`
+	Verified    time.Time `bson:"verified,omitempty"` // of the last sampled re-read
+	VerifyError string    `bson:"verifyError,omitempty"`
+	Condemned   time.Time `bson:"condemned,omitempty"` // deletion has begun: no longer offered
+}
+
+// Restore is one restore job.
+type Restore struct {
+	ID          string               `bson:"id"`
+	BatchID     string               `bson:"batchId"`
+	GroupID     model.ID             `bson:"groupId"`
+	Job         model.ID             `bson:"job"` // whose backup is restored
+	Created     time.Time            `bson:"created"`
+	By          string               `bson:"by"`
+	Status      model.RestoreStatus  `bson:"status"`
+	Method      model.DeliveryMethod `bson:"method"`
+	Format      string               `bson:"format"` // FILES (a dbpath) or BSON (mongorestore's layout)
+	Compress    bool                 `bson:"compress"`
+	SnapshotID  string               `bson:"snapshotId,omitempty"`
+	PointInTime bool                 `bson:"pointInTime"`
+	Target      bson.Timestamp       `bson:"target"` // inclusive
+	Namespaces  []string             `bson:"namespaces,omitempty"`
+	Rename      map[string]string    `bson:"rename,omitempty"`       // from namespace or database to another
+	TargetGroup model.ID             `bson:"targetGroup,omitempty"`  // PUSH: where to
+	TargetID    model.ID             `bson:"targetId,omitempty"`     // PUSH: the cluster
+	Drop        bool                 `bson:"drop,omitempty"`         // PUSH: collections in the way are dropped, after everything was fetched
+	Plan        bson.Raw             `bson:"plan,omitempty"`         // restoreplan.Plan: what the preview showed and the daemon carries out
+	Step        string               `bson:"step,omitempty"`         // what is being done, for people
+	Done, Total int64                // bytes of the step
+	Daemon      string               `bson:"daemon,omitempty"`
+	Token       int64                `bson:"token,omitempty"`
+	Beat        time.Time            `bson:"beat,omitempty"` // last sign of life
+	Finished    time.Time            `bson:"finished,omitempty"`
+	Error       string               `bson:"error,omitempty"`
+	Remedy      string               `bson:"remedy,omitempty"`
+	Delivery    Delivery             `bson:"delivery"`
+	Objects     []Object             `bson:"objects,omitempty"`
+}
+
+// Delivery is the state of a download link.
+type Delivery struct {
+	Digest       []byte               `bson:"digest,omitempty"` // SHA-256 of the link's token
+	Sealed       []byte               `bson:"sealed,omitempty"` // the token, sealed: the link is shown again to who may restore
+	Expires      time.Time            `bson:"expires,omitempty"`
+	Hours        int                  `bson:"hours"`
+	MaxDownloads int                  `bson:"maxDownloads"`
+	Downloads    int                  `bson:"downloads"`
+	Status       model.DeliveryStatus `bson:"status,omitempty"`
+}
+
+// Object is a stored file of a restore.
+type Object struct {
+	Key    string `bson:"key"`
+	Name   string `bson:"name"`
+	Bytes  int64  `bson:"bytes"`
+	SHA256 string `bson:"sha256"`
+}
+
+// Daemon is a running, or once running, backup daemon. Its id is "<machine>:<head root>".
+type Daemon struct {
+	ID       string    `bson:"id"`
+	Machine  string    `bson:"machine"`
+	HeadRoot string    `bson:"headRoot"` // ends with /
+	Version  string    `bson:"version"`
+	Started  time.Time `bson:"started"`
+	Beat     time.Time `bson:"beat"`
+	Stopped  bool      `bson:"stopped,omitempty"` // it said goodbye
+	BasePort int       `bson:"basePort"`
+	Heads    int       `bson:"heads"` // how many run at once
+	Jobs     int       `bson:"jobs"`
+	Releases []string  `bson:"releases"` // versions of mongod it has
+	Free     int64     `bson:"free"`     // bytes on the disk of the head root
+	Size     int64     `bson:"size"`
+	// What administrators set; a change counts within five minutes.
+	Assignment bool   `bson:"assignment"` // new jobs may be bound to it
+	BackupJobs bool   `bson:"backupJobs"`
+	Garbage    bool   `bson:"garbage"`
+	Restores   bool   `bson:"restores"`
+	Configured bool   `bson:"configured"`
+	Error      string `bson:"error,omitempty"`
+}
