@@ -11,6 +11,9 @@ LISTEN      ?= 127.0.0.1:8080
 PKG         ?= ./...
 IMAGE       ?= heartwood:dev
 ARGS        ?=
+# Up to three failed tests are run once more by themselves, and are listed as failed once: many start processes, elections and
+# browsers, whose time a busy machine stretches. What fails twice fails.
+AGAIN       := --rerun-fails=1 --rerun-fails-max-failures=3
 LAMBDA_DIST ?= dist/lambda
 
 export CGO_ENABLED := 0
@@ -37,11 +40,11 @@ run: build $(if $(SANDBOX),guests) ## the server alone
 
 test: tools ## every test; what had to be skipped is listed last
 	@sh tests/setup.sh
-	$(BIN)/gotestsum --format pkgname-and-test-fails -- -timeout 20m $(PKG)
+	$(BIN)/gotestsum --format pkgname-and-test-fails $(AGAIN) --packages="$(PKG)" -- -timeout 20m
 
 race: tools ## the tests of concurrent code under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(BIN)/gotestsum --format pkgname-and-test-fails -- -race -short -timeout 30m \
-		./shared/... ./functions/... ./daemon/... ./local/...
+	CGO_ENABLED=1 $(BIN)/gotestsum --format pkgname-and-test-fails $(AGAIN) \
+		--packages="./shared/... ./functions/... ./daemon/... ./local/..." -- -race -short -timeout 30m
 
 check: fmt-check lint ## formatting, vet, linters, import levels
 	go vet ./...
