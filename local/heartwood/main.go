@@ -1,5 +1,5 @@
 // Heartwood monitors MongoDB deployments: one binary with the server, the agent and the command
-// line.
+// line. Called as mongod it is the simulator's stand-in for it.
 package main
 
 import (
@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/heartwood-db/heartwood/local/cli"
+	"github.com/heartwood-db/heartwood/local/cli/mongosim"
 )
 
-func main() { os.Exit(cli.Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() { os.Exit(cli.Run(context.Background(), mongosim.Arguments(os.Args), os.Stdin, os.Stdout, os.Stderr)) }

@@ -116,6 +116,11 @@ var okReply = bson.D{{Key: "ok", Value: 1.0}}
 
 // commands is the engine's hook.
 func (m *Member) commands(ctx context.Context, s *engine.Session, db, name string, cmd bson.Raw) (bson.Raw, bool) {
+	if p := m.d.o.Process; p != nil && p.Commands != nil {
+		if reply, ok := p.Commands(ctx, s, db, name, cmd); ok {
+			return reply, true
+		}
+	}
 	f := own(name)
 	if f == nil {
 		return nil, false

@@ -124,7 +124,16 @@ func (m *Member) engine() *engine.Engine {
 	return m.eng
 }
 
-// start opens the member's data and serves on ln.
+// Run answers a command as the member itself would run it: nobody is asked for permission.
+func (m *Member) Run(ctx context.Context, db string, cmd bson.Raw) (bson.Raw, error) {
+	eng := m.engine()
+	if eng == nil {
+		return nil, fmt.Errorf("simulated member %s is down", m.Address())
+	}
+	return eng.Run(ctx, &engine.Session{Internal: true}, db, cmd), nil
+}
+
+// start opens the member's data and serves on ln; on the member's port when it is nil, from when the data are open.
 func (m *Member) start(run context.Context, ln net.Listener) error {
 	m.life.Lock()
 	defer m.life.Unlock()
@@ -147,9 +156,19 @@ func (m *Member) start(run context.Context, ln net.Listener) error {
 	if !arbiter {
 		eo.DBPath = d.dbPath(m.index)
 	}
+	if p := d.o.Process; p != nil && p.Engine != nil {
+		p.Engine(&eo)
+	}
+	fail := func(err error) error {
+		err = fmt.Errorf("simulated member %s: %w", m.Address(), err)
+		if ln != nil {
+			err = errors.Join(err, ln.Close())
+		}
+		return err
+	}
 	eng, err := engine.Open(eo)
 	if err != nil {
-		return errors.Join(fmt.Errorf("simulated member %s: %w", m.Address(), err), ln.Close())
+		return fail(err)
 	}
 	m.mu.Lock()
 	disk := m.disk
@@ -157,7 +176,7 @@ func (m *Member) start(run context.Context, ln net.Listener) error {
 	m.mu.Unlock()
 	if disk != nil {
 		if err := eng.CopyFrom(disk); err != nil {
-			return errors.Join(fmt.Errorf("simulated member %s: %w", m.Address(), err), ln.Close())
+			return fail(err)
 		}
 	}
 	users := d.users
@@ -185,6 +204,20 @@ func (m *Member) start(run context.Context, ln net.Listener) error {
 		m.span(now, load.Standalone)
 	}
 	m.mu.Unlock()
+	if p := d.o.Process; p != nil && p.Open != nil {
+		if err := p.Open(m); err != nil {
+			stop()
+			close(served)
+			return fail(err)
+		}
+	}
+	if ln == nil {
+		if ln, err = m.relisten(run); err != nil {
+			stop()
+			close(served)
+			return fail(err)
+		}
+	}
 	if d.set != nil {
 		if arbiter {
 			d.set.Up(m.index, nil)
@@ -331,9 +364,17 @@ func (m *Member) shownPort() int {
 	return m.port
 }
 
-func (m *Member) pid() int64 { return int64(4000 + 100*m.index + int(m.starts)) }
+func (m *Member) pid() int64 {
+	if m.d.o.Process != nil {
+		return m.d.o.Process.PID
+	}
+	return int64(4000 + 100*m.index + int(m.starts))
+}
 
 func (m *Member) hostname() string {
+	if m.d.o.Process != nil {
+		return m.d.o.Process.Hostname
+	}
 	if len(m.d.o.Members[m.index].Names) > 0 {
 		if host, _, err := net.SplitHostPort(m.Address()); err == nil {
 			return host

@@ -62,6 +62,21 @@ type Options struct {
 	// Apart starts no member: each starts with Restart, as processes on machines of their own do, and without a configuration,
 	// so that replSetInitiate makes them a set. BasePort must be set.
 	Apart bool
+	// Process makes the only member of a standalone this very process; see there. Nil: members are simulated processes.
+	Process *Process
+}
+
+// Process is what a standalone needs to stand in for a program of its own: it shows this process's number and this machine's
+// name, keeps its data in DBPath itself and listens only when they are open. BasePort must be set.
+type Process struct {
+	Hostname string // of the machine, shown in replies; where it listens is Options.Hostname
+	PID      int64
+	// Commands is asked before the member's own commands; it says false to pass.
+	Commands func(ctx context.Context, s *engine.Session, db, name string, cmd bson.Raw) (bson.Raw, bool)
+	// Engine may change the engine's options before it opens.
+	Engine func(*engine.Options)
+	// Open is called once the data are open, before anybody is listened to. Its error ends the start.
+	Open func(m *Member) error
 }
 
 // MemberOptions describe a member of a set.
@@ -154,6 +169,9 @@ func (o *Options) complete() error {
 	if o.BasePort < 0 || o.BasePort+len(o.Members) > 65536 {
 		return fmt.Errorf("ports %d to %d are not ports", o.BasePort, o.BasePort+len(o.Members)-1)
 	}
+	if o.Process != nil && (!o.Standalone || o.BasePort == 0 || o.DBPath == "") {
+		return errors.New("a process of its own is a standalone with a port and a dbpath")
+	}
 	if o.Apart && o.BasePort == 0 {
 		return errors.New("members that start apart need a base port")
 	}
@@ -205,7 +223,9 @@ func (d *Deployment) startMembers(run context.Context) error {
 	var lns []net.Listener
 	fail := func(err error) error {
 		for _, ln := range lns {
-			err = errors.Join(err, ln.Close())
+			if ln != nil {
+				err = errors.Join(err, ln.Close())
+			}
 		}
 		return err
 	}
@@ -238,12 +258,17 @@ func (d *Deployment) startMembers(run context.Context) error {
 		d.set = d.newSet(cfg)
 	}
 	for i, m := range d.members {
-		if d.o.Apart {
+		if d.o.Apart || d.o.Process != nil {
 			m.run = run
 			if err := lns[i].Close(); err != nil {
 				return fail(err)
 			}
-		} else if err := m.start(run, lns[i]); err != nil {
+			lns[i] = nil
+		}
+		if d.o.Apart {
+			continue
+		}
+		if err := m.start(run, lns[i]); err != nil {
 			return fail(err)
 		}
 	}
@@ -391,6 +416,9 @@ func (d *Deployment) Stop(ctx context.Context) error {
 func (d *Deployment) dbPath(i int) string {
 	if d.o.DBPath == "" {
 		return ""
+	}
+	if d.o.Process != nil {
+		return d.o.DBPath
 	}
 	return filepath.Join(d.o.DBPath, "member"+strconv.Itoa(i))
 }

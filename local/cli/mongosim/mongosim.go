@@ -56,7 +56,7 @@ Exit codes: 0 stopped on request, 1 failed, 2 wrong usage.`,
 			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	cmd.AddCommand(newMongosimCoreCmd(), newMongosimMemberCmd())
+	cmd.AddCommand(newMongosimCoreCmd(), newMongosimMemberCmd(), newMongodCmd())
 	fl := cmd.Flags()
 	fl.IntVar(&f.members, "members", 3, "members that may become primary")
 	fl.IntVar(&f.arbiters, "arbiters", 0, "further members that only vote")
