@@ -110,6 +110,48 @@ const (
 	EventServerCertCurrent   EventType = "SERVER_CERTIFICATE_CURRENT"
 )
 
+// The event types of backup: what the daemon and agents tell, what people do, and what alerts of the backup are about.
+const (
+	EventSyncRequired        EventType = "SYNC_REQUIRED_AUDIT"         // a full read is wanted: why is in the text
+	EventSyncPending         EventType = "SYNC_PENDING_AUDIT"          // it waits for an agent
+	EventSyncStarted         EventType = "INITIAL_SYNC_STARTED_AUDIT"  // an epoch began
+	EventSyncFinished        EventType = "INITIAL_SYNC_FINISHED_AUDIT" // the head passed the fuzzy window
+	EventBackupState         EventType = "RS_STATE_CHANGED_AUDIT"      // started, stopped, terminated
+	EventBackupFilter        EventType = "RS_DENYLIST_UPDATED_AUDIT"
+	EventBackupCredential    EventType = "RS_CREDENTIAL_UPDATED_AUDIT"
+	EventBackupSchedule      EventType = "RS_SNAPSHOT_SCHEDULE_UPDATED_AUDIT"
+	EventSnapshotTaken       EventType = "SNAPSHOT_COMPLETED" // ours
+	EventSnapshotDeleted     EventType = "SNAPSHOT_DELETED_AUDIT"
+	EventSnapshotExpiry      EventType = "SNAPSHOT_EXPIRY_UPDATED_AUDIT"
+	EventRestoreRequested    EventType = "RESTORE_REQUESTED_AUDIT"
+	EventRestoreReady        EventType = "RESTORE_READY"            // ours: the archive can be fetched, or the push is done
+	EventRestoreFailed       EventType = "RESTORE_FAILED"           // ours
+	EventRestoreDownloaded   EventType = "RESTORE_DOWNLOADED_AUDIT" // ours: from where
+	EventBackupMoved         EventType = "BACKUP_MOVED"             // ours: another daemon took a backup over
+	EventOplogKept           EventType = "OPLOG_TTL_RESIZE"         // the head lags: oplog is kept for longer
+	EventBackupAgentDown     EventType = "BACKUP_AGENT_DOWN"
+	EventBackupAgentUp       EventType = "BACKUP_AGENT_UP"
+	EventBackupAgentBehind   EventType = "BACKUP_AGENT_VERSION_BEHIND"
+	EventBackupAgentCurrent  EventType = "BACKUP_AGENT_VERSION_CURRENT"
+	EventOplogBehind         EventType = "OPLOG_BEHIND"
+	EventOplogCurrent        EventType = "OPLOG_CURRENT"
+	EventResyncRequired      EventType = "RESYNC_REQUIRED"
+	EventResyncPerformed     EventType = "RESYNC_PERFORMED"
+	EventBackupWindowShort   EventType = "BACKUP_OPLOG_WINDOW_SHORT"  // ours: the source's oplog will soon overrun the backup
+	EventBackupWindowEnough  EventType = "BACKUP_OPLOG_WINDOW_ENOUGH" // ours
+	EventLateSnapshot        EventType = "LATE_SNAPSHOT"
+	EventBackupUnexpected    EventType = "BACKUP_IN_UNEXPECTED_STATE"
+	EventBackupRetries       EventType = "BACKUP_TOO_MANY_RETRIES"
+	EventBindError           EventType = "RS_BIND_ERROR"
+	EventDaemonDown          EventType = "DAEMON_DOWN"
+	EventDaemonUp            EventType = "DAEMON_UP"
+	EventLowHeadSpace        EventType = "LOW_HEAD_FREE_SPACE"
+	EventLowHeadSpacePercent EventType = "LOW_HEAD_FREE_SPACE_PERCENT"
+	EventSufficientHeadSpace EventType = "SUFFICIENT_HEAD_FREE_SPACE"
+	EventBackupStoreChanged  EventType = "BACKUP_STORE_CHANGED_AUDIT"  // ours: an administrator changed a store
+	EventBackupDaemonChanged EventType = "BACKUP_DAEMON_CHANGED_AUDIT" // ours
+)
+
 // Event is one thing that happened. Events are only ever added.
 type Event struct {
 	ID        ID        `bson:"id"`
