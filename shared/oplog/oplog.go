@@ -29,8 +29,8 @@ var (
 
 // OpTime is a position in the oplog: Term is -1 where the entry carries none.
 type OpTime struct {
-	TS   bson.Timestamp
-	Term int64
+	TS   bson.Timestamp `bson:"ts"`
+	Term int64          `bson:"term"`
 }
 
 // IsZero reports whether the position is none: the zero value, or the {ts: 0, t: -1} that begins a chain.

@@ -10,13 +10,13 @@ import (
 
 // Head is the end of what is stored of an epoch. The zero Head with Job and Epoch set stands before the first slice.
 type Head struct {
-	Job   string
-	Epoch int64
-	Last  oplog.OpTime
-	Sum   Digest // of the last slice
-	Entry Digest // of the source's entry at Last
+	Job   string       `bson:"job"`
+	Epoch int64        `bson:"epoch"`
+	Last  oplog.OpTime `bson:"last"`
+	Sum   Digest       `bson:"sum"`   // of the last slice
+	Entry Digest       `bson:"entry"` // of the source's entry at Last
 	// LastFirst is the first position of the last slice: with Sum it tells a repetition of it from a fault.
-	LastFirst oplog.OpTime
+	LastFirst oplog.OpTime `bson:"lastFirst"`
 }
 
 // Follow judges the next slice. next is the head after it; repeated says that the slice is the one the head ends with

@@ -140,6 +140,19 @@ func Decode(b []byte) (*Slice, error) {
 	return s, s.check()
 }
 
+// MarshalBSON is Encode: the header is kept in the one form its Sum is over.
+func (s Slice) MarshalBSON() ([]byte, error) { return s.Encode(), nil }
+
+// UnmarshalBSON is Decode.
+func (s *Slice) UnmarshalBSON(b []byte) error {
+	have, err := Decode(b)
+	if err != nil {
+		return err
+	}
+	*s = *have
+	return nil
+}
+
 func digestOf(v bsoncore.Value, d *Digest) bool {
 	_, b, ok := oplog.Binary(v)
 	return ok && copy(d[:], b) == len(d) && len(b) == len(d)

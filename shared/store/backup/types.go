@@ -68,6 +68,7 @@ type Job struct {
 	Last       string        `bson:"last,omitempty"` // id of the last complete snapshot
 	Activity   *Activity     `bson:"activity,omitempty"`
 	Missing    []MissingDocs `bson:"missing,omitempty"` // documents the agent is to fetch, at most 10,000
+	Found      *Found        `bson:"found,omitempty"`   // what it answered
 	Problem    *Problem      `bson:"problem,omitempty"`
 }
 
@@ -84,13 +85,17 @@ type Tail struct {
 	Newest    time.Time `bson:"newest,omitempty"`
 	DataBytes int64     `bson:"dataBytes,omitempty"` // of the source, as its databases' storage
 	// Progress of the full read.
-	Collections, CollectionsDone int64
-	Docs, DocsDone               int64
-	Bytes, BytesDone             int64
-	Spooled                      int64     `bson:"spooled,omitempty"` // bytes waiting in the agent's spool
-	Throttled                    string    `bson:"throttled,omitempty"`
-	Error                        string    `bson:"error,omitempty"`
-	ErrorAt                      time.Time `bson:"errorAt,omitempty"`
+	Collections     int64     `bson:"collections,omitempty"`
+	CollectionsDone int64     `bson:"collectionsDone,omitempty"`
+	Docs            int64     `bson:"docs,omitempty"`
+	DocsDone        int64     `bson:"docsDone,omitempty"`
+	Bytes           int64     `bson:"bytes,omitempty"`
+	BytesDone       int64     `bson:"bytesDone,omitempty"`
+	Spooled         int64     `bson:"spooled,omitempty"` // bytes waiting in the agent's spool
+	Throttled       string    `bson:"throttled,omitempty"`
+	Error           string    `bson:"error,omitempty"`
+	ErrorCode       string    `bson:"errorCode,omitempty"` // wire.JobReport's
+	ErrorAt         time.Time `bson:"errorAt,omitempty"`   // since when
 }
 
 // Resync is a wish for a new full read.
@@ -127,6 +132,14 @@ type MissingDocs struct {
 	IDs  []bson.Raw `bson:"ids"` // {_id: value}
 }
 
+// Found says where the answer to Job.Missing is: an object whose content is a wire.FoundDocs.
+type Found struct {
+	Key           string       `bson:"key"`
+	Epoch         int64        `bson:"epoch"`
+	OperationTime oplog.OpTime `bson:"operationTime"`
+	At            time.Time    `bson:"at"`
+}
+
 // Epoch is one unbroken history of a job: a full read and the oplog from its start on. Its id is "<job>/<8 digits>".
 type Epoch struct {
 	Job          model.ID     `bson:"job"`
@@ -137,16 +150,24 @@ type Epoch struct {
 	SetName      string       `bson:"setName"`
 	Version      string       `bson:"version"`
 	FCV          string       `bson:"fcv"`
-	Start        oplog.OpTime `bson:"start"`   // the last entry before the oplog of the epoch: of the oldest open transaction, or the newest
-	ScanEnd      oplog.OpTime `bson:"scanEnd"` // the newest entry when the last collection had been read; zero until then
+	StoreID      string       `bson:"storeId"`    // of the blockstore that holds its seeds and oplog
+	AgentID      string       `bson:"agentId"`    // who began it
+	Start        oplog.OpTime `bson:"start"`      // the last entry before the oplog of the epoch: of the oldest open transaction, or the newest
+	StartEntry   chain.Digest `bson:"startEntry"` // of the source's entry at Start
+	ScanEnd      oplog.OpTime `bson:"scanEnd"`    // the newest entry when the last collection had been read; zero until then
 	Collections  int64        `bson:"collections"`
-	Seeded       time.Time    `bson:"seeded,omitempty"` // when a head had passed ScanEnd: sync slices may go
-	Head         chain.Head   `bson:"head"`             // the end of the stored oplog
-	HeadWall     time.Time    `bson:"headWall,omitempty"`
-	Kept         oplog.OpTime `bson:"kept"` // oplog up to here was expired
-	Breaks       []Break      `bson:"breaks,omitempty"`
-	Ended        time.Time    `bson:"ended,omitempty"`
-	EndedWhy     string       `bson:"endedWhy,omitempty"`
+	Seeded       time.Time    `bson:"seeded,omitempty"`   // when a head had passed ScanEnd: sync slices may go
+	Head         chain.Head   `bson:"head"`               // the end of the stored oplog
+	HeadWall     time.Time    `bson:"headWall,omitempty"` // wall clock of its last entry, as the source has it
+	HeadAt       time.Time    `bson:"headAt,omitempty"`   // when its last slice was stored
+	// Last is the slice the head ends with. It is written with the head; its own document follows.
+	Last        *OplogSlice  `bson:"last,omitempty"`
+	OplogBytes  int64        `bson:"oplogBytes"`  // of all its slices so far, uncompressed
+	OplogStored int64        `bson:"oplogStored"` // as objects
+	Kept        oplog.OpTime `bson:"kept"`        // oplog up to here was expired
+	Breaks      []Break      `bson:"breaks,omitempty"`
+	Ended       time.Time    `bson:"ended,omitempty"`
+	EndedWhy    string       `bson:"endedWhy,omitempty"`
 }
 
 // Break is a point of an epoch behind which nothing is replayed.
@@ -166,17 +187,22 @@ type Collection struct {
 	Slices  int64      `bson:"slices"`         // how many there are, once Done
 	Docs    int64      `bson:"docs"`
 	Bytes   int64      `bson:"bytes"`
+	Attempt int64      `bson:"attempt"` // slices of earlier attempts do not count
 	Done    bool       `bson:"done"`
 	Lost    string     `bson:"lost,omitempty"` // why it could not be read to its end: dropped meanwhile
 }
 
-// SeedSlice is a stored part of a collection. Its id is "<job>/<epoch>/<uuid>/<8 digits>".
+// SeedSlice is a stored part of a collection. Its id is "<job>/<epoch>/<uuid>/<attempt>/<seq>".
 type SeedSlice struct {
-	Key    string       `bson:"key"` // of the object: zstd of the documents one after another
-	Docs   int64        `bson:"docs"`
-	Bytes  int64        `bson:"bytes"`  // of the documents
-	Stored int64        `bson:"stored"` // of the object
-	Digest chain.Digest `bson:"digest"` // of the documents
+	Attempt int64        `bson:"attempt"`
+	Seq     int64        `bson:"seq"`
+	Key     string       `bson:"key"` // of the object: zstd of the documents one after another
+	Docs    int64        `bson:"docs"`
+	Bytes   int64        `bson:"bytes"`            // of the documents
+	Stored  int64        `bson:"stored"`           // of the object
+	Digest  chain.Digest `bson:"digest"`           // of the documents
+	Resume  []byte       `bson:"resume,omitempty"` // the agent's note of where to read on
+	At      time.Time    `bson:"at"`
 }
 
 // OplogSlice is a stored slice. Its id is "<job>/<epoch>/<first position, sortable>".
@@ -189,27 +215,43 @@ type OplogSlice struct {
 
 // Snapshot is a stored state of a head. Its id is 24 hexadecimal digits.
 type Snapshot struct {
-	ID      string   `bson:"id"`
-	GroupID model.ID `bson:"groupId"`
-	Job     model.ID `bson:"job"`
-	snapshot.Snapshot
-	Epoch       int64     `bson:"epochNumber"`
-	StoreID     string    `bson:"storeId"`
-	SetName     string    `bson:"setName"`
-	Version     string    `bson:"version"` // of the head's mongod
-	FCV         string    `bson:"fcv"`
-	Files       int64     `bson:"files"`
-	FileBytes   int64     `bson:"fileBytes"`
-	DataBytes   int64     `bson:"dataBytes"`
-	AddedBytes  int64     `bson:"addedBytes"` // what it added to the store
-	Filter      Config    `bson:"-"`
-	FilterKind  string    `bson:"filterKind,omitempty"`
-	Namespaces  []string  `bson:"namespaces,omitempty"`
-	Encrypted   bool      `bson:"encrypted,omitempty"`
-	Took        int64     `bson:"tookMillis"`
-	Verified    time.Time `bson:"verified,omitempty"` // of the last sampled re-read
-	VerifyError string    `bson:"verifyError,omitempty"`
-	Condemned   time.Time `bson:"condemned,omitempty"` // deletion has begun: no longer offered
+	ID          string          `bson:"id"`
+	GroupID     model.ID        `bson:"groupId"`
+	Job         model.ID        `bson:"job"`
+	Epoch       int64           `bson:"epoch"`
+	At          time.Time       `bson:"at"` // of the oplog it holds, which is what schedule and retention count by
+	Kinds       []snapshot.Kind `bson:"kinds"`
+	Expires     time.Time       `bson:"expires,omitempty"` // zero: not set yet
+	DoNotDelete bool            `bson:"doNotDelete,omitempty"`
+	Complete    bool            `bson:"complete"`
+	Created     time.Time       `bson:"created"` // when it was begun
+	Finished    time.Time       `bson:"finished,omitempty"`
+	Applied     oplog.OpTime    `bson:"applied"`    // the last position it holds
+	ReplayFrom  oplog.OpTime    `bson:"replayFrom"` // from where oplog is read to go on from it: the oldest transaction open then, or Applied
+	Token       int64           `bson:"token"`      // of the lease under which it was begun
+	StoreID     string          `bson:"storeId"`
+	SetName     string          `bson:"setName"`
+	Version     string          `bson:"version"` // of the head's mongod
+	FCV         string          `bson:"fcv"`
+	Files       int64           `bson:"files"`
+	FileBytes   int64           `bson:"fileBytes"`
+	DataBytes   int64           `bson:"dataBytes"`
+	AddedBytes  int64           `bson:"addedBytes"` // what it added to the store
+	Filter      filter.Kind     `bson:"filter,omitempty"`
+	Namespaces  []string        `bson:"namespaces,omitempty"`
+	Encrypted   bool            `bson:"encrypted,omitempty"`
+	Took        int64           `bson:"tookMillis"`
+	Verified    time.Time       `bson:"verified,omitempty"` // of the last sampled re-read
+	VerifyError string          `bson:"verifyError,omitempty"`
+	Condemned   time.Time       `bson:"condemned,omitempty"` // deletion has begun: no longer offered
+}
+
+// Rule is the snapshot as the decisions of shared/snapshot take it.
+func (s *Snapshot) Rule() snapshot.Snapshot {
+	return snapshot.Snapshot{
+		ID: s.ID, Epoch: s.Epoch, At: s.At, Kinds: s.Kinds, Expires: s.Expires, DoNotDelete: s.DoNotDelete,
+		Complete: s.Complete && s.Condemned.IsZero(), Created: s.Created, Applied: s.Applied.TS, ReplayFrom: s.ReplayFrom.TS,
+	}
 }
 
 // Restore is one restore job.
@@ -226,15 +268,17 @@ type Restore struct {
 	Compress    bool                 `bson:"compress"`
 	SnapshotID  string               `bson:"snapshotId,omitempty"`
 	PointInTime bool                 `bson:"pointInTime"`
-	Target      bson.Timestamp       `bson:"target"` // inclusive
+	Epoch       int64                `bson:"epoch,omitempty"`  // whose history is restored
+	Target      bson.Timestamp       `bson:"target,omitempty"` // inclusive; zero for a snapshot as it is
 	Namespaces  []string             `bson:"namespaces,omitempty"`
-	Rename      map[string]string    `bson:"rename,omitempty"`       // from namespace or database to another
-	TargetGroup model.ID             `bson:"targetGroup,omitempty"`  // PUSH: where to
-	TargetID    model.ID             `bson:"targetId,omitempty"`     // PUSH: the cluster
-	Drop        bool                 `bson:"drop,omitempty"`         // PUSH: collections in the way are dropped, after everything was fetched
-	Plan        bson.Raw             `bson:"plan,omitempty"`         // restoreplan.Plan: what the preview showed and the daemon carries out
-	Step        string               `bson:"step,omitempty"`         // what is being done, for people
-	Done, Total int64                // bytes of the step
+	Rename      map[string]string    `bson:"rename,omitempty"`      // from namespace or database to another
+	TargetGroup model.ID             `bson:"targetGroup,omitempty"` // PUSH: where to
+	TargetID    model.ID             `bson:"targetId,omitempty"`    // PUSH: the cluster
+	Drop        bool                 `bson:"drop,omitempty"`        // PUSH: collections in the way are dropped, after everything was fetched
+	Plan        bson.Raw             `bson:"plan,omitempty"`        // restoreplan.Plan: what the preview showed and the daemon carries out
+	Step        string               `bson:"step,omitempty"`        // what is being done, for people
+	Done        int64                `bson:"done,omitempty"`        // bytes of the step
+	Total       int64                `bson:"total,omitempty"`
 	Daemon      string               `bson:"daemon,omitempty"`
 	Token       int64                `bson:"token,omitempty"`
 	Beat        time.Time            `bson:"beat,omitempty"` // last sign of life
@@ -242,7 +286,9 @@ type Restore struct {
 	Error       string               `bson:"error,omitempty"`
 	Remedy      string               `bson:"remedy,omitempty"`
 	Delivery    Delivery             `bson:"delivery"`
+	StoreID     string               `bson:"storeId,omitempty"` // of the blockstore that holds Objects
 	Objects     []Object             `bson:"objects,omitempty"`
+	Cleaned     time.Time            `bson:"cleaned,omitempty"` // its objects were deleted
 }
 
 // Delivery is the state of a download link.
@@ -254,6 +300,9 @@ type Delivery struct {
 	MaxDownloads int                  `bson:"maxDownloads"`
 	Downloads    int                  `bson:"downloads"`
 	Status       model.DeliveryStatus `bson:"status,omitempty"`
+	// Use tells the running use of the link from others: it may go on by ranges until UseEnds, without counting again.
+	Use     []byte    `bson:"use,omitempty"`
+	UseEnds time.Time `bson:"useEnds,omitempty"`
 }
 
 // Object is a stored file of a restore.
