@@ -131,6 +131,19 @@ var groupJudges = map[model.EventType]func(j *judge, yield func(*Verdict)){
 	model.EventCronJobFailed:      (*judge).passes,
 	model.EventDeliveriesFailing:  (*judge).deliveries,
 	model.EventServerCertStale:    (*judge).serverCertificate,
+
+	model.EventBackupAgentDown:     (*judge).backupAgentDown,
+	model.EventBackupAgentBehind:   (*judge).agentVersions,
+	model.EventOplogBehind:         ofBackup((*judge).oplogLate),
+	model.EventResyncRequired:      ofBackup((*judge).resyncWanted),
+	model.EventBackupWindowShort:   ofBackup((*judge).windowShort),
+	model.EventLateSnapshot:        ofBackup((*judge).lateSnapshot),
+	model.EventBackupUnexpected:    ofBackup((*judge).standsStill),
+	model.EventBackupRetries:       ofBackup((*judge).retries),
+	model.EventBindError:           ofBackup((*judge).bindError),
+	model.EventDaemonDown:          (*judge).daemons,
+	model.EventLowHeadSpace:        headSpace(func(d *DaemonFact) bool { return d.Free < lowHeadBytes }),
+	model.EventLowHeadSpacePercent: headSpace(func(d *DaemonFact) bool { return d.Free*100 < d.Size*lowHeadPercent }),
 }
 
 func newJudge(c *model.AlertConfig, s *Snapshot) judge {

@@ -80,18 +80,22 @@ func (j *judge) agentVersions(yield func(*Verdict)) {
 		if a.LastPing.After(called) {
 			called = a.LastPing
 		}
-		if a.Type != model.AgentMonitoring || s.Now.Sub(s.since(called)) > agentForgotten {
+		want := model.AgentMonitoring
+		if j.c.EventType == model.EventBackupAgentBehind {
+			want = model.AgentBackup
+		}
+		if a.Type != want || s.Now.Sub(s.since(called)) > agentForgotten {
 			continue
 		}
 		have, okHave := release.Numbers(strings.TrimPrefix(a.Version, "v"))
-		want, okWant := release.Numbers(strings.TrimPrefix(s.ServerVersion, "v"))
+		newest, okWant := release.Numbers(strings.TrimPrefix(s.ServerVersion, "v"))
 		v := j.verdict("agent/"+a.ID, Good, "")
 		switch {
-		case !okHave || !okWant || want == [3]int{}:
+		case !okHave || !okWant || newest == [3]int{}:
 			v.State, v.Why = Unknown, "the versions of agent and server cannot be compared"
-		case release.Less(have, want):
+		case release.Less(have, newest):
 			v.State = Bad
-			v.Text = "The monitoring agent on " + a.Hostname + " is of version " + a.Version + ", this server of " + s.ServerVersion + ". Install the newer agent."
+			v.Text = "The " + strings.ToLower(string(a.Type)) + " agent on " + a.Hostname + " is of version " + a.Version + ", this server of " + s.ServerVersion + ". Install the newer agent."
 		}
 		v.Target.AgentID = a.ID
 		yield(v)

@@ -29,7 +29,11 @@ type Snapshot struct {
 	LastPoint func(host model.HostID, metric string) time.Time
 	Parts     func(host model.HostID, metric string) []string
 
+	// Backups are those of the group; in the site's snapshot those of all groups.
+	Backups []BackupFact
+
 	// Of the site.
+	Daemons    []DaemonFact
 	Passes     []PassFact
 	Deliveries DeliveryFact
 	ServerCert time.Time // end of the certificate this site serves with; zero: it serves without

@@ -117,7 +117,7 @@ func silent(c Category, names string) []Type {
 
 // table puts the rows together.
 func table() []Type {
-	all := slices.Concat(hostTypes(), setTypes(), agentTypes(), groupTypes(), siteTypes())
+	all := slices.Concat(hostTypes(), setTypes(), agentTypes(), backupTypes(), groupTypes(), siteTypes())
 	for i := range all {
 		all[i].Raised = true
 		all[i] = all[i].withFields()

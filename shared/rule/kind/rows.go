@@ -110,11 +110,36 @@ func agentTypes() []Type {
 			Name: model.EventAgentVersionBehind, Label: "Monitoring agent is behind", Category: Agent, ClosedBy: model.EventAgentVersionCurrent, Repeat: daily,
 			Help: "An agent is of an older version than this server.",
 		},
+		{
+			Name: model.EventBackupAgentDown, Label: "Backup agent is down", Category: Agent, ClosedBy: model.EventBackupAgentUp,
+			Help: "Backups are started and no backup agent of the group has called for an hour.",
+		},
+		{
+			Name: model.EventBackupAgentBehind, Label: "Backup agent is behind", Category: Agent, ClosedBy: model.EventBackupAgentCurrent, Repeat: daily,
+			Help: "A backup agent is of an older version than this server.",
+		},
 	}, informs(Agent,
 		row{model.EventNewAgent, "New agent", "An agent made contact for the first time."},
 		row{model.EventAgentTookOver, "Agent took over", "A standby agent became active."},
 		row{model.EventAgentKeyRefused, "Agent refused", "An agent called with a key that is not the group's."},
 	)...)
+}
+
+func backupTypes() []Type {
+	return []Type{
+		{
+			Name: model.EventOplogBehind, Label: "Backup is behind", Category: Backup, ClosedBy: model.EventOplogCurrent,
+			Help: "The newest stored oplog is older than 75 minutes: what came after it cannot be restored.",
+		},
+		{
+			Name: model.EventResyncRequired, Label: "Backup needs a full read", Category: Backup, ClosedBy: model.EventResyncPerformed,
+			Help: "The history of the source is broken, or the copy is not what it should be, and no new full read has begun.",
+		},
+		{
+			Name: model.EventBackupWindowShort, Label: "Source's oplog may overrun the backup", Category: Backup, ClosedBy: model.EventBackupWindowEnough,
+			Threshold: model.LessThan, Optional: true, Default: 3, Help: "Hours that the source's oplog reaches back behind what is stored.",
+		},
+	}
 }
 
 func groupTypes() []Type {
@@ -141,6 +166,34 @@ func siteTypes() []Type {
 		{
 			Name: model.EventServerCertStale, Label: "Certificate of this site expires soon", Category: Site, ClosedBy: model.EventServerCertCurrent,
 			Repeat: daily, Help: "The certificate this site serves with ends within 30 days.",
+		},
+		{
+			Name: model.EventLateSnapshot, Label: "Snapshot is late", Category: Site,
+			Help: "The newest snapshot of a backup is older than one and a half intervals of its schedule.",
+		},
+		{
+			Name: model.EventBackupUnexpected, Label: "Backup stands still", Category: Site,
+			Help: "A backup stopped and waits for a person.",
+		},
+		{
+			Name: model.EventBackupRetries, Label: "Backup fails again and again", Category: Site,
+			Help: "A step of a backup was tried five times.",
+		},
+		{
+			Name: model.EventBindError, Label: "No daemon takes a backup", Category: Site,
+			Help: "A backup that was started waits for a daemon for a quarter of an hour.",
+		},
+		{
+			Name: model.EventDaemonDown, Label: "Backup daemon is down", Category: Site, ClosedBy: model.EventDaemonUp,
+			Help: "A backup daemon has given no sign of life for 15 minutes.",
+		},
+		{
+			Name: model.EventLowHeadSpacePercent, Label: "Disk of heads is filling", Category: Site, ClosedBy: model.EventSufficientHeadSpace,
+			Help: "Less than 10 percent of the disk of a daemon's heads is left.",
+		},
+		{
+			Name: model.EventLowHeadSpace, Label: "Disk of heads is full", Category: Site, ClosedBy: model.EventSufficientHeadSpace,
+			Help: "Less than 1 GB of the disk of a daemon's heads is left.",
 		},
 	}, informs(Site,
 		row{model.EventGroupCreated, "Group created", "Somebody created a group."},
@@ -183,7 +236,7 @@ func silentTypes() []Type {
 		c     Category
 		names string
 	}{
-		{Agent, `MONITORING_AGENT_UP MONITORING_AGENT_VERSION_CURRENT BACKUP_AGENT_DOWN BACKUP_AGENT_UP BACKUP_AGENT_VERSION_BEHIND
+		{Agent, `MONITORING_AGENT_UP MONITORING_AGENT_VERSION_CURRENT BACKUP_AGENT_UP
 			BACKUP_AGENT_VERSION_CURRENT BACKUP_AGENT_CONF_CALL_FAILURE AUTOMATION_AGENT_DOWN AUTOMATION_AGENT_UP`},
 		{Host, `HOST_LOCKED_DOWN HOST_NOW_CONFIG HOST_SSL_CERTIFICATE_CURRENT
 			INSIDE_METRIC_THRESHOLD VERSION_CURRENT ATTEMPT_KILLOP_AUDIT ATTEMPT_KILLSESSION_AUDIT DB_PROFILER_ENABLE_AUDIT
@@ -191,7 +244,7 @@ func silentTypes() []Type {
 			ADD_HOST_TO_REPLICA_SET_AUDIT REMOVE_HOST_FROM_REPLICA_SET_AUDIT`},
 		{ReplicaSet, `ONE_PRIMARY ENOUGH_HEALTHY_MEMBERS`},
 		{Cluster, `CLUSTER_MONGOS_IS_PRESENT SHARD_ADDED SHARD_REMOVED`},
-		{Backup, `OPLOG_BEHIND OPLOG_CURRENT RESYNC_REQUIRED RESYNC_PERFORMED BAD_CLUSTERSHOTS GOOD_CLUSTERSHOT
+		{Backup, `OPLOG_CURRENT RESYNC_PERFORMED BAD_CLUSTERSHOTS GOOD_CLUSTERSHOT
 			INCONSISTENT_BACKUP_CONFIGURATION CONSISTENT_BACKUP_CONFIGURATION INITIAL_SYNC_STARTED_AUDIT INITIAL_SYNC_FINISHED_AUDIT
 			RESTORE_REQUESTED_AUDIT SYNC_PENDING_AUDIT SYNC_REQUIRED_AUDIT SNAPSHOT_DELETED_AUDIT SNAPSHOT_EXPIRY_UPDATED_AUDIT
 			CLUSTERSHOT_DELETED_AUDIT CLUSTERSHOT_EXPIRY_UPDATED_AUDIT RS_STATE_CHANGED_AUDIT RS_BLACKLIST_UPDATED_AUDIT
@@ -206,10 +259,10 @@ func silentTypes() []Type {
 			ORG_TWO_FACTOR_AUTH_REQUIRED ORG_TWO_FACTOR_AUTH_OPTIONAL ALL_ORG_USERS_HAVE_MFA ORG_USERS_WITHOUT_MFA
 			ORG_EMPLOYEE_ACCESS_RESTRICTED ORG_EMPLOYEE_ACCESS_UNRESTRICTED AUTOMATION_CONFIG_PUBLISHED_AUDIT BI_CONNECTOR_DOWN
 			BI_CONNECTOR_UP DATA_EXPLORER DATA_EXPLORER_CRUD WEBHOOK_TEMPLATE_RENDER_FAILED`},
-		{Site, `RS_BIND_ERROR BACKUP_TOO_MANY_RETRIES BACKUP_IN_UNEXPECTED_STATE LATE_SNAPSHOT SYNC_SLICE_HAS_NOT_PROGRESSED
+		{Site, `SYNC_SLICE_HAS_NOT_PROGRESSED
 			BACKING_DATABASE_PROCESS_DOWN BACKING_DATABASE_PROCESS_UP BACKING_DATABASE_PROCESS_STARTUP_WARNINGS
-			BACKING_DATABASE_PROCESS_NO_STARTUP_WARNINGS BACKINGDB_DEFAULTRW_CONCERN_VERIFICATION_FAILED DAEMON_DOWN DAEMON_UP
-			LOW_HEAD_FREE_SPACE LOW_HEAD_FREE_SPACE_PERCENT SUFFICIENT_HEAD_FREE_SPACE OUTSIDE_SPACE_USED_THRESHOLD
+			BACKING_DATABASE_PROCESS_NO_STARTUP_WARNINGS BACKINGDB_DEFAULTRW_CONCERN_VERIFICATION_FAILED DAEMON_UP
+			SUFFICIENT_HEAD_FREE_SPACE OUTSIDE_SPACE_USED_THRESHOLD
 			INSIDE_SPACE_USED_THRESHOLD OPLOG_TTL_RESIZE THEFT_FAILED BALANCER_ON BALANCER_OFF CRON_JOB_COMPLETED CRON_JOB_DISABLED
 			CRON_JOB_ENABLED ORDINARY_ALERT_PROCESSING_DISABLED ORDINARY_ALERT_PROCESSING_ENABLED LOG_DEBUG_OVERRIDE_ACTIVE`},
 	} {

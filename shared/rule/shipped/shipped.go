@@ -64,12 +64,28 @@ func Recommended(group model.ID, now time.Time) []model.AlertConfig {
 	})
 }
 
+// Backup are the configurations that a group gets when its first backup is started: enabled.
+func Backup(group model.ID, now time.Time) []model.AlertConfig {
+	return build(group, model.OriginDefault, now, []rule{
+		{event: model.EventOplogBehind, enabled: true},
+		{event: model.EventResyncRequired, enabled: true, delay: 5},
+		{event: model.EventBackupWindowShort, enabled: true, delay: 10},
+		{event: model.EventBackupAgentDown, enabled: true},
+	})
+}
+
 // Global are the configurations of the site: what its operators want to know, told to the admin mailbox.
 func Global(now time.Time) []model.AlertConfig {
 	return build("", model.OriginDefault, now, []rule{
 		{event: model.EventCronJobFailed, enabled: true},
 		{event: model.EventDeliveriesFailing, enabled: true},
 		{event: model.EventServerCertStale, enabled: true},
+		{event: model.EventDaemonDown, enabled: true},
+		{event: model.EventBackupUnexpected, enabled: true},
+		{event: model.EventBackupRetries, enabled: true},
+		{event: model.EventBindError, enabled: true},
+		{event: model.EventLateSnapshot, enabled: true},
+		{event: model.EventLowHeadSpacePercent, enabled: true},
 	})
 }
 

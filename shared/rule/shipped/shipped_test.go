@@ -15,7 +15,7 @@ var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 func TestShippedConfigurationsAreValidAndOffered(t *testing.T) {
 	group := model.ID("5f0000000000000000000001")
 	ids := map[model.ID]bool{}
-	for _, set := range [][]model.AlertConfig{shipped.Defaults(group, now), shipped.Recommended(group, now), shipped.Global(now)} {
+	for _, set := range [][]model.AlertConfig{shipped.Defaults(group, now), shipped.Recommended(group, now), shipped.Backup(group, now), shipped.Global(now)} {
 		for i := range set {
 			c := &set[i]
 			if faults := rule.Check(c, nil); len(faults) > 0 {

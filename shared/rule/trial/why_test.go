@@ -101,7 +101,7 @@ func TestWhy(t *testing.T) {
 			f.Present.Hosts[0].AlertsEnabled = false
 		}, trial.AlertsOff, "Alerts are switched off for a:27017."},
 		{"did not hold", facts(down(mail(0, 60))), nil, trial.NotBad, "The condition was not seen to hold on any of the 2 it matches (host)."},
-		{"nothing raises it", facts(model.AlertConfig{ID: "5f00000000000000000000d1", EventType: "OPLOG_BEHIND", Enabled: true}), nil, trial.NotRaised, "Nothing in this build raises OPLOG_BEHIND."},
+		{"nothing raises it", facts(model.AlertConfig{ID: "5f00000000000000000000d1", EventType: "BAD_CLUSTERSHOTS", Enabled: true}), nil, trial.NotRaised, "Nothing in this build raises BAD_CLUSTERSHOTS."},
 		{"the evaluation did not run", facts(down(mail(0, 60))), func(f *trial.Facts) { f.Watch.LastPass = at(-30) }, trial.NotRunning, "last ran at 2026-03-01 08:30:00 UTC, before the window."},
 		{"the agent was down", facts(down(mail(0, 60))), func(f *trial.Facts) {
 			f.AgentEvents = []model.Event{{Type: model.EventAgentDown, At: at(-10)}, {Type: model.EventAgentUp, At: at(70)}}
