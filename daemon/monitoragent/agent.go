@@ -7,12 +7,9 @@ package monitoragent
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"runtime"
 	"sync"
@@ -20,6 +17,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/heartwood-db/heartwood/daemon/agent"
+	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/collect"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/push"
 	"github.com/heartwood-db/heartwood/daemon/spool"
@@ -46,7 +45,7 @@ type Options struct {
 type Agent struct {
 	cfg       config.Agent
 	log       *slog.Logger
-	tail      *tail
+	tail      *agent.Tail
 	now       func() time.Time
 	version   string
 	hostname  string
@@ -83,17 +82,17 @@ func New(o Options) (*Agent, error) {
 		o.Now = time.Now
 	}
 	cfg := o.Config
-	if err := obtainSecrets(context.Background(), &cfg, runCommand); err != nil {
+	if err := agent.ObtainSecrets(context.Background(), &cfg); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(cfg.Validate()...); err != nil {
 		return nil, opererr.New("agent configuration", err, "")
 	}
 	a := &Agent{
-		cfg: cfg, now: o.Now, version: o.Version, started: o.Now(), session: string(model.NewID()), stateDir: stateDir(cfg.StateDir),
-		connector: o.connector, seeds: o.seeds, hosts: map[string]*watched{}, tail: &tail{}, hurry: make(chan struct{}, 1),
+		cfg: cfg, now: o.Now, version: o.Version, started: o.Now(), session: string(model.NewID()), stateDir: StateDir(cfg.StateDir),
+		connector: o.connector, seeds: o.seeds, hosts: map[string]*watched{}, tail: &agent.Tail{}, hurry: make(chan struct{}, 1),
 	}
-	a.log = slog.New(a.tail.tee(o.Log.Handler()))
+	a.log = slog.New(a.tail.Tee(o.Log.Handler()))
 	a.hostname, _ = os.Hostname()
 	if a.connector == nil {
 		d, err := collect.NewDialer(&cfg, o.Version)
@@ -104,11 +103,11 @@ func New(o Options) (*Agent, error) {
 	}
 	if o.HTTP == nil {
 		var err error
-		if o.HTTP, err = httpClient(&cfg); err != nil {
+		if o.HTTP, err = agent.HTTPClient(&cfg, postLimit); err != nil {
 			return nil, opererr.New("agent configuration", err, "")
 		}
 	}
-	a.client = push.NewClient(cfg.BaseURL, cfg.GroupID, cfg.APIKey, o.HTTP, o.Now)
+	a.client = push.NewClient(call.NewClient(cfg.BaseURL, cfg.GroupID, cfg.APIKey, o.HTTP), o.Now)
 	return a, nil
 }
 
@@ -123,28 +122,6 @@ func (a *Agent) serverIsBack() {
 // postLimit is how long one request to the server may take.
 const postLimit = 2 * time.Minute
 
-func httpClient(cfg *config.Agent) (*http.Client, error) {
-	t, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
-		return nil, errors.New("the default HTTP transport was replaced")
-	}
-	t = t.Clone()
-	t.MaxIdleConnsPerHost = 2
-	if cfg.HTTPProxy != "" {
-		proxy, err := url.Parse(cfg.HTTPProxy)
-		if err != nil {
-			return nil, errors.New("httpProxy: not a URL")
-		}
-		t.Proxy = http.ProxyURL(proxy)
-	}
-	var err error
-	if t.TLSClientConfig, err = collect.TLSConfig(cfg.ServerCAFile, cfg.ServerCertFile, cfg.ServerCertPass, cfg.ServerVerify); err != nil {
-		return nil, fmt.Errorf("TLS to the server: %w", err)
-	}
-	t.TLSClientConfig.MinVersion = tls.VersionTLS12
-	return &http.Client{Transport: t, Timeout: postLimit}, nil
-}
-
 // open takes the state folder and opens the spool.
 func (a *Agent) open() error {
 	a.opening.Lock()
@@ -152,13 +129,14 @@ func (a *Agent) open() error {
 	if a.state != nil {
 		return nil
 	}
-	st, err := openState(a.stateDir)
+	home, err := agent.OpenHome(a.stateDir)
 	if err != nil {
 		return err
 	}
+	st := &state{Home: home}
 	sp, err := spool.Open(spool.Options{Dir: st.spoolDir(), MaxBytes: a.cfg.SpoolMaxBytes, Log: a.log})
 	if err != nil {
-		return errors.Join(opererr.New("open the agent's spool", err, "set stateDir to a folder the agent may write to"), st.close())
+		return errors.Join(opererr.New("open the agent's spool", err, "set stateDir to a folder the agent may write to"), st.Close())
 	}
 	a.state, a.spool = st, sp
 	a.pusher = push.NewPusher(push.Options{
@@ -175,7 +153,7 @@ func (a *Agent) Close() error {
 	if a.state == nil {
 		return nil
 	}
-	err := errors.Join(a.spool.Close(), a.state.close())
+	err := errors.Join(a.spool.Close(), a.state.Close())
 	a.state, a.spool, a.pusher = nil, nil, nil
 	return err
 }
@@ -188,7 +166,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.open(); err != nil {
 		return err
 	}
-	a.log.Info("monitoring agent started", obs.KeyVersion, a.version, obs.KeyAgent, a.state.id, obs.KeyURL, a.cfg.BaseURL)
+	a.log.Info("monitoring agent started", obs.KeyVersion, a.version, obs.KeyAgent, a.state.ID, obs.KeyURL, a.cfg.BaseURL)
 	if n := a.spool.Stats().Records; n > 0 {
 		a.log.Info("pings from before are waiting in the spool", obs.KeyCount, n)
 	}
@@ -289,7 +267,7 @@ func (a *Agent) info() wire.AgentInfo {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	info := wire.AgentInfo{
-		ID: a.state.id, Session: a.session, Type: string(model.AgentMonitoring), Hostname: a.hostname, Version: a.version,
+		ID: a.state.ID, Session: a.session, Type: string(model.AgentMonitoring), Hostname: a.hostname, Version: a.version,
 		OS: runtime.GOOS + "/" + runtime.GOARCH, Started: a.started.UTC(), ConfCount: a.confCount,
 	}
 	return info
@@ -300,6 +278,6 @@ func (a *Agent) postInfo() wire.AgentInfo {
 	info := a.info()
 	st := a.spool.Stats()
 	info.Spooled, info.Dropped = st.Records, st.Dropped
-	info.LogTail, info.LastError = a.tail.fresh(a.now())
+	info.LogTail, info.LastError = a.tail.Fresh(a.now())
 	return info
 }

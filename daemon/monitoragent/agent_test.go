@@ -714,17 +714,3 @@ func TestPasswordsAreNotKeptOnDisk(t *testing.T) {
 		t.Errorf("kept %+v, %v", conf.Hosts, err)
 	}
 }
-
-func TestSecretsFromCommands(t *testing.T) {
-	cfg := testConfig(t.TempDir())
-	cfg.APIKey, cfg.APIKeyExec = "", "printf '%s\\n' key-from-command"
-	if err := obtainSecrets(t.Context(), &cfg, runCommand); err != nil || cfg.APIKey.Reveal() != "key-from-command" {
-		t.Errorf("key %q, %v", cfg.APIKey.Reveal(), err)
-	}
-	for _, command := range []string{"exit 3", "true", "echo secret-part; exit 1"} {
-		cfg.APIKey, cfg.APIKeyExec = "", command
-		if err := obtainSecrets(t.Context(), &cfg, runCommand); err == nil || strings.Contains(err.Error(), "secret-part") {
-			t.Errorf("%s: %v", command, err)
-		}
-	}
-}

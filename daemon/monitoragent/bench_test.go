@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/mongotest"
+	"github.com/heartwood-db/heartwood/daemon/agent"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/wire"
@@ -81,7 +82,7 @@ func TestFootprint(t *testing.T) {
 func runChild(t *testing.T) {
 	cfg := testConfig(os.Getenv(childDirEnv))
 	cfg.BaseURL = os.Getenv(childEnv)
-	log, _, err := NewLog(&config.Agent{LogLevel: "INFO", LogFormat: "text"}, os.Stderr)
+	log, _, err := agent.NewLog(&config.Agent{LogLevel: "INFO", LogFormat: "text"}, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}

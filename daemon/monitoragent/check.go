@@ -6,16 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/heartwood-db/heartwood/daemon/agent"
+	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/collect"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/discover"
-	"github.com/heartwood-db/heartwood/daemon/monitoragent/push"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
@@ -120,43 +120,25 @@ func (a *Agent) check(ctx context.Context) CheckReport {
 
 func (a *Agent) checkServer(ctx context.Context, s *CheckServer) []wire.Host {
 	s.URL, s.Protocol = a.cfg.BaseURL, wire.Version
-	id, err := readID(a.stateDir)
+	id, err := agent.ReadID(a.stateDir)
 	if err != nil {
 		id = string(model.NewID()) // never ran here
 	}
 	info := wire.AgentInfo{
 		ID: id, Session: a.session, Type: string(model.AgentMonitoring), Hostname: a.hostname, Version: a.version, Started: a.started,
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, confLimit, errors.New("the server did not answer in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, agent.ConfLimit, errors.New("the server did not answer in time"))
 	defer cancel()
 	started := time.Now()
 	conf, offset, err := a.client.Conf(ctx, info, nil, true)
 	s.TookMS = time.Since(started).Milliseconds()
 	if err != nil {
-		s.Error, s.Remedy = err.Error(), serverRemedy(err)
+		s.Error, s.Remedy = err.Error(), call.Remedy(err)
 		return nil
 	}
 	s.OK, s.Hosts, s.ClockMS = true, len(conf.Hosts), -offset.Milliseconds()
 	s.Standby = conf.State == string(model.AgentStandby)
 	return conf.Hosts
-}
-
-func serverRemedy(err error) string {
-	var r *push.Refusal
-	if !errors.As(err, &r) {
-		return "check mmsBaseUrl, httpProxy and the TLS settings, and that the server's agent port can be reached from here: curl -v <mmsBaseUrl>/monitor/health"
-	}
-	switch {
-	case r.Code == wire.CodeBadKey || r.Status == http.StatusUnauthorized:
-		return "the key does not belong to the group: create one under Settings > Agents and put it into mmsApiKey, next to that group's mmsGroupId"
-	case r.Code == wire.CodeBadVersion:
-		return "install the same release of Heartwood on the server and here"
-	case r.Status == http.StatusNotFound:
-		return "mmsBaseUrl does not lead to the server's agent port (8081 unless configured otherwise)"
-	case r.Code == wire.CodeUnavailable:
-		return "the server is there but cannot reach its database: see its log"
-	}
-	return ""
 }
 
 func checkHost(t collect.Trials) CheckHost {

@@ -8,8 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/heartwood-db/heartwood/daemon/agent"
+	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/collect"
-	"github.com/heartwood-db/heartwood/daemon/monitoragent/push"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/wire"
@@ -17,7 +18,6 @@ import (
 
 // Bounds and defaults of what the server configures.
 const (
-	confLimit     = 20 * time.Second // of one configuration call
 	minConfPause  = 2 * time.Second
 	maxConfPause  = 10 * time.Minute
 	defaultPause  = time.Minute
@@ -60,11 +60,11 @@ func (w *watched) end() {
 
 // callForConf calls the server for the configuration again and again. While the server is away the last configuration holds.
 func (a *Agent) callForConf(ctx context.Context) {
-	var backoff push.Backoff
+	var backoff call.Backoff
 	for {
 		var wait time.Duration
 		err := a.Refresh(ctx)
-		var refused *push.Refusal
+		var refused *call.Refusal
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -83,7 +83,12 @@ func (a *Agent) callForConf(ctx context.Context) {
 			wait = min(max(wait, minConfPause), maxConfPause)
 			wait += rand.N(wait/10+1) - wait/20 //nolint:gosec // jitter
 		}
-		a.noteHealth(err, wait)
+		a.mu.Lock()
+		state := a.conf.State
+		a.mu.Unlock()
+		if err := agent.NoteHealth(a.stateDir, a.now(), wait, state, err); err != nil {
+			a.log.Warn("the note for health checks was not written", obs.KeyErr, err)
+		}
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -105,7 +110,7 @@ func (a *Agent) Refresh(ctx context.Context) error {
 	a.mu.Lock()
 	a.confCount++
 	a.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, confLimit, errors.New("the server did not answer in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, agent.ConfLimit, errors.New("the server did not answer in time"))
 	defer cancel()
 	conf, offset, err := a.client.Conf(ctx, a.info(), a.seeds, false)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heartwood-db/heartwood/daemon/agent"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent"
 	"github.com/heartwood-db/heartwood/local/cli/exit"
 	"github.com/heartwood-db/heartwood/local/cli/mongosim"
@@ -176,7 +177,7 @@ func agentHealth(args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return monitoragent.Health(loaded.Agent.StateDir, time.Now())
+	return agent.Health(monitoragent.StateDir(loaded.Agent.StateDir), time.Now())
 }
 
 func simHealth(ctx context.Context, args []string) (string, error) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heartwood-db/heartwood/daemon/agent"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/obs"
@@ -108,21 +109,21 @@ func runMonitoringAgent(cmd *cobra.Command, file string, check, asJSON bool) err
 	if check {
 		cfg.LogFile, cfg.LogLevel = "", "ERROR" // the report says it all
 	}
-	log, logFile, err := monitoragent.NewLog(&cfg, cmd.ErrOrStderr())
+	log, logFile, err := agent.NewLog(&cfg, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
 	for _, warning := range loaded.Warnings {
 		log.Warn("configuration", obs.KeyReason, warning)
 	}
-	agent, err := monitoragent.New(monitoragent.Options{
+	a, err := monitoragent.New(monitoragent.Options{
 		Config: cfg, Log: log.With(obs.KeyComponent, "monitoring-agent"), Version: obs.Build().Version,
 	})
 	if err != nil {
 		return err
 	}
 	if check {
-		return agent.Check(cmd.Context(), cmd.OutOrStdout(), asJSON)
+		return a.Check(cmd.Context(), cmd.OutOrStdout(), asJSON)
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50) // an agent is a guest on its machine: memory matters more than its little time
@@ -130,7 +131,7 @@ func runMonitoringAgent(cmd *cobra.Command, file string, check, asJSON bool) err
 	ctx, stop := context.WithCancel(cmd.Context())
 	var rotating sync.WaitGroup
 	rotating.Go(func() { logFile.Run(ctx, log) })
-	err = agent.Run(ctx)
+	err = a.Run(ctx)
 	stop()
 	rotating.Wait()
 	return errors.Join(err, logFile.Close())

@@ -91,13 +91,13 @@ func (c *driverConn) Certificate(ctx context.Context) *wire.Certificate {
 // handshake makes the function that looks at a host's certificate.
 func (d *Dialer) handshake(cfg *tls.Config, host wire.Host) func(context.Context) error {
 	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, d.dial)
+		ctx, cancel := context.WithTimeout(ctx, d.Patience())
 		defer cancel()
 		own := cfg.Clone()
 		if own.ServerName == "" {
 			own.ServerName = host.Hostname
 		}
-		dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: d.dial}, Config: own}
+		dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: d.Patience()}, Config: own}
 		conn, err := dialer.DialContext(ctx, "tcp", model.Address(host.Hostname, int(host.Port)))
 		if err != nil {
 			return fmt.Errorf("look at the certificate: %w", err)

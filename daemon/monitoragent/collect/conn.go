@@ -2,11 +2,9 @@ package collect
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,9 +13,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
+	"github.com/heartwood-db/heartwood/daemon/agent/dial"
 	"github.com/heartwood-db/heartwood/shared/config"
-	"github.com/heartwood-db/heartwood/shared/model"
-	"github.com/heartwood-db/heartwood/shared/pemfile"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
@@ -39,145 +36,28 @@ type Connector interface {
 	HasCredentials(host wire.Host) (user string, ok bool)
 }
 
-// Dialer connects through the MongoDB driver with the agent's own credentials and TLS settings; what the server keeps about a
-// host is used where the agent has none.
-type Dialer struct {
-	appName string
-	auth    *options.Credential // the agent's own; nil: the host's
-	tls     *tls.Config         // used where TLS is on
-	tlsAll  bool
-	dial    time.Duration
-	wait    time.Duration
-	seeds   []string
-}
+// Dialer connects through the MongoDB driver, to one process at a time.
+type Dialer struct{ *dial.Dialer }
 
-// NewDialer reads certificates and the connection string. A mongodb+srv string is resolved here.
+// NewDialer reads certificates and the connection string.
 func NewDialer(cfg *config.Agent, version string) (*Dialer, error) {
-	d := &Dialer{
-		appName: "Heartwood Monitoring Agent v" + version, tlsAll: cfg.TLSAll,
-		dial: time.Duration(cfg.DialSeconds) * time.Second, wait: time.Duration(cfg.SelectionSeconds) * time.Second,
+	d, err := dial.New(cfg, "Heartwood Monitoring Agent v"+version)
+	if err != nil {
+		return nil, err
 	}
-	var err error
-	if d.tls, err = TLSConfig(cfg.TLSCAFile, cfg.TLSCertFile, cfg.TLSCertPass, cfg.TLSVerify); err != nil {
-		return nil, fmt.Errorf("TLS to mongods: %w", err)
-	}
-	if cfg.MongoURI != "" {
-		if err := d.fromURI(cfg.MongoURI, cfg.TLSCAFile+cfg.TLSCertFile != "" || !cfg.TLSVerify); err != nil {
-			return nil, fmt.Errorf("mongoUri: %w", err)
-		}
-	}
-	for _, s := range cfg.SeedHosts {
-		d.seeds = append(d.seeds, strings.TrimSpace(s))
-	}
-	if cfg.AuthUsername != "" || cfg.AuthMechanism != "" {
-		d.auth = &options.Credential{
-			Username: cfg.AuthUsername, Password: cfg.AuthPassword.Reveal(), PasswordSet: cfg.AuthPassword != "",
-			AuthMechanism: cfg.AuthMechanism, AuthSource: cfg.AuthSource,
-		}
-		if cfg.AuthMechanism == "MONGODB-X509" {
-			d.auth.PasswordSet = false
-			d.tlsAll = true
-		}
-	}
-	return d, nil
-}
-
-func (d *Dialer) fromURI(uri string, ownTLS bool) error {
-	o := options.Client().ApplyURI(uri)
-	if err := o.Validate(); err != nil {
-		return err
-	}
-	d.seeds = append(d.seeds, o.Hosts...)
-	d.auth = o.Auth
-	if o.TLSConfig != nil {
-		d.tlsAll = true
-		if !ownTLS {
-			d.tls = o.TLSConfig
-		}
-	}
-	return nil
-}
-
-// Seeds are the addresses of the agent's own configuration, as host:port.
-func (d *Dialer) Seeds() []string {
-	seeds := make([]string, 0, len(d.seeds))
-	for _, s := range d.seeds {
-		if host, port, err := model.SplitAddress(s); err == nil {
-			seeds = append(seeds, model.Address(host, port))
-		}
-	}
-	return seeds
-}
-
-// TLSConfig makes the client side of TLS from PEM files; empty names mean none. A client certificate's key may be encrypted.
-func TLSConfig(caFile, certFile string, password model.Secret, verify bool) (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !verify} //nolint:gosec // an operator's explicit setting
-	var err error
-	if caFile != "" {
-		if cfg.RootCAs, err = pemfile.Authorities(caFile); err != nil {
-			return nil, err
-		}
-	}
-	if certFile != "" {
-		pair, err := pemfile.KeyPair(certFile, password)
-		if err != nil {
-			return nil, err
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	return cfg, nil
-}
-
-func (d *Dialer) credential(host wire.Host) *options.Credential {
-	if d.auth != nil {
-		return d.auth
-	}
-	mechanism := strings.ReplaceAll(strings.ToUpper(host.Mechanism), "_", "-")
-	switch mechanism {
-	case "NONE":
-		return nil
-	case "MONGODB-CR", "": // the old API's name for every password
-		mechanism = ""
-	}
-	if host.Username == "" && mechanism != "MONGODB-X509" {
-		return nil
-	}
-	return &options.Credential{
-		Username: host.Username, Password: host.Password, PasswordSet: host.Password != "", AuthMechanism: mechanism,
-		AuthSource: host.Source,
-	}
-}
-
-// HasCredentials reports whether the agent signs in to the host, and as whom.
-func (d *Dialer) HasCredentials(host wire.Host) (string, bool) {
-	c := d.credential(host)
-	if c == nil {
-		return "", false
-	}
-	return c.Username, true
+	return &Dialer{d}, nil
 }
 
 // Connect prepares a connection: one for samples, one for slow commands, and the driver's own that watches the process.
 func (d *Dialer) Connect(host wire.Host, auth bool) (Conn, error) {
 	c := &driverConn{}
-	o := options.Client().
-		SetHosts([]string{model.Address(host.Hostname, int(host.Port))}).SetDirect(true).SetAppName(d.appName).
-		SetReadPreference(readpref.SecondaryPreferred()).SetRetryReads(false).SetRetryWrites(false).
+	o := d.Options(host, auth).SetRetryReads(false).SetRetryWrites(false).
 		SetMaxPoolSize(2).SetMinPoolSize(0).SetMaxConnIdleTime(5 * time.Minute).
-		SetServerMonitoringMode("poll").SetHeartbeatInterval(time.Minute).
-		SetConnectTimeout(d.dial).SetServerSelectionTimeout(d.wait).
-		SetDisableOCSPEndpointCheck(true).
-		SetDialer(&dialer{conn: c, net: net.Dialer{Timeout: d.dial, KeepAlive: 2 * time.Minute}})
-	if d.tlsAll || host.TLS {
-		cfg := d.tls.Clone()
-		cfg.VerifyConnection = c.shown
-		o.SetTLSConfig(cfg)
-		c.again = d.handshake(cfg, host)
-	}
-	if auth {
-		if cred := d.credential(host); cred != nil {
-			o.SetAuth(*cred)
-		}
+		SetHeartbeatInterval(time.Minute).
+		SetDialer(&dialer{conn: c, net: net.Dialer{Timeout: d.Patience(), KeepAlive: 2 * time.Minute}})
+	if o.TLSConfig != nil {
+		o.TLSConfig.VerifyConnection = c.shown
+		c.again = d.handshake(o.TLSConfig, host)
 	}
 	client, err := mongo.Connect(o)
 	if err != nil {

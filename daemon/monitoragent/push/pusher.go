@@ -11,6 +11,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/daemon/spool"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/wire"
@@ -72,14 +73,14 @@ func (p *Pusher) Save(ping wire.Ping) error {
 
 // Run posts what arrives until ctx ends. A moment after the first of some pings the rest of that moment's are taken along.
 func (p *Pusher) Run(ctx context.Context) {
-	var backoff Backoff
+	var backoff call.Backoff
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.spool.Arrived():
 		}
-		if !pause(ctx, time.Duration(p.period.Load())/30) {
+		if !call.Pause(ctx, time.Duration(p.period.Load())/30) {
 			return
 		}
 		for {
@@ -88,26 +89,15 @@ func (p *Pusher) Run(ctx context.Context) {
 				backoff.Reset()
 				break
 			}
-			var r *Refusal
+			var r *call.Refusal
 			least := time.Duration(0)
 			if errors.As(err, &r) {
 				least = r.RetryAfter
 			}
-			if !pause(ctx, backoff.Next(least)) {
+			if !call.Pause(ctx, backoff.Next(least)) {
 				return
 			}
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 
@@ -130,13 +120,13 @@ func (p *Pusher) Flush(ctx context.Context) error {
 		if ctx.Err() != nil && err != nil {
 			return err
 		}
-		switch verdict := Judge(err); {
+		switch verdict := call.Judge(err); {
 		case err == nil:
 			most = min(2*most, wire.MaxPings)
-		case verdict != Later && len(batch.Records) > 1:
+		case verdict != call.Later && len(batch.Records) > 1:
 			most = (len(batch.Records) + 1) / 2 // find the one that is wrong
 			continue
-		case verdict != Later:
+		case verdict != call.Later:
 			p.rejected++
 			p.log.Error("the server will never take a ping: dropped", obs.KeyReason, err.Error(), obs.KeyBytes, len(batch.Records[0]))
 		default:
@@ -165,10 +155,10 @@ func (p *Pusher) send(ctx context.Context, batch spool.Batch) error {
 	}
 	body, err := wire.EncodePost(post)
 	if err != nil {
-		return &Refusal{Code: wire.CodeTooLarge, Reason: err.Error()}
+		return &call.Refusal{Code: wire.CodeTooLarge, Reason: err.Error()}
 	}
 	if int64(len(body)) > p.limit.Load() && len(batch.Records) > 1 {
-		return &Refusal{Code: wire.CodeTooLarge, Reason: fmt.Sprintf("%d bytes, the server takes %d", len(body), p.limit.Load())}
+		return &call.Refusal{Code: wire.CodeTooLarge, Reason: fmt.Sprintf("%d bytes, the server takes %d", len(body), p.limit.Load())}
 	}
 	ack, err := p.post(ctx, body)
 	if err != nil {

@@ -1,4 +1,4 @@
-package monitoragent
+package agent
 
 import (
 	"bytes"
@@ -128,8 +128,8 @@ func compress(name string) (err error) {
 	return os.Remove(name)
 }
 
-// tail keeps the newest lines of the log for the server's agents page.
-type tail struct {
+// Tail keeps the newest lines of the log for the server's agents page.
+type Tail struct {
 	mu      sync.Mutex
 	lines   []string
 	dirty   bool
@@ -144,7 +144,7 @@ const (
 )
 
 // Write takes one line.
-func (t *tail) Write(b []byte) (int, error) {
+func (t *Tail) Write(b []byte) (int, error) {
 	line := string(bytes.TrimRight(b, "\n"))
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -157,8 +157,8 @@ func (t *tail) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// fresh gives the lines if there are new ones and the last were given a while ago, and the newest warning.
-func (t *tail) fresh(now time.Time) (lines []string, problem string) {
+// Fresh gives the lines if there are new ones and the last were given a while ago, and the newest warning.
+func (t *Tail) Fresh(now time.Time) (lines []string, problem string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.dirty || now.Sub(t.sent) < tailEvery {
@@ -168,13 +168,13 @@ func (t *tail) fresh(now time.Time) (lines []string, problem string) {
 	return slices.Clone(t.lines), t.problem
 }
 
-// tee is a handler that writes to next and to the tail.
-func (t *tail) tee(next slog.Handler) slog.Handler {
+// Tee is a handler that writes to next and to the tail.
+func (t *Tail) Tee(next slog.Handler) slog.Handler {
 	return &teeHandler{tail: t, next: next, text: slog.NewTextHandler(t, nil)}
 }
 
 type teeHandler struct {
-	tail *tail
+	tail *Tail
 	next slog.Handler
 	text slog.Handler
 }

@@ -1,4 +1,4 @@
-package monitoragent
+package agent
 
 import (
 	"encoding/json"
@@ -9,15 +9,16 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/heartwood-db/heartwood/daemon/monitoragent/push"
+	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/shared/model"
-	"github.com/heartwood-db/heartwood/shared/obs"
 )
 
 const (
 	healthFile = "health"
+	// ConfLimit is how long a configuration call may take.
+	ConfLimit = 20 * time.Second
 	// overdue is how much later than announced the next call may come. It covers a call that runs into its limit.
-	overdue = confLimit + time.Minute
+	overdue = ConfLimit + time.Minute
 )
 
 // healthNote is what a running agent leaves in its state folder for `heartwood healthcheck`.
@@ -29,31 +30,24 @@ type healthNote struct {
 	Refused bool      `json:"refused,omitempty"`
 }
 
-// noteHealth writes down how the last configuration call went.
-func (a *Agent) noteHealth(err error, wait time.Duration) {
-	now := a.now()
-	n := healthNote{At: now, Next: now.Add(wait)}
+// NoteHealth writes down how the last configuration call went: its error, the state the server told, and when another is due.
+func NoteHealth(dir string, now time.Time, wait time.Duration, state string, err error) error {
+	n := healthNote{At: now, Next: now.Add(wait), State: state}
 	if err != nil {
 		n.Error = err.Error()
-		var refused *push.Refusal
+		var refused *call.Refusal
 		n.Refused = errors.As(err, &refused) && refused.Status >= 400 && refused.Status < 500 && refused.RetryAfter == 0
 	}
-	a.mu.Lock()
-	n.State = a.conf.State
-	a.mu.Unlock()
 	b, err := json.Marshal(n)
-	if err == nil {
-		err = replaceFile(filepath.Join(a.stateDir, healthFile), b)
-	}
 	if err != nil {
-		a.log.Warn("the note for health checks was not written", obs.KeyErr, err)
+		return err
 	}
+	return ReplaceFile(filepath.Join(dir, healthFile), b)
 }
 
-// Health reads how the agent with a state folder (as configured; empty: the default one) is. An agent whose server is away is
+// Health reads how the agent with a state folder is. An agent whose server is away is
 // well: it keeps what it collects. The text is for people.
 func Health(dir string, now time.Time) (string, error) {
-	dir = stateDir(dir)
 	b, err := os.ReadFile(filepath.Join(dir, healthFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("no agent has called its server yet from %s", dir)

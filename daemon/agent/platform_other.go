@@ -1,6 +1,6 @@
 //go:build !unix
 
-package monitoragent
+package agent
 
 import "os"
 

@@ -1,4 +1,4 @@
-package monitoragent
+package agent
 
 import (
 	"bytes"
@@ -126,29 +126,29 @@ func TestLogWithoutAFile(t *testing.T) {
 }
 
 func TestTail(t *testing.T) {
-	tl := &tail{}
+	tl := &Tail{}
 	var out bytes.Buffer
-	log := slog.New(tl.tee(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError}))).With("host", "db1")
+	log := slog.New(tl.Tee(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError}))).With("host", "db1")
 	for i := range 150 {
 		log.Info(fmt.Sprintf("line %d", i))
 	}
 	log.Warn("trouble", "reason", "because")
 	now := time.Now()
-	lines, problem := tl.fresh(now)
+	lines, problem := tl.Fresh(now)
 	if len(lines) != tailLines || !strings.Contains(lines[99], "trouble") || !strings.Contains(lines[0], "host=db1") {
 		t.Errorf("%d lines, last %q", len(lines), lines[len(lines)-1])
 	}
 	if problem != "trouble: because" {
 		t.Errorf("problem %q", problem)
 	}
-	if again, _ := tl.fresh(now.Add(time.Hour)); again != nil {
+	if again, _ := tl.Fresh(now.Add(time.Hour)); again != nil {
 		t.Error("the same lines were given twice")
 	}
 	log.Info("more")
-	if again, _ := tl.fresh(now.Add(time.Second)); again != nil {
+	if again, _ := tl.Fresh(now.Add(time.Second)); again != nil {
 		t.Error("lines were given again within the minute")
 	}
-	if again, _ := tl.fresh(now.Add(time.Hour)); len(again) != tailLines {
+	if again, _ := tl.Fresh(now.Add(time.Hour)); len(again) != tailLines {
 		t.Errorf("%d lines later", len(again))
 	}
 	if out.Len() != 0 {

@@ -1,6 +1,7 @@
-package push
+package call
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 )
@@ -25,3 +26,15 @@ func (b *Backoff) Next(least time.Duration) time.Duration {
 
 // Reset is for after a success.
 func (b *Backoff) Reset() { b.last = 0 }
+
+// Pause waits, and says false when ctx ended first.
+func Pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

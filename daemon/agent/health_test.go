@@ -1,4 +1,4 @@
-package monitoragent
+package agent
 
 import (
 	"errors"
@@ -9,10 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/heartwood-db/heartwood/daemon/monitoragent/push"
+	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/shared/model"
-	"github.com/heartwood-db/heartwood/shared/obs"
-	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
 func TestHealthOfAnAgent(t *testing.T) {
@@ -27,15 +25,16 @@ func TestHealthOfAnAgent(t *testing.T) {
 		"it works":                         {string(model.AgentActive), nil, time.Minute, true, "running"},
 		"it stands by":                     {string(model.AgentStandby), nil, time.Minute, true, "standing by"},
 		"its server is away":               {"", errors.New("connection refused"), time.Minute, true, "away"},
-		"its server is busy":               {"", &push.Refusal{Status: http.StatusServiceUnavailable, Reason: "busy"}, time.Minute, true, "away"},
-		"its key is wrong":                 {"", &push.Refusal{Status: http.StatusUnauthorized, Reason: "no such key"}, time.Minute, false, "no such key"},
-		"it was told to come later":        {"", &push.Refusal{Status: http.StatusTooManyRequests, RetryAfter: time.Minute}, time.Minute, true, "away"},
+		"its server is busy":               {"", &call.Refusal{Status: http.StatusServiceUnavailable, Reason: "busy"}, time.Minute, true, "away"},
+		"its key is wrong":                 {"", &call.Refusal{Status: http.StatusUnauthorized, Reason: "no such key"}, time.Minute, false, "no such key"},
+		"it was told to come later":        {"", &call.Refusal{Status: http.StatusTooManyRequests, RetryAfter: time.Minute}, time.Minute, true, "away"},
 		"it has not called for three more": {string(model.AgentActive), nil, 4 * time.Minute, false, "since 2026-11-20T10:00:00Z"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			a := &Agent{stateDir: dir, now: func() time.Time { return now }, log: obs.Discard(), conf: wire.Conf{State: c.state}}
-			a.noteHealth(c.err, time.Minute)
+			if err := NoteHealth(dir, now, time.Minute, c.state, c.err); err != nil {
+				t.Fatal(err)
+			}
 			said, err := Health(dir, now.Add(c.later))
 			if err != nil {
 				said = err.Error()

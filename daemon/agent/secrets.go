@@ -1,4 +1,4 @@
-package monitoragent
+package agent
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 // execLimit is how long a command that prints a secret may take.
 const execLimit = 30 * time.Second
 
-// obtainSecrets runs the commands that print secrets, and puts what they print where the secret itself would have been.
-func obtainSecrets(ctx context.Context, cfg *config.Agent, run func(ctx context.Context, command string) (string, error)) error {
+// ObtainSecrets runs the commands that print secrets, and puts what they print where the secret itself would have been.
+func ObtainSecrets(ctx context.Context, cfg *config.Agent) error {
 	for _, s := range []struct {
 		key     string
 		command *string
@@ -31,7 +31,7 @@ func obtainSecrets(ctx context.Context, cfg *config.Agent, run func(ctx context.
 		if *s.command == "" || *s.into != "" {
 			continue
 		}
-		out, err := run(ctx, *s.command)
+		out, err := runCommand(ctx, *s.command)
 		if err != nil {
 			return opererr.New(s.key, err, "run the command as the agent's user: it must print the secret and nothing else")
 		}
