@@ -149,6 +149,7 @@ func (m *Member) start(run context.Context, ln net.Listener) error {
 	eo.Clock = d.clock.now
 	eo.NoSync = d.o.NoSync
 	eo.Log = d.o.Log
+	eo.Version = engine.Version{Major: d.kit.Version.Major, Minor: d.kit.Version.Minor}
 	eo.DiffUpdates = d.kit.Version.AtLeast(5, 0)
 	eo.HostPort = m.Address()
 	eo.Commands = m.commands

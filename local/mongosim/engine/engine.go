@@ -27,6 +27,8 @@ type (
 	Engine = member.Engine
 	// Options make an Engine.
 	Options = member.Options
+	// Version is a server version.
+	Version = member.Version
 	// Session is one client connection's state.
 	Session = member.Session
 	// Principal is an authenticated user.

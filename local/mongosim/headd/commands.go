@@ -77,7 +77,8 @@ func (s *server) fcv(ctx context.Context) (string, error) {
 func (s *server) setFCV(ctx context.Context, to string) error {
 	_, err := s.ask(ctx, "admin", bson.D{{Key: "update", Value: versionNS}, {Key: "updates", Value: bson.A{bson.D{
 		{Key: "q", Value: bson.D{{Key: "_id", Value: "featureCompatibilityVersion"}}},
-		{Key: "u", Value: bson.D{{Key: "version", Value: to}}}, {Key: "upsert", Value: true},
+		{Key: "u", Value: bson.D{{Key: "version", Value: to}}},
+		{Key: "upsert", Value: true},
 	}}}})
 	return err
 }

@@ -88,15 +88,20 @@ func Create(c *member.Call) (*bsonval.Builder, error) {
 	if !view {
 		return &bsonval.Builder{}, c.E.CreateCollection(ns, options, member.NewUUID(), c)
 	}
-	views, err := c.Writable(c.DB+".system.views", true)
+	return &bsonval.Builder{}, createView(c, ns, options)
+}
+
+// createView notes a view in system.views, which makes it; mu is held.
+func createView(c *member.Call, ns string, options bson.Raw) error {
+	views, err := c.Writable(store.DBOf(ns)+".system.views", true)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	doc := new(bsonval.Builder).String("_id", ns).All(options)
 	if _, ok := bsonval.Lookup(options, "pipeline"); !ok {
 		doc.Value("pipeline", bsonval.Array(nil))
 	}
-	return &bsonval.Builder{}, crud.InsertDoc(c, views, doc.Raw(), 0)
+	return crud.InsertDoc(c, views, doc.Raw(), 0)
 }
 
 // Drop is the command drop.

@@ -50,6 +50,8 @@ type Options struct {
 	WaitWrite func(ctx context.Context, s *Session, wc WriteConcern, at oplog.OpTime) *refuse.Error
 	// Trailer gives the fields that end each reply ($clusterTime, operationTime), as a document.
 	Trailer func(s *Session, db, name string, ok bool) bson.Raw
+	// Version is the server version to behave like where versions differ; zero is that of the recordings, 4.5.
+	Version Version
 	// DiffUpdates writes update entries as $v: 2 diffs (servers from 5.0), else as $v: 1.
 	DiffUpdates bool
 	// HostPort, when set, writes index builds over documents as startIndexBuild and commitIndexBuild entries, as 4.4 and
@@ -61,6 +63,17 @@ type Options struct {
 	Lookup func(name string) (Command, bool)
 	// AwaitData is how long a getMore waits by default on a tailable cursor; zero is one second.
 	AwaitData time.Duration
+}
+
+// Version is a server version without the patch level.
+type Version struct{ Major, Minor int }
+
+// AtLeast says that the version is major.minor or later.
+func (v Version) AtLeast(major, minor int) bool {
+	if v == (Version{}) {
+		v = Version{4, 5}
+	}
+	return v.Major > major || v.Major == major && v.Minor >= minor
 }
 
 // Session is one client connection's state, made by the listener. One goroutine uses it at a time.
