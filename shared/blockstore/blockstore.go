@@ -14,7 +14,9 @@
 // # Keys
 //
 // Segments of [a-z0-9._-] joined by '/', at most MaxKey bytes together; no segment is empty, "." or "..", or begins with
-// a dot, so that a key is also a path on every file system and needs no escaping in a URL. Keys are ordered byte by byte.
+// a dot or is longer than MaxSegment, so that a key is also a path on every file system and needs no escaping in a URL. For
+// the same reason no key may be a folder of another ("a" beside "a/b"): some storages refuse it with ErrInvalid. Keys are
+// ordered byte by byte.
 //
 // # Layers
 //
@@ -30,8 +32,11 @@ import (
 	"time"
 )
 
-// MaxKey is the longest key in bytes.
-const MaxKey = 512
+// The longest key and the longest part of one between slashes, in bytes.
+const (
+	MaxKey     = 512
+	MaxSegment = 200
+)
 
 // MaxList is the largest and the usual number of objects in one answer of List.
 const MaxList = 1000
@@ -103,21 +108,65 @@ type Signed struct {
 	Header map[string]string `json:"header,omitempty" bson:"header,omitempty"`
 }
 
-// SignerOf finds the signer of a store, through wrappers that leave the bytes of objects as they are (those have an
-// Unwrap method). An encrypted store has none: whoever uploads past it would leave plain text.
-func SignerOf(s Store) (Signer, bool) {
+// Cleaner is implemented by storages in which a killed writer leaves something behind that takes space although no reader can
+// see it: temporary files, chunks, parts of uploads. Call it through Clean.
+type Cleaner interface {
+	// Clean removes what was left by writers that have shown no sign of life since before, and says how much. It is safe
+	// beside writers of any process: one that was only asleep fails at Commit.
+	Clean(ctx context.Context, before time.Time) (Cleaned, error)
+}
+
+// Cleaned is what Clean removed.
+type Cleaned struct {
+	Leftovers int   `json:"leftovers"` // writers that had not finished
+	Bytes     int64 `json:"bytes"`     // what they took, where the storage says so
+}
+
+// Clean removes what killed writers left in a store; nothing where the storage leaves nothing. LeftoverAge is a good age.
+func Clean(ctx context.Context, s Store, before time.Time) (Cleaned, error) {
+	if c, ok := find[Cleaner](s); ok {
+		return c.Clean(ctx, before)
+	}
+	return Cleaned{}, nil
+}
+
+// LeftoverAge is after how long a writer without a sign of life is taken for dead.
+const LeftoverAge = 24 * time.Hour
+
+// Spacer is implemented by storages that know how full they are.
+type Spacer interface {
+	// Space asks the storage.
+	Space(ctx context.Context) (Space, error)
+}
+
+// Space is the room of a storage in bytes.
+type Space struct {
+	Free  int64 `json:"free"` // what this process may still write
+	Total int64 `json:"total"`
+}
+
+// SpacerOf finds what knows the room of a store, through all wrappers.
+func SpacerOf(s Store) (Spacer, bool) { return find[Spacer](s) }
+
+// find looks for a capability in a store and in what it wraps. Wrappers that change the bytes of objects have no Unwrap
+// method but implement the capabilities that they can pass on.
+func find[T any](s Store) (found T, ok bool) {
 	for s != nil {
-		if signer, ok := s.(Signer); ok {
-			return signer, true
+		if found, ok = s.(T); ok {
+			return found, true
 		}
-		w, ok := s.(interface{ Unwrap() Store })
-		if !ok {
-			return nil, false
+		w, wraps := s.(interface{ Unwrap() Store })
+		if !wraps {
+			break
 		}
 		s = w.Unwrap()
 	}
-	return nil, false
+	return found, false
 }
+
+// SignerOf finds the signer of a store, through wrappers that leave the bytes of objects as they are (those have an
+// Unwrap method). An encrypted store has none: whoever uploads past it would leave plain text.
+func SignerOf(s Store) (Signer, bool) { return find[Signer](s) }
 
 // Range cuts a range to an object of size bytes: what of it exists. A negative length means to the end. A negative offset is
 // ErrInvalid.
@@ -130,4 +179,12 @@ func Range(size, offset, length int64) (from, n int64, err error) {
 		length = rest
 	}
 	return offset, length, nil
+}
+
+// Limit is the number of objects that an answer of List holds at most, for the limit it was called with.
+func Limit(limit int) int {
+	if limit <= 0 || limit > MaxList {
+		return MaxList
+	}
+	return limit
 }

@@ -17,6 +17,9 @@ func ValidKey(key string) error {
 		if segment == "" || segment[0] == '.' {
 			return fmt.Errorf("%w: a segment of %.100q is empty or begins with a dot", ErrInvalid, key)
 		}
+		if len(segment) > MaxSegment {
+			return fmt.Errorf("%w: a segment of %d bytes in %.100q, the longest is %d", ErrInvalid, len(segment), key, MaxSegment)
+		}
 	}
 	return validBytes(key)
 }

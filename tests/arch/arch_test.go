@@ -38,7 +38,7 @@ func level(dir string) int {
 		return 0
 	case in("shared/wire", "shared/catalog", "shared/rollup", "shared/rule", "shared/oplog", "shared/snapshot", "shared/restoreplan", "shared/opererr", "shared/topology"):
 		return 1
-	case in("shared/docstore/mongodoc", "shared/docstore/sqlitedoc"):
+	case in("shared/docstore/mongodoc", "shared/docstore/sqlitedoc", "shared/blockstore/fileblock", "shared/blockstore/cloudblock"):
 		return 3
 	case strings.HasPrefix(dir, "shared/notify/") && !in("shared/notify/picture", "shared/notify/letter", "shared/notify/guard", "shared/notify/notifytest"):
 		return 3 // a channel
@@ -82,7 +82,7 @@ func forbidden(dir, imp, target string, ours bool) string {
 	switch {
 	case strings.HasPrefix(target, "tests/"):
 		return "nothing imports tests"
-	case strings.HasSuffix(target, "test") || strings.HasSuffix(target, "/faultdoc"):
+	case strings.HasSuffix(target, "test") || strings.HasSuffix(target, "/faultdoc") || strings.HasSuffix(target, "/faultblock"):
 		return "test helpers are for test files"
 	case to > from:
 		return "imports run downwards only"
