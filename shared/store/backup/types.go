@@ -70,6 +70,22 @@ type Job struct {
 	Missing    []MissingDocs `bson:"missing,omitempty"` // documents the agent is to fetch, at most 10,000
 	Found      *Found        `bson:"found,omitempty"`   // what it answered
 	Problem    *Problem      `bson:"problem,omitempty"`
+	// Reason says what the daemon does or waits for, for people.
+	Reason string `bson:"reason,omitempty"`
+	// Wishes are snapshots that people asked for and that were not taken yet, oldest first, at most MaxWishes. People add them,
+	// the daemon takes away what is done.
+	Wishes []Wish `bson:"wishes,omitempty"`
+}
+
+// MaxWishes is how many snapshots may be asked for at once.
+const MaxWishes = 10
+
+// Wish is a snapshot that somebody asked for. The snapshot gets its id.
+type Wish struct {
+	ID      string    `bson:"id"` // 24 hexadecimal digits
+	At      time.Time `bson:"at"`
+	By      string    `bson:"by"`      // a user's name
+	Expires time.Time `bson:"expires"` // until when the snapshot is kept
 }
 
 // Tail is what the agent told last.
@@ -335,4 +351,6 @@ type Daemon struct {
 	Restores   bool   `bson:"restores"`
 	Configured bool   `bson:"configured"`
 	Error      string `bson:"error,omitempty"`
+	// Full is when the disk of the heads will be full if it goes on filling as it did; zero: not soon, or not known.
+	Full time.Time `bson:"full,omitempty"`
 }
