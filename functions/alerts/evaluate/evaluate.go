@@ -75,6 +75,7 @@ type Options struct {
 	Access    Access
 	Alerting  Alerting
 	Duties    Duties
+	Backups   Backups // nil: none
 	Log       *slog.Logger
 
 	Admin      []string         // the operator's mailbox
@@ -123,6 +124,8 @@ type pass struct {
 	users    []model.User
 	former   map[model.ID][]model.Notification // removed from configurations, or left of deleted ones
 	needless []alerting.Former                 // of them: no alert lives that would need it
+	backedUp []rule.BackupFact
+	daemons  []rule.DaemonFact
 
 	mu      sync.Mutex
 	judged  map[model.ID]bool // configurations
@@ -274,6 +277,9 @@ func (p *pass) units(ctx context.Context) ([]*unit, error) {
 	}
 	if p.users, err = p.o.Access.Users(ctx); err != nil {
 		return nil, fmt.Errorf("read users: %w", err)
+	}
+	if err := p.backups(ctx); err != nil {
+		return nil, err
 	}
 	p.windows, p.silences = map[model.ID][]model.MaintenanceWindow{}, map[model.ID][]model.Silence{}
 	for _, w := range windows {

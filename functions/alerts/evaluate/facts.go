@@ -21,8 +21,10 @@ func (u *unit) facts(ctx context.Context) error {
 	}
 	u.snap = s
 	if u.group.ID == "" {
+		s.Backups, s.Daemons = u.backedUp, u.daemons
 		return u.siteFacts(ctx)
 	}
+	s.Backups = u.backupsOf(u.group.ID)
 	in := u.o.Inventory
 	var err error
 	if s.Hosts, err = in.Hosts(ctx, u.group.ID); err != nil {
