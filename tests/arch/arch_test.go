@@ -90,7 +90,7 @@ func forbidden(dir, imp, target string, ours bool) string {
 		return "adapters are imported by mains and local only"
 	case from == 4 && strings.HasPrefix(dir, "functions/") && (strings.HasPrefix(target, "daemon/") || strings.HasPrefix(target, "functions/") && !sameFunction()):
 		return "functions know nothing of the daemons or of each other"
-	case strings.HasPrefix(dir, "daemon/") && dir != "daemon/backupd" && (strings.HasPrefix(target, "shared/store") || strings.HasPrefix(target, "shared/docstore") || strings.HasPrefix(target, "functions/")):
+	case strings.HasPrefix(dir, "daemon/") && !strings.HasPrefix(dir+"/", "daemon/backupd/") && (strings.HasPrefix(target, "shared/store") || strings.HasPrefix(target, "shared/docstore") || strings.HasPrefix(target, "functions/")):
 		return "agents speak the wire, never the store"
 	case strings.HasPrefix(dir, "shared/docstore") && strings.HasPrefix(target, "shared/store"):
 		return "docstore is below store"
