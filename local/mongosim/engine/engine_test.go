@@ -252,7 +252,7 @@ func TestCrash(t *testing.T) {
 	dir := t.TempDir()
 	w := newWorld(t, Options{DBPath: dir, NoSync: true})
 	var sizes []int64
-	path := filepath.Join(dir, "journal-00000000")
+	path := filepath.Join(dir, "journal", "journal-00000000")
 	for i := range 4 {
 		w.must(fmt.Sprintf(`{"insert": "c", "documents": [{"_id": {"$numberInt": "%d"}}]}`, i))
 		fi, err := os.Stat(path)
@@ -267,7 +267,10 @@ func TestCrash(t *testing.T) {
 	}
 	for cut := sizes[1]; cut <= sizes[3]; cut += 7 {
 		d := t.TempDir()
-		if err := os.WriteFile(filepath.Join(d, "journal-00000000"), full[:cut], 0o600); err != nil {
+		if err := os.Mkdir(filepath.Join(d, "journal"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(d, "journal", "journal-00000000"), full[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		again := newWorld(t, Options{DBPath: d, NoSync: true})

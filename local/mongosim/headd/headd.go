@@ -181,7 +181,7 @@ func (s *server) writePIDFile() error {
 
 // engine sets what the version and the flags say of the data.
 func (s *server) engine(o *engine.Options) {
-	o.NoSync = s.o.NoJourn
+	o.NoSync, o.DirectoryPerDB = s.o.NoJourn, s.o.PerDB
 }
 
 // storageName is the file in which a server keeps what its files were made with.

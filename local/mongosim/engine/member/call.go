@@ -288,7 +288,8 @@ func (c *Call) finish() bson.Raw {
 		return nil
 	}
 	wc := ParseWriteConcern(c.Cmd)
-	if err := c.E.waitJournal(c.seq, wc.Journal || wc.W == "majority" || wc.W == ""); err != nil {
+	sync := wc.Journal || (wc.W == "majority" || wc.W == "") && c.E.o.NextOpTime != nil // a standalone waits for its disk only when asked to
+	if err := c.E.waitJournal(c.seq, sync); err != nil {
 		return wcError(refuse.Errf(refuse.CodeOutOfDiskSpace, "%s", err.Error()))
 	}
 	if c.E.o.WaitWrite == nil || c.Session.Internal || c.DB == "local" || wc.W == "0" {

@@ -31,6 +31,8 @@ type Options struct {
 	DBPath string
 	// NoSync leaves out fsync: what was acknowledged then survives the death of the process, not of the machine.
 	NoSync bool
+	// DirectoryPerDB makes a folder of the dbpath for each database.
+	DirectoryPerDB bool
 	// Log may be nil.
 	Log *slog.Logger
 	// Clock is the member's wall clock; nil is time.Now.

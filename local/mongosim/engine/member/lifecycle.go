@@ -34,7 +34,7 @@ func Open(o Options) (*Engine, error) {
 	e := &Engine{o: o, stats: o.Stats, st: store.NewState(compileFilter), changed: make(chan struct{}), lock: map[string]*txn{}, Cursors: cursor.NewTable()}
 	e.sess.init()
 	if o.DBPath != "" {
-		jn, err := store.OpenJournal(o.DBPath, e.st, o.NoSync)
+		jn, err := store.OpenJournal(o.DBPath, e.st, store.JournalOptions{NoSync: o.NoSync, PerDB: o.DirectoryPerDB})
 		if err != nil {
 			return nil, fmt.Errorf("open member data: %w", err)
 		}

@@ -32,6 +32,15 @@ type Collection struct {
 	Indexes []*Index // the _id index first
 	Bytes   int64
 	NextRID int64
+
+	touched []int64 // records changed since the last checkpoint, of a state that a journal keeps; some twice
+}
+
+// touch notes that a record changed.
+func (c *Collection) touch(rid int64) {
+	if n := len(c.touched); n == 0 || c.touched[n-1] != rid {
+		c.touched = append(c.touched, rid)
+	}
 }
 
 // Index orders a collection's documents by the values under its key's paths.
@@ -105,6 +114,7 @@ func (e *ErrParallelArrays) Error() string {
 // clone copies a collection for a snapshot.
 func (c *Collection) clone() *Collection {
 	d := *c
+	d.touched = nil
 	if c.Records != nil {
 		d.Records = c.Records.Clone()
 	}

@@ -13,14 +13,26 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
-// The journal is a folder of numbered generations. snapshot-N holds a whole state, journal-N the changes after it (and
-// after journal-N's predecessors without a snapshot of their own). Both are sequences of frames: length, CRC-32 (Castagnoli)
-// and that many bytes of changes. A frame cut short at the end of the newest journal was never acknowledged and is cut off.
-// Opening replays the newest snapshot and every journal from its number on; older files are deleted.
+// A dbpath holds:
+//
+//	_mdb_catalog.sim           what collections there are, with the file and its length of each; replaced at every checkpoint
+//	collection-N.sim           one collection's documents; appended to at checkpoints and begun anew, under another number,
+//	                           when most of it is dead, so that a copy differs from the one before where documents changed
+//	journal/journal-N          the changes since the checkpoint, in numbered generations
+//
+// All are sequences of frames: length, CRC-32 (Castagnoli) and that many bytes. A frame cut short at the end of the newest
+// journal was never acknowledged and is cut off. Opening reads the catalog, of each collection's file as much as the catalog
+// says, and replays every journal from the catalog's generation on; whatever else is there was left by a crash and is deleted.
+// After a clean stop the folder journal is empty but for an empty file and may be missing from a copy.
 
-var errBadJournal = errors.New("journal is damaged")
+var (
+	errBadJournal = errors.New("journal is damaged")
+	// errBadFrame is a frame that is cut short or not what was written.
+	errBadFrame = fmt.Errorf("%w: bad frame", errBadJournal)
+)
 
 // rotateAt is the size of a journal that starts a new generation.
 const rotateAt = 256 << 20
@@ -28,156 +40,166 @@ const rotateAt = 256 << 20
 // maxFrame bounds one frame.
 const maxFrame = 1 << 30
 
+// JournalOptions say how a journal keeps a state.
+type JournalOptions struct {
+	NoSync bool // do not wait for the disk
+	PerDB  bool // a folder for each database
+}
+
+// journalDir is the folder of the changes since the checkpoint.
+const journalDir = "journal"
+
 // Journal keeps a state's changes on disk. Its methods are safe for concurrent use.
 type Journal struct {
-	dir    string
-	noSync bool
+	dir string
+	o   JournalOptions
 
-	mu   sync.Mutex // guards buf and seq
-	buf  []byte
-	seq  uint64
-	size int64
+	mu  sync.Mutex // guards buf and seq
+	buf []byte
+	seq uint64
 
-	io      sync.Mutex // held while writing to the file
+	io      sync.Mutex // held while writing to the journal
 	f       *os.File
 	gen     int
+	size    int64
 	written uint64
 	synced  uint64
 	err     error
-	bg      sync.WaitGroup
+
+	bg       sync.WaitGroup // the running checkpoint
+	busy     atomic.Bool
+	replayed bool // opening found changes that no checkpoint had
+	files
 }
 
-// OpenJournal replays what the folder holds into s and opens the journal for more.
-func OpenJournal(dir string, s *State, noSync bool) (*Journal, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// OpenJournal reads what the folder holds into s and opens the journal for more.
+func OpenJournal(dir string, s *State, o JournalOptions) (*Journal, error) {
+	if err := os.MkdirAll(filepath.Join(dir, journalDir), 0o755); err != nil {
 		return nil, fmt.Errorf("open dbpath: %w", err)
 	}
-	snaps, journals, err := generations(dir)
+	if old, _ := filepath.Glob(filepath.Join(dir, "snapshot-????????")); len(old) > 0 {
+		return nil, fmt.Errorf("open dbpath: %s is of an earlier simulator: delete the folder's content", filepath.Base(old[0]))
+	}
+	j := &Journal{dir: dir, o: o, files: files{dir: dir, o: o, byUUID: map[[16]byte]*file{}}}
+	gen, err := j.load(s)
 	if err != nil {
 		return nil, fmt.Errorf("open dbpath: %w", err)
 	}
-	gen := 0
-	if len(snaps) > 0 {
-		gen = snaps[len(snaps)-1]
-		if _, err := replayFile(filepath.Join(dir, fileName("snapshot", gen)), s, false); err != nil {
-			return nil, err
-		}
+	journals, err := j.generations()
+	if err != nil {
+		return nil, fmt.Errorf("open dbpath: %w", err)
 	}
-	first := gen
+	j.gen = gen
 	for i, g := range journals {
-		if g < first {
+		if g < gen {
 			continue
 		}
 		last := i == len(journals)-1
-		good, err := replayFile(filepath.Join(dir, fileName("journal", g)), s, last)
+		good, err := replayFile(j.path(g), last, s.Replay)
 		if err != nil {
 			return nil, err
 		}
 		if last {
-			if err := os.Truncate(filepath.Join(dir, fileName("journal", g)), good); err != nil {
+			if err := os.Truncate(j.path(g), good); err != nil {
 				return nil, fmt.Errorf("cut journal: %w", err)
 			}
 		}
-		gen = g
+		j.gen, j.replayed = g, j.replayed || good > 0
 	}
-	j := &Journal{dir: dir, noSync: noSync, gen: gen}
-	j.f, err = os.OpenFile(filepath.Join(dir, fileName("journal", gen)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	j.f, err = os.OpenFile(j.path(j.gen), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	if fi, err := j.f.Stat(); err == nil {
 		j.size = fi.Size()
 	}
-	j.clean(first)
+	j.cleanJournals(gen)
 	return j, nil
 }
 
-func fileName(kind string, gen int) string { return fmt.Sprintf("%s-%08d", kind, gen) }
+func (j *Journal) path(gen int) string {
+	return filepath.Join(j.dir, journalDir, fmt.Sprintf("journal-%08d", gen))
+}
 
-func generations(dir string) (snaps, journals []int, err error) {
-	es, err := os.ReadDir(dir)
+// generations lists the journals there are, in order.
+func (j *Journal) generations() ([]int, error) {
+	es, err := os.ReadDir(filepath.Join(j.dir, journalDir))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	var out []int
 	for _, e := range es {
 		kind, num, ok := strings.Cut(e.Name(), "-")
-		n, err := strconv.Atoi(num)
-		if !ok || err != nil {
-			continue
-		}
-		switch kind {
-		case "snapshot":
-			snaps = append(snaps, n)
-		case "journal":
-			journals = append(journals, n)
+		if n, err := strconv.Atoi(num); ok && err == nil && kind == "journal" {
+			out = append(out, n)
 		}
 	}
-	slices.Sort(snaps)
-	slices.Sort(journals)
-	return snaps, journals, nil
+	slices.Sort(out)
+	return out, nil
 }
 
-// clean deletes generations before gen and unfinished snapshots.
-func (j *Journal) clean(gen int) {
-	snaps, journals, _ := generations(j.dir)
-	for _, g := range snaps {
-		if g < gen {
-			_ = os.Remove(filepath.Join(j.dir, fileName("snapshot", g)))
-		}
-	}
+// cleanJournals deletes generations before gen. One that stays is deleted at the next opening.
+func (j *Journal) cleanJournals(gen int) {
+	journals, _ := j.generations()
 	for _, g := range journals {
 		if g < gen {
-			_ = os.Remove(filepath.Join(j.dir, fileName("journal", g)))
+			_ = os.Remove(j.path(g))
 		}
-	}
-	tmps, _ := filepath.Glob(filepath.Join(j.dir, "*.tmp"))
-	for _, t := range tmps {
-		_ = os.Remove(t)
 	}
 }
 
-// replayFile applies a file's frames and says how many bytes were good. A cut tail is an error unless tailOK.
-func replayFile(path string, s *State, tailOK bool) (int64, error) {
+// replayFile hands a file's frames to apply and says how many bytes were good. A cut tail is an error unless tailOK.
+func replayFile(path string, tailOK bool, apply func([]byte) error) (int64, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return 0, fmt.Errorf("open %s: %w", filepath.Base(path), err)
 	}
 	defer func() { _ = f.Close() }()
-	r := bufio.NewReaderSize(f, 1<<20)
-	var good int64
+	fi, err := f.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("open %s: %w", filepath.Base(path), err)
+	}
+	good, err := replayFrames(bufio.NewReaderSize(f, 1<<20), fi.Size(), apply)
+	if err != nil && (!tailOK || !errors.Is(err, errBadFrame)) {
+		return good, fmt.Errorf("read %s at %d: %w", filepath.Base(path), good, err)
+	}
+	return good, nil
+}
+
+// replayFrames hands the frames of size bytes to apply and says how many bytes were good.
+func replayFrames(r io.Reader, size int64, apply func([]byte) error) (good int64, err error) {
 	for {
 		var head [8]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
-			if errors.Is(err, io.EOF) || (tailOK && errors.Is(err, io.ErrUnexpectedEOF)) {
-				return good, nil
-			}
-			return good, fmt.Errorf("read %s: %w", filepath.Base(path), err)
+		if _, err := io.ReadFull(r, head[:]); errors.Is(err, io.EOF) {
+			return good, nil
+		} else if errors.Is(err, io.ErrUnexpectedEOF) {
+			return good, errBadFrame
+		} else if err != nil {
+			return good, err
 		}
 		n, sum := binary.LittleEndian.Uint32(head[:]), binary.LittleEndian.Uint32(head[4:])
-		if n > maxFrame {
-			if tailOK {
-				return good, nil
-			}
-			return good, fmt.Errorf("read %s at %d: %w", filepath.Base(path), good, errBadJournal)
+		if n > maxFrame || int64(n) > size-good-int64(len(head)) {
+			return good, errBadFrame
 		}
 		b := make([]byte, n)
-		_, err := io.ReadFull(r, b)
-		if err != nil || crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) != sum {
-			if tailOK {
-				return good, nil
-			}
-			return good, fmt.Errorf("read %s at %d: %w", filepath.Base(path), good, errBadJournal)
+		if _, err := io.ReadFull(r, b); err != nil {
+			return good, err
 		}
-		if err := s.Replay(b); err != nil {
-			return good, fmt.Errorf("replay %s at %d: %w", filepath.Base(path), good, err)
+		if crc32.Checksum(b, castagnoli) != sum {
+			return good, errBadFrame
+		}
+		if err := apply(b); err != nil {
+			return good, err
 		}
 		good += int64(len(head)) + int64(n)
 	}
 }
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // read only
+
 func frame(dst, b []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(b)))
-	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(b, castagnoli))
 	return append(dst, b...)
 }
 
@@ -195,7 +217,7 @@ func (j *Journal) Append(b []byte) uint64 {
 func (j *Journal) Wait(seq uint64, sync bool) error {
 	j.io.Lock()
 	defer j.io.Unlock()
-	return j.flush(seq, sync && !j.noSync)
+	return j.flush(seq, sync && !j.o.NoSync)
 }
 
 // flush writes what is buffered; io is held.
@@ -230,73 +252,69 @@ func (j *Journal) flush(seq uint64, sync bool) error {
 func (j *Journal) Full() bool {
 	j.io.Lock()
 	defer j.io.Unlock()
-	return j.size > rotateAt
+	return j.size > rotateAt && !j.busy.Load()
 }
 
-// Rotate starts a new generation: what is appended from now on goes to a new file, and a copy of the state as of now is
-// written beside it in the background, after which older files go. The caller holds off Append meanwhile.
+// Rotate starts a checkpoint: what is appended from now on goes to a new generation, and what changed up to now goes to the
+// collections' files in the background, after which the generations before are deleted. The caller holds off Append
+// meanwhile. While a checkpoint runs it does nothing.
 func (j *Journal) Rotate(s *State) error {
+	if j.busy.Load() {
+		return nil
+	}
 	j.io.Lock()
 	defer j.io.Unlock()
 	j.mu.Lock()
 	seq := j.seq
 	j.mu.Unlock()
-	if err := j.flush(seq, !j.noSync); err != nil {
+	if err := j.flush(seq, !j.o.NoSync); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(j.dir, fileName("journal", j.gen+1)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(j.path(j.gen+1), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("new journal: %w", err)
 	}
 	_ = j.f.Close()
 	j.f, j.gen, j.size = f, j.gen+1, 0
+	for u, rids := range s.takeTouched() {
+		j.pending[u] = append(j.pending[u], rids...)
+	}
 	gen, snap := j.gen, s.Clone()
+	j.busy.Store(true)
 	j.bg.Go(func() {
-		if writeSnapshot(j.dir, gen, snap, j.noSync) == nil {
-			j.clean(gen)
+		defer j.busy.Store(false)
+		if j.failed = j.save(gen, snap); j.failed == nil {
+			j.cleanJournals(gen)
 		}
 	})
 	return nil
 }
 
-func writeSnapshot(dir string, gen int, s *State, noSync bool) error {
-	path := filepath.Join(dir, fileName("snapshot", gen))
-	f, err := os.Create(path + ".tmp")
-	if err != nil {
-		return fmt.Errorf("write snapshot: %w", err)
-	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	err = s.dump(func(b []byte) error {
-		_, err := w.Write(frame(nil, b))
+// Checkpoint rotates and waits until everything up to now is in the collections' files. The caller holds off Append.
+func (j *Journal) Checkpoint(s *State) error {
+	j.bg.Wait()
+	if err := j.Rotate(s); err != nil {
 		return err
-	})
-	if err == nil {
-		err = w.Flush()
 	}
-	if err == nil && !noSync {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(path+".tmp", path)
-	}
-	if err != nil {
-		_ = os.Remove(path + ".tmp")
-		return fmt.Errorf("write snapshot: %w", err)
-	}
-	return nil
+	j.bg.Wait()
+	return j.failed
 }
 
-// Close writes a last snapshot of s, when clean, and closes the file.
+// idle says that nothing changed since the checkpoint.
+func (j *Journal) idle() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.io.Lock()
+	defer j.io.Unlock()
+	return j.size == 0 && len(j.buf) == 0 && len(j.pending) == 0 && j.saved && !j.replayed
+}
+
+// Close makes a last checkpoint of s, when clean, and closes the file.
 func (j *Journal) Close(s *State, clean bool) error {
 	j.bg.Wait()
 	var err error
-	if clean {
-		if err = j.Rotate(s); err == nil {
-			j.bg.Wait()
-		}
+	if clean && !j.idle() {
+		err = j.Checkpoint(s)
 	}
 	j.io.Lock()
 	defer j.io.Unlock()

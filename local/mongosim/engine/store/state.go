@@ -112,14 +112,20 @@ func (s *State) Put(b *Batch, c *Collection, rid int64, doc bson.Raw) error {
 	if err := c.put(rid, doc); err != nil {
 		return err
 	}
-	b.add(opPut, c.UUID, rid, doc)
+	if b != nil {
+		c.touch(rid)
+		b.add(opPut, c.UUID, rid, doc)
+	}
 	return nil
 }
 
 // Remove deletes a record.
 func (s *State) Remove(b *Batch, c *Collection, rid int64) {
 	c.remove(rid)
-	b.add(opDel, c.UUID, rid, nil)
+	if b != nil {
+		c.touch(rid)
+		b.add(opDel, c.UUID, rid, nil)
+	}
 }
 
 // Create adds a collection; its metadata must be complete. Options of a capped collection or view are read from c.Options.
@@ -194,13 +200,16 @@ func (s *State) saveMeta(b *Batch, c *Collection) {
 	if b == nil {
 		return
 	}
+	b.add(opMeta, c.UUID, 0, c.meta().Raw())
+}
+
+// meta is a collection's name, options and indexes.
+func (c *Collection) meta() *bsonval.Builder {
 	specs := make([]bson.Raw, len(c.Indexes))
 	for i, x := range c.Indexes {
 		specs[i] = x.Spec
 	}
-	var d bsonval.Builder
-	d.String("ns", c.NS).Doc("options", c.Options).Docs("indexes", specs)
-	b.add(opMeta, c.UUID, 0, d.Raw())
+	return new(bsonval.Builder).String("ns", c.NS).Doc("options", c.Options).Docs("indexes", specs)
 }
 
 // NewIndex makes an index from its specification, without entries.
@@ -282,9 +291,11 @@ func (s *State) Replay(b []byte) error {
 			if err := c.put(rid, doc); err != nil {
 				return fmt.Errorf("%w: %w", errBadJournal, err)
 			}
+			c.touch(rid)
 		case opDel:
 			if c.Records != nil {
 				c.remove(rid)
+				c.touch(rid)
 			}
 		case opDrop:
 			s.Drop(nil, c)
@@ -340,25 +351,14 @@ func (s *State) replayMeta(u [16]byte, c *Collection, doc bson.Raw) error {
 	return nil
 }
 
-// dump writes the whole state as batches through emit.
-func (s *State) dump(emit func([]byte) error) error {
-	const enough = 1 << 20
-	for _, c := range s.Collections("") {
-		var b Batch
-		s.saveMeta(&b, c)
-		if c.Records != nil {
-			for rid, doc := range c.Records.Ascend(0) {
-				b.add(opPut, c.UUID, rid, doc)
-				if len(b.b) > enough {
-					if err := emit(b.Take()); err != nil {
-						return err
-					}
-				}
-			}
-		}
-		if err := emit(b.Take()); err != nil {
-			return err
+// takeTouched gives the records changed since it was last called, by collection.
+func (s *State) takeTouched() map[[16]byte][]int64 {
+	out := map[[16]byte][]int64{}
+	for u, c := range s.byUUID {
+		if len(c.touched) > 0 {
+			out[u] = c.touched
+			c.touched = nil
 		}
 	}
-	return nil
+	return out
 }

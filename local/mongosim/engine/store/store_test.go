@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
@@ -112,7 +114,7 @@ func newCollection(t testing.TB, s *State, b *Batch, ns string) *Collection {
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
 	s := NewState(none)
-	j, err := OpenJournal(dir, s, true)
+	j, err := OpenJournal(dir, s, JournalOptions{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +141,7 @@ func TestRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := NewState(none)
-	j, err = OpenJournal(dir, again, true)
+	j, err = OpenJournal(dir, again, JournalOptions{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,22 +161,24 @@ func TestRotation(t *testing.T) {
 		t.Error("a closed journal takes changes")
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(left) != 2 {
+	if err != nil || len(left) != 3 { // the catalog, the collection's file, the journal's folder
 		t.Errorf("files after a clean stop: %v %v", left, err)
 	}
 }
 
-// TestUnfinishedSnapshot leaves a generation's snapshot out, as a kill in the middle of writing it does.
-func TestUnfinishedSnapshot(t *testing.T) {
+// TestUnfinishedCheckpoint takes the catalog of a checkpoint back, as a kill just before it is in place does: the files are
+// longer than they count, and the journals before are still there.
+func TestUnfinishedCheckpoint(t *testing.T) {
 	dir := t.TempDir()
 	s := NewState(none)
-	j, err := OpenJournal(dir, s, true)
+	j, err := OpenJournal(dir, s, JournalOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b Batch
 	c := newCollection(t, s, &b, "db.c")
-	for i := range 3 {
+	insert := func(i int) {
+		t.Helper()
 		if _, err := s.Insert(&b, c, doc(t, bson.D{{Key: "_id", Value: i}})); err != nil {
 			t.Fatal(err)
 		}
@@ -182,38 +186,150 @@ func TestUnfinishedSnapshot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	first, err := os.ReadFile(filepath.Join(dir, fileName("journal", 0)))
+	insert(0)
+	if err := j.Checkpoint(s); err != nil {
+		t.Fatal(err)
+	}
+	insert(1)
+	s.Remove(&b, c, 1)
+	insert(2)
+	catalog, err := os.ReadFile(filepath.Join(dir, catalogName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Rotate(s); err != nil {
+	journal := j.path(j.gen)
+	changes, err := os.ReadFile(journal)
+	if err != nil {
 		t.Fatal(err)
 	}
-	j.bg.Wait()
-	if _, err := s.Insert(&b, c, doc(t, bson.D{{Key: "_id", Value: 3}})); err != nil {
+	if err := j.Checkpoint(s); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Wait(j.Append(b.Take()), true); err != nil {
-		t.Fatal(err)
-	}
+	insert(3)
 	if err := j.Close(s, false); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(filepath.Join(dir, fileName("snapshot", 1)), filepath.Join(dir, fileName("snapshot", 1)+".tmp")); err != nil {
-		t.Fatal(err)
+	for path, b := range map[string][]byte{filepath.Join(dir, catalogName): catalog, journal: changes, filepath.Join(dir, "collection-77.sim"): {1}} {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, fileName("journal", 0)), first, 0o600); err != nil {
-		t.Fatal(err)
+	for range 2 { // the second opening reads what the first has put in order
+		again := NewState(none)
+		j, err = OpenJournal(dir, again, JournalOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(records(s), records(again)); diff != "" {
+			t.Error(diff)
+		}
+		if err := j.Close(again, true); err != nil {
+			t.Fatal(err)
+		}
 	}
-	again := NewState(none)
-	j, err = OpenJournal(dir, again, true)
+	if _, err := os.Stat(filepath.Join(dir, "collection-77.sim")); err == nil {
+		t.Error("a file of no collection is still there")
+	}
+}
+
+// records is everything a state holds.
+func records(s *State) map[string]string {
+	out := map[string]string{}
+	for _, c := range s.Collections("") {
+		out[c.NS] = fmt.Sprintf("%x %d %d %s", c.UUID, c.Bytes, c.NextRID, c.meta().Raw())
+		for rid, doc := range c.Records.Ascend(0) {
+			out[fmt.Sprintf("%s %d", c.NS, rid)] = string(doc)
+		}
+	}
+	return out
+}
+
+// TestFilesChangeLittle looks at what a copy of the folder has to store again after small changes: nothing of collections that
+// did not change, the new end of those that did.
+func TestFilesChangeLittle(t *testing.T) {
+	dir := t.TempDir()
+	s := NewState(none)
+	j, err := OpenJournal(dir, s, JournalOptions{PerDB: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := again.Get("db.c").Records.Len(); n != 4 {
-		t.Errorf("%d documents, want 4", n)
+	var b Batch
+	big, quiet, gone := newCollection(t, s, &b, "db.c"), newCollection(t, s, &b, "other.quiet"), newCollection(t, s, &b, "third.dropped.c")
+	put := func(c *Collection, rid int64, text string) {
+		t.Helper()
+		if err := s.Put(&b, c, rid, doc(t, bson.D{{Key: "_id", Value: rid}, {Key: "t", Value: text}})); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := j.Close(again, false); err != nil {
+	for i := range int64(20_000) {
+		put(big, i+1, strings.Repeat("x", 100))
+	}
+	put(quiet, 1, "q")
+	put(gone, 1, "g")
+	files := func() map[string]string {
+		t.Helper()
+		if err := j.Wait(j.Append(b.Take()), false); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Checkpoint(s); err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]string{}
+		found, _ := filepath.Glob(filepath.Join(dir, "*", "collection-*"))
+		for _, path := range found {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, _ := filepath.Rel(dir, path)
+			out[name] = string(b)
+		}
+		return out
+	}
+	before := files()
+	for i := range int64(100) {
+		put(big, i*200+1, "y")
+		s.Remove(&b, big, i*200+2)
+	}
+	s.Drop(&b, gone)
+	after := files()
+	if len(before) != 3 || len(after) != 2 {
+		t.Fatalf("%d and %d files, want 3 and 2", len(before), len(after))
+	}
+	for name, b := range after {
+		was := before[name]
+		if !strings.HasPrefix(b, was) || len(b)-len(was) > 20_000 {
+			t.Errorf("%s: %d bytes of %d are other or new", name, len(b)-len(was), len(b))
+		}
+	}
+	for i := range int64(20_000) { // now most of it is dead
+		put(big, i+1, strings.Repeat("z", 100))
+	}
+	files()
+	for i := range int64(20_000) {
+		put(big, i+1, strings.Repeat("a", 100))
+	}
+	total := 0
+	for _, b := range files() {
+		total += len(b)
+	}
+	if live := int(big.Bytes); total > 2*live+slack {
+		t.Errorf("%d bytes for %d of documents", total, live)
+	}
+	if err := j.Close(s, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, journalDir)); err != nil { // as a snapshot leaves it out
+		t.Fatal(err)
+	}
+	again := NewState(none)
+	if j, err = OpenJournal(dir, again, JournalOptions{PerDB: true}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(records(s), records(again)); diff != "" {
+		t.Error(diff)
+	}
+	if err := j.Close(again, true); err != nil {
 		t.Fatal(err)
 	}
 }
