@@ -11,6 +11,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/store/access"
 	"github.com/heartwood-db/heartwood/shared/store/alerting"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/store/facts"
 	"github.com/heartwood-db/heartwood/shared/store/inventory"
 	"github.com/heartwood-db/heartwood/shared/store/series"
@@ -18,7 +19,7 @@ import (
 
 // Collections declares the collections of all areas, without the kernel's own.
 func Collections() []docstore.Collection {
-	return slices.Concat(inventory.Collections(), access.Collections(), alerting.Collections(), facts.Collections(), series.Collections())
+	return slices.Concat(inventory.Collections(), access.Collections(), alerting.Collections(), backup.Collections(), facts.Collections(), series.Collections())
 }
 
 // Migrations are the steps from the first schema to the one of this binary, in order.
@@ -27,7 +28,7 @@ func Migrations() []store.Migration { return nil }
 // Checks are the checks of all areas and of the kernel.
 func Checks() store.Checks {
 	all := store.KernelChecks()
-	for _, area := range []store.Checks{inventory.Checks(), access.Checks(), alerting.Checks(), facts.Checks(), series.Checks()} {
+	for _, area := range []store.Checks{inventory.Checks(), access.Checks(), alerting.Checks(), backup.Checks(), facts.Checks(), series.Checks()} {
 		maps.Copy(all, area)
 	}
 	return all

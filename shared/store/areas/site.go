@@ -4,6 +4,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/store/access"
 	"github.com/heartwood-db/heartwood/shared/store/alerting"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/store/facts"
 	"github.com/heartwood-db/heartwood/shared/store/inventory"
 	"github.com/heartwood-db/heartwood/shared/store/series"
@@ -15,6 +16,7 @@ type Site struct {
 	Inventory *inventory.Inventory
 	Access    *access.Access
 	Alerting  *alerting.Alerting
+	Backup    *backup.Backup
 	Series    *series.Series
 	Facts     *facts.Facts
 }
@@ -26,6 +28,6 @@ func NewSite(st *store.Store, retention series.Retention) (*Site, error) {
 		return nil, err
 	}
 	return &Site{
-		Store: st, Inventory: inventory.New(st), Access: access.New(st), Alerting: alerting.New(st), Series: numbers, Facts: facts.New(st),
+		Store: st, Inventory: inventory.New(st), Access: access.New(st), Alerting: alerting.New(st), Backup: backup.New(st), Series: numbers, Facts: facts.New(st),
 	}, nil
 }

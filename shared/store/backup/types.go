@@ -29,7 +29,18 @@ type Config struct {
 	Schedule   snapshot.Policy    `bson:"schedule"`
 	Changed    time.Time          `bson:"changed"`
 	StoppedAt  time.Time          `bson:"stoppedAt,omitempty"`
+	LastEpoch  int64              `bson:"lastEpoch,omitempty"` // of the job that was deleted: numbers are never used twice
+
+	// NewPassword, when not empty, is sealed into Password by SaveConfig; Resync allows it to ask for a full resync.
+	NewPassword model.Secret `bson:"-"`
+	Resync      bool         `bson:"-"`
 }
+
+// The values of Config.SyncSource besides a member's host:port.
+const (
+	SyncPrimary   = "PRIMARY"
+	SyncSecondary = "SECONDARY"
+)
 
 // Stage is how far a running backup is.
 type Stage string
@@ -51,7 +62,8 @@ type Job struct {
 	GroupID    model.ID  `bson:"groupId"`
 	Stage      Stage     `bson:"stage"`
 	StageSince time.Time `bson:"stageSince"`
-	Epoch      int64     `bson:"epoch"` // the current one; 0 before the first
+	Epoch      int64     `bson:"epoch"` // the current one, if it is not below First
+	First      int64     `bson:"first"` // number of the job's first epoch: 1, unless an earlier backup of the cluster was deleted
 	Tail       Tail      `bson:"tail"`
 	// Resync asks the agent for a new epoch. It is set by people and by the daemon, and cleared when the epoch begins.
 	Resync *Resync `bson:"resync,omitempty"`
@@ -157,6 +169,9 @@ type Found struct {
 }
 
 // Epoch is one unbroken history of a job: a full read and the oplog from its start on. Its id is "<job>/<8 digits>".
+//
+// Its first oplog slice begins with the source's entry at Start itself: what an open transaction wrote first is part of it, and
+// that it is the same entry is the proof that nothing lies between.
 type Epoch struct {
 	Job          model.ID     `bson:"job"`
 	Number       int64        `bson:"number"`
@@ -168,7 +183,7 @@ type Epoch struct {
 	FCV          string       `bson:"fcv"`
 	StoreID      string       `bson:"storeId"`    // of the blockstore that holds its seeds and oplog
 	AgentID      string       `bson:"agentId"`    // who began it
-	Start        oplog.OpTime `bson:"start"`      // the last entry before the oplog of the epoch: of the oldest open transaction, or the newest
+	Start        oplog.OpTime `bson:"start"`      // first position of its oplog: the oldest open transaction's first entry, or the newest entry, as it was before anything was read
 	StartEntry   chain.Digest `bson:"startEntry"` // of the source's entry at Start
 	ScanEnd      oplog.OpTime `bson:"scanEnd"`    // the newest entry when the last collection had been read; zero until then
 	Collections  int64        `bson:"collections"`
@@ -207,6 +222,9 @@ type Collection struct {
 	Done    bool       `bson:"done"`
 	Lost    string     `bson:"lost,omitempty"` // why it could not be read to its end: dropped meanwhile
 }
+
+// Complete reports whether nothing more is to be read of it.
+func (c *Collection) Complete() bool { return c.Done || c.Lost != "" || c.View != nil }
 
 // SeedSlice is a stored part of a collection. Its id is "<job>/<epoch>/<uuid>/<attempt>/<seq>".
 type SeedSlice struct {
@@ -307,18 +325,15 @@ type Restore struct {
 	Cleaned     time.Time            `bson:"cleaned,omitempty"` // its objects were deleted
 }
 
-// Delivery is the state of a download link.
+// Delivery is the state of a download link. Downloads is the largest count of any of the objects.
 type Delivery struct {
 	Digest       []byte               `bson:"digest,omitempty"` // SHA-256 of the link's token
 	Sealed       []byte               `bson:"sealed,omitempty"` // the token, sealed: the link is shown again to who may restore
 	Expires      time.Time            `bson:"expires,omitempty"`
-	Hours        int                  `bson:"hours"`
+	Hours        int                  `bson:"hours"` // from the moment on that the objects are there
 	MaxDownloads int                  `bson:"maxDownloads"`
 	Downloads    int                  `bson:"downloads"`
 	Status       model.DeliveryStatus `bson:"status,omitempty"`
-	// Use tells the running use of the link from others: it may go on by ranges until UseEnds, without counting again.
-	Use     []byte    `bson:"use,omitempty"`
-	UseEnds time.Time `bson:"useEnds,omitempty"`
 }
 
 // Object is a stored file of a restore.
@@ -326,7 +341,10 @@ type Object struct {
 	Key    string `bson:"key"`
 	Name   string `bson:"name"`
 	Bytes  int64  `bson:"bytes"`
-	SHA256 string `bson:"sha256"`
+	SHA256 string `bson:"sha256"` // hexadecimal
+
+	Downloads int       `bson:"downloads,omitempty"` // begun
+	UseEnds   time.Time `bson:"useEnds,omitempty"`   // until then the last one may be resumed
 }
 
 // Daemon is a running, or once running, backup daemon. Its id is "<machine>:<head root>".

@@ -1,0 +1,60 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/store"
+)
+
+// Job returns a job, or store.ErrNotFound.
+func (b *Backup) Job(ctx context.Context, id model.ID) (Job, error) {
+	if err := checkID("job", id); err != nil {
+		return Job{}, fmt.Errorf("%w: %w", store.ErrNotFound, err)
+	}
+	return store.Get[Job](ctx, b.s, collJobs, string(id))
+}
+
+// Jobs lists all jobs, by id.
+func (b *Backup) Jobs(ctx context.Context) ([]Job, error) {
+	return store.All[Job](ctx, b.s, docstore.Query{Collection: collJobs})
+}
+
+// JobsOf lists the jobs of a group, by id.
+func (b *Backup) JobsOf(ctx context.Context, group model.ID) ([]Job, error) {
+	return store.All[Job](ctx, b.s, docstore.Query{Collection: collJobs, Index: "group", Prefix: []any{string(group)}})
+}
+
+// UpdateJob changes a job's fields that belong to agents and people. change may run several times; store.ErrUnchanged ends it
+// without a write.
+func (b *Backup) UpdateJob(ctx context.Context, id model.ID, change func(*Job) error) error {
+	return store.Update(ctx, b.s, collJobs, string(id), func(j *Job) error {
+		token, group := j.Token, j.GroupID
+		if err := change(j); err != nil {
+			return err
+		}
+		j.ID, j.GroupID, j.Token = id, group, token
+		return nil
+	})
+}
+
+// UpdateJobAs changes a job as the holder of its lease with this token: ErrFenced when a higher one was seen. The first write
+// under a token keeps the holders before it out.
+func (b *Backup) UpdateJobAs(ctx context.Context, id model.ID, token int64, change func(*Job) error) error {
+	if token <= 0 {
+		return fmt.Errorf("job %s: %w: %d is no token of a lease", id, docstore.ErrInvalid, token)
+	}
+	return store.Update(ctx, b.s, collJobs, string(id), func(j *Job) error {
+		if j.Token > token {
+			return fmt.Errorf("job %s: %w: its token is %d, ours %d", id, ErrFenced, j.Token, token)
+		}
+		group := j.GroupID
+		if err := change(j); err != nil {
+			return err
+		}
+		j.ID, j.GroupID, j.Token = id, group, token
+		return nil
+	})
+}
