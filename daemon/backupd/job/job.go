@@ -5,6 +5,7 @@ package job
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -168,7 +169,6 @@ func Base(have []backup.Snapshot, e *backup.Epoch) (backup.Snapshot, bool) {
 		switch {
 		case !snap.Complete || snap.Epoch != e.Number || !snap.Condemned.IsZero() || snap.VerifyError != "":
 		case !reached(snap, e):
-		case blocked(snap.Applied.TS, e):
 		case best < 0 || have[best].Applied.TS.Before(snap.Applied.TS):
 			best = i
 		}
@@ -185,16 +185,6 @@ func reached(snap *backup.Snapshot, e *backup.Epoch) bool {
 		return e.Kept.TS.Before(open)
 	}
 	return !snap.Applied.TS.Before(e.Kept.TS)
-}
-
-// blocked reports whether a break lies between a position and the end of the stored oplog.
-func blocked(at bson.Timestamp, e *backup.Epoch) bool {
-	for _, b := range e.Breaks {
-		if !b.At.Before(at) && b.At.Before(e.Head.Last.TS) {
-			return true
-		}
-	}
-	return false
 }
 
 func fill(s State) Step {
@@ -295,8 +285,8 @@ func follow(s State) Step {
 	return step
 }
 
-// due says which snapshot is to be taken now, if any: the first of an epoch as soon as there is a head, what people asked for,
-// and what the schedule says.
+// due says which snapshot is to be taken now, if any: the first of an epoch as soon as there is a head, what the schedule says,
+// one after a break of the restorable range, and what people asked for.
 func due(s State, applied time.Time) (Take, string, bool) {
 	complete := Complete(s.Snapshots)
 	first := true
@@ -316,6 +306,10 @@ func due(s State, applied time.Time) (Take, string, bool) {
 		}
 		return Take{Kinds: kinds, Expires: expires, Next: next}, why, true
 	}
+	if b, ok := broken(s, complete); ok {
+		kinds, expires := snapshot.Promote(s.Config.Schedule, complete, applied)
+		return Take{Kinds: kinds, Expires: expires, Next: next}, "what is restorable begins anew: " + b.Why, true
+	}
 	for _, w := range s.Job.Wishes {
 		if done(s.Snapshots, w.ID) {
 			continue
@@ -323,6 +317,18 @@ func due(s State, applied time.Time) (Take, string, bool) {
 		return Take{Kinds: []snapshot.Kind{snapshot.Manual}, Expires: w.Expires, Wish: w.ID, Next: next}, "asked for by " + w.By, true
 	}
 	return Take{}, "", false
+}
+
+// broken finds a break of the restorable range that the head has passed and no snapshot has: until there is one, nothing after
+// the break can be restored.
+func broken(s State, complete []snapshot.Snapshot) (backup.Break, bool) {
+	for _, b := range s.Epoch.Breaks {
+		passed := func(snap snapshot.Snapshot) bool { return snap.Epoch == s.Epoch.Number && !snap.Applied.Before(b.At) }
+		if !s.Head.Applied.TS.Before(b.At) && !slices.ContainsFunc(complete, passed) {
+			return b, true
+		}
+	}
+	return backup.Break{}, false
 }
 
 func done(have []backup.Snapshot, id string) bool {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/daemon/backupd/apply"
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
+	"github.com/heartwood-db/heartwood/daemon/backupd/stored"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/opererr"
@@ -125,6 +126,13 @@ func TestNext(t *testing.T) {
 			s.Job.Next, s.Head.Applied = now.Add(-time.Minute), at(time.Hour)
 		}, Apply, backup.StageTailing, ""},
 		{"one at a time", healthy, func(s *State) { s.Job.Next, s.Taking = now.Add(-time.Minute), "x" }, Wait, backup.StageTailing, ""},
+		{"a break that the head has passed", healthy, func(s *State) {
+			s.Epoch.Breaks = []backup.Break{{At: at(30 * time.Minute).TS, Why: "the feature compatibility version changed"}}
+		}, Snapshot, backup.StageTailing, "compatibility version changed"},
+		{"a break that the head has not reached", healthy, func(s *State) {
+			s.Epoch.Breaks, s.Head.Applied = []backup.Break{{At: at(30 * time.Minute).TS}}, at(31*time.Minute)
+		}, Apply, backup.StageTailing, ""},
+		{"a break that a snapshot has passed", healthy, func(s *State) { s.Epoch.Breaks = []backup.Break{{At: at(time.Hour).TS}} }, Wait, backup.StageTailing, ""},
 		{"a wish", healthy, func(s *State) { s.Job.Wishes = []backup.Wish{{ID: "w", By: "ann"}} }, Snapshot, backup.StageTailing, "ann"},
 		{"a wish that was fulfilled", healthy, func(s *State) { s.Job.Wishes = []backup.Wish{{ID: "last", By: "ann"}} }, Wait, backup.StageTailing, ""},
 
@@ -202,14 +210,6 @@ func TestBase(t *testing.T) {
 		{"oplog expired behind it", func(s []backup.Snapshot, e *backup.Epoch) { s[1].Complete, e.Kept = false, at(5*time.Hour-time.Second) }, ""},
 		{"its open transaction's oplog expired", func(s []backup.Snapshot, e *backup.Epoch) { s[0].Complete, e.Kept = false, at(4*time.Hour) }, ""},
 		{"its open transaction's oplog is there", func(s []backup.Snapshot, e *backup.Epoch) { s[0].Complete, e.Kept = false, at(4*time.Hour+time.Second) }, "b"},
-		{"a break after it, and oplog behind the break", func(_ []backup.Snapshot, e *backup.Epoch) {
-			e.Breaks = []backup.Break{{At: at(2 * time.Hour).TS}}
-			e.Head.Last = at(time.Minute)
-		}, ""},
-		{"a break before it", func(_ []backup.Snapshot, e *backup.Epoch) {
-			e.Breaks = []backup.Break{{At: at(4 * time.Hour).TS}}
-			e.Head.Last = at(time.Minute)
-		}, "b"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -240,7 +240,7 @@ func TestJudge(t *testing.T) {
 		{"corruption again and again", apply.ErrCorruption, 2, out{CodeCorrupt, true, false, true, false}},
 		{"damaged slice: read again", chain.ErrDamaged, 0, out{CodeDamaged, false, false, false, true}},
 		{"damaged slice for good", chain.ErrDamaged, 2, out{CodeDamaged, false, true, true, false}},
-		{"lost slice for good", ErrLostSlice, 2, out{CodeMissing, false, true, true, false}},
+		{"lost slice for good", stored.ErrLost, 2, out{CodeMissing, false, true, true, false}},
 		{"store away", blockstore.ErrUnavailable, 9, out{CodeUnavailable, false, false, false, true}},
 		{"store refuses", blockstore.ErrDenied, 9, out{CodeStore, false, false, false, true}},
 		{"wrong key", blockstore.ErrKey, 9, out{CodeStore, false, false, false, true}},

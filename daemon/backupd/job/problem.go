@@ -9,6 +9,7 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupd/apply"
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
 	"github.com/heartwood-db/heartwood/daemon/backupd/seed"
+	"github.com/heartwood-db/heartwood/daemon/backupd/stored"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/opererr"
 	"github.com/heartwood-db/heartwood/shared/oplog"
@@ -91,6 +92,8 @@ func Judge(err error, before *backup.Problem, now time.Time) Judgement {
 	return j
 }
 
+const readAgain = "It is read again; if that does not help, a new full read follows by itself. Check the disks of the store."
+
 // classify names the kind of an error and, unless it brings one, the remedy.
 func classify(err error, hint string) (code, remedy string) {
 	rows := []struct {
@@ -101,11 +104,14 @@ func classify(err error, hint string) (code, remedy string) {
 		{oplog.ErrNewSnapshot, CodeBarrier, resyncRemedy},
 		{oplog.ErrUnknown, CodeUnknown, "Update Heartwood: a newer version may know this entry. The last snapshot and everything before this entry stay restorable. Without an update, ask for a new full read (resync)."},
 		{apply.ErrCorruption, CodeCorrupt, "The head is made again from the last snapshot by itself; if that does not help, a new full read follows."},
-		{oplog.ErrCorrupt, CodeDamaged, "It is read again; if that does not help, a new full read follows by itself. Check the disks of the store."},
-		{chain.ErrDamaged, CodeDamaged, "It is read again; if that does not help, a new full read follows by itself. Check the disks of the store."},
-		{seed.ErrDamaged, CodeDamaged, "It is read again; if that does not help, a new full read follows by itself. Check the disks of the store."},
-		{blockstore.ErrDamaged, CodeDamaged, "It is read again; if that does not help, a new full read follows by itself. Check the disks of the store."},
-		{ErrLostSlice, CodeMissing, "Has somebody deleted files of the store? It is looked for again; if that does not help, a new full read follows by itself."},
+		{oplog.ErrCorrupt, CodeDamaged, readAgain},
+		{chain.ErrDamaged, CodeDamaged, readAgain},
+		{seed.ErrDamaged, CodeDamaged, readAgain},
+		{blockstore.ErrDamaged, CodeDamaged, readAgain},
+		{stored.ErrLost, CodeMissing, "Has somebody deleted files of the store? It is looked for again; if that does not help, a new full read follows by itself."},
+		{chain.ErrGap, CodeMissing, readAgain},
+		{chain.ErrSplice, CodeMissing, readAgain},
+		{chain.ErrEpoch, CodeMissing, readAgain},
 		{blockstore.ErrUnavailable, CodeUnavailable, "Make the store reachable again; the backup goes on by itself."},
 		{blockstore.ErrDenied, CodeStore, "Give the daemon's credentials access to the store; the backup goes on by itself."},
 		{blockstore.ErrKey, CodeStore, "The daemon must use the same gen.key (mms.keyfile) as all servers of this site."},
@@ -130,6 +136,3 @@ func classify(err error, hint string) (code, remedy string) {
 	}
 	return CodeInternal, hint
 }
-
-// ErrLostSlice is in the chain of errors about a slice that the store's records name and whose object is gone.
-var ErrLostSlice = errors.New("a stored slice is gone")
