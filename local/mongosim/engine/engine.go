@@ -138,6 +138,8 @@ func lookup(name string) (member.Command, bool) {
 		return member.Command{Run: ddl.RenameCollection, Kind: member.KindWrite, Admin: true}, true
 	case "applyOps":
 		return member.Command{Run: ddl.ApplyOps, Kind: member.KindWrite, Admin: true}, true
+	case "validate":
+		return member.Command{Run: ddl.Validate, Kind: member.KindRead}, true
 	case "dbStats", "dbstats":
 		return member.Command{Run: ddl.DbStats, Kind: member.KindRead}, true
 	case "collStats", "collstats":

@@ -27,6 +27,7 @@ func Create(c *member.Call) (*bsonval.Builder, error) {
 		return nil, err
 	}
 	var o bsonval.Builder
+	var series bson.Raw
 	view, capped := false, false
 	for k, v := range bsonval.Each(c.Cmd) {
 		switch k {
@@ -61,8 +62,17 @@ func Create(c *member.Call) (*bsonval.Builder, error) {
 				return nil, err
 			}
 			o.Value(k, v)
+		case "timeseries":
+			if series, err = spec.TimeSeries(bsonval.SubDoc(v)); err != nil {
+				return nil, err
+			}
+		case "clusteredIndex":
+			if v, err = spec.Clustered(v); err != nil {
+				return nil, err
+			}
+			o.Value(k, v)
 		case "validationLevel", "validationAction", "storageEngine", "indexOptionDefaults", "expireAfterSeconds",
-			"changeStreamPreAndPostImages", "temp":
+			"changeStreamPreAndPostImages", "recordPreImages", "encryptedFields", "temp":
 			o.Value(k, v)
 		case "create", "idIndex", "autoIndexId", "flags":
 		default:
@@ -85,10 +95,33 @@ func Create(c *member.Call) (*bsonval.Builder, error) {
 	if err := spec.CheckName(ns); err != nil {
 		return nil, err
 	}
-	if !view {
-		return &bsonval.Builder{}, c.E.CreateCollection(ns, options, member.NewUUID(), c)
+	switch {
+	case view:
+		return &bsonval.Builder{}, createView(c, ns, options)
+	case series != nil:
+		return &bsonval.Builder{}, createSeries(c, ns, series, options)
 	}
-	return &bsonval.Builder{}, createView(c, ns, options)
+	return &bsonval.Builder{}, c.E.CreateCollection(ns, options, member.NewUUID(), c)
+}
+
+// createSeries makes a time series: the collection of its buckets, unless there is one already, and the view that shows them.
+func createSeries(c *member.Call, ns string, series, options bson.Raw) error {
+	buckets := store.DBOf(ns) + "." + spec.BucketsPrefix + store.NameOf(ns)
+	if c.State.Get(buckets) == nil {
+		o := new(bsonval.Builder).Doc("validator", spec.BucketsValidator(series)).Bool("clusteredIndex", true).All(options).Doc("timeseries", series)
+		if err := c.E.CreateCollection(buckets, o.Raw(), member.NewUUID(), c); err != nil {
+			return err
+		}
+	}
+	var unpack bsonval.Builder
+	for k, v := range bsonval.Each(series) {
+		switch k {
+		case "timeField", "metaField", "bucketMaxSpanSeconds":
+			unpack.Value(k, v)
+		}
+	}
+	stage := new(bsonval.Builder).Doc("$_internalUnpackBucket", unpack.Raw()).Raw()
+	return createView(c, ns, new(bsonval.Builder).String("viewOn", store.NameOf(buckets)).Docs("pipeline", []bson.Raw{stage}).Raw())
 }
 
 // createView notes a view in system.views, which makes it; mu is held.
@@ -412,6 +445,9 @@ func CollMod(c *member.Call) (*bsonval.Builder, error) {
 	if coll == nil {
 		return nil, refuse.Errf(refuse.CodeNamespaceNotFound, "ns does not exist")
 	}
+	if coll.View {
+		return &bsonval.Builder{}, modifyView(c, coll)
+	}
 	var o, old bsonval.Builder
 	o.String("collMod", store.NameOf(ns))
 	for k, v := range bsonval.Each(c.Cmd) {
@@ -444,6 +480,46 @@ func CollMod(c *member.Call) (*bsonval.Builder, error) {
 	}
 	c.E.Log(oplog.Entry{Op: "c", NS: c.DB + ".$cmd", UI: coll.UUID, O: entry, O2: old.Raw()})
 	return &b, nil
+}
+
+// modifyView changes a view's document in system.views, which changes the view; mu is held.
+func modifyView(c *member.Call, view *store.Collection) error {
+	es := bsonval.Elems(view.Options)
+	for k, v := range bsonval.Each(c.Cmd) {
+		if k != "viewOn" && k != "pipeline" {
+			if k == "collMod" || member.Generic(k) || strings.HasPrefix(k, "$") {
+				continue
+			}
+			return refuse.Errf(refuse.CodeInvalidOptions, "option not supported on a view: %s", k)
+		}
+		if k == "pipeline" {
+			if _, err := agg.Parse(bsonval.SubDocs(v)); err != nil {
+				return err
+			}
+		}
+		for i := range es {
+			if es[i].Key == k {
+				es[i].Value = v
+			}
+		}
+	}
+	e := c.E
+	views := e.Main().Get(store.DBOf(view.NS) + ".system.views")
+	if views == nil {
+		return refuse.Errf(refuse.CodeNamespaceNotFound, "ns does not exist")
+	}
+	id := bsonval.String(view.NS)
+	rid, _, had := views.FindID(id)
+	if !had {
+		return refuse.Errf(refuse.CodeNamespaceNotFound, "ns does not exist")
+	}
+	doc := new(bsonval.Builder).Value("_id", id).All(bsonval.FromElems(es)).Raw()
+	if err := e.Main().Put(e.Batch(), views, rid, doc); err != nil {
+		return err
+	}
+	c.Wrote = true
+	e.Log(oplog.Entry{Op: "u", NS: views.NS, UI: views.UUID, O: doc, O2: new(bsonval.Builder).Value("_id", id).Raw()})
+	return e.ViewChanged(nil, views, doc, false)
 }
 
 // RenameCollection is the command renameCollection.

@@ -10,6 +10,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/match"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/member"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/spec"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 )
 
@@ -59,14 +60,20 @@ func ListCollections(c *member.Call) (*bsonval.Builder, error) {
 			kind = "view"
 		}
 		b.String("type", kind)
+		options := coll.Options
+		if series := seriesOptions(c.State, coll); series != nil {
+			kind, options = "timeseries", series
+			b = bsonval.Builder{}
+			b.String("name", store.NameOf(coll.NS)).String("type", kind)
+		}
 		full := b
-		full.Doc("options", coll.Options)
+		full.Doc("options", options)
 		info.Bool("readOnly", coll.View)
 		if !coll.View {
 			info.Value("uuid", bsonval.UUID(coll.UUID))
 		}
 		full.Doc("info", info.Raw())
-		if x := coll.ID(); x != nil {
+		if x := coll.ID(); x != nil && spec.ClusteredIndex(coll.Options) == nil {
 			full.Doc("idIndex", x.Spec)
 		}
 		doc := full.Raw()
@@ -79,6 +86,25 @@ func ListCollections(c *member.Call) (*bsonval.Builder, error) {
 		docs = append(docs, doc)
 	}
 	return listCursor(c.DB+".$cmd.listCollections", docs), nil
+}
+
+// seriesOptions are the options of a time series, nil for other views and collections.
+func seriesOptions(st *store.State, view *store.Collection) bson.Raw {
+	on := bsonval.StringField(view.Options, "viewOn")
+	if !view.View || !strings.HasPrefix(on, spec.BucketsPrefix) {
+		return nil
+	}
+	buckets := st.Get(store.DBOf(view.NS) + "." + on)
+	if buckets == nil {
+		return nil
+	}
+	var b bsonval.Builder
+	for k, v := range bsonval.Each(buckets.Options) {
+		if k == "timeseries" || k == "expireAfterSeconds" {
+			b.Value(k, v)
+		}
+	}
+	return b.Raw()
 }
 
 // ListDatabases is the command listDatabases.

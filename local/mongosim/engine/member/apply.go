@@ -23,10 +23,15 @@ func (e *Engine) ApplyEntry(x oplog.Entry) error {
 		return nil
 	case "c":
 		e.stats.ReplCommand.Add(1)
-		if err := e.applyCommand(x); err != nil {
-			return err
+		ops, txn := e.sess.Follow(x, nil, nil)
+		if !txn {
+			return e.applyCommand(x)
 		}
-		e.sess.remember(x, nil, nil)
+		for _, op := range ops {
+			if err := e.ApplyEntry(op); err != nil {
+				return err
+			}
+		}
 		return nil
 	}
 	coll := e.st.ByUUID(x.UI)
@@ -81,7 +86,7 @@ func (e *Engine) ApplyEntry(x oplog.Entry) error {
 	default:
 		return fmt.Errorf("unknown operation %q", x.Op)
 	}
-	e.sess.remember(x, old, after)
+	e.sess.Follow(x, old, after)
 	return nil
 }
 
@@ -203,6 +208,13 @@ func (e *Engine) createFromEntry(ns string, x oplog.Entry) error {
 		}
 	}
 	coll.Options = options.Raw()
+	if s := spec.ClusteredIndex(coll.Options); s != nil {
+		i, err := e.st.NewIndex(s)
+		if err != nil {
+			return err
+		}
+		coll.Indexes = []*store.Index{i}
+	}
 	e.st.Create(e.Batch(), coll)
 	return nil
 }
@@ -246,7 +258,10 @@ func (e *Engine) CreateCollection(ns string, options bson.Raw, uuid [16]byte, c 
 	}
 	e.st.Create(e.Batch(), coll)
 	var o bsonval.Builder
-	o.String("create", store.NameOf(ns)).All(coll.Options).Doc("idIndex", spec.IDIndex(collation))
+	o.String("create", store.NameOf(ns)).All(coll.Options)
+	if spec.ClusteredIndex(coll.Options) == nil {
+		o.Doc("idIndex", spec.IDIndex(collation))
+	}
 	e.Log(oplog.Entry{Op: "c", NS: store.DBOf(ns) + ".$cmd", UI: uuid, O: o.Raw()})
 	if c != nil {
 		c.Wrote = true
@@ -267,7 +282,11 @@ func (e *Engine) newCollection(ns string, options bson.Raw, uuid [16]byte) (*sto
 	}
 	v, _ := bsonval.Lookup(options, "collation")
 	collation := bsonval.SubDoc(v)
-	x, err := e.st.NewIndex(spec.IDIndex(collation))
+	id := spec.IDIndex(collation)
+	if s := spec.ClusteredIndex(options); s != nil {
+		id = s
+	}
+	x, err := e.st.NewIndex(id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -281,12 +300,25 @@ func (e *Engine) Modify(coll *store.Collection, o bson.Raw) (*[2]int64, error) {
 	for k, v := range bsonval.Each(o) {
 		switch k {
 		case "collMod":
-		case "validator", "validationLevel", "validationAction", "viewOn", "pipeline", "changeStreamPreAndPostImages":
-			if i := slices.IndexFunc(options, func(x bsonval.Elem) bool { return x.Key == k }); i >= 0 {
-				options[i].Value = v
-			} else {
-				options = append(options, bsonval.Elem{Key: k, Value: v})
+		case "cappedSize", "cappedMax":
+			if !coll.Capped {
+				return nil, refuse.Errf(refuse.CodeInvalidOptions, "Collection must be capped.")
 			}
+			setOption(&options, map[string]string{"cappedSize": "size", "cappedMax": "max"}[k], v)
+		case "expireAfterSeconds":
+			if bsonval.Str(v) == "off" {
+				options = slices.DeleteFunc(options, func(x bsonval.Elem) bool { return x.Key == k })
+				continue
+			}
+			setOption(&options, k, v)
+		case "prepareUnique", "dryRun":
+		case "validator", "validationLevel", "validationAction", "viewOn", "pipeline", "changeStreamPreAndPostImages", "recordPreImages",
+			"timeseries", "timeseriesBucketsMayHaveMixedSchemaData":
+			if k == "validator" && len(v.Value) == emptyDocument {
+				options = slices.DeleteFunc(options, func(x bsonval.Elem) bool { return x.Key == k })
+				continue
+			}
+			setOption(&options, k, v)
 		case "index":
 			t, err := e.modifyIndex(coll, bsonval.SubDoc(v))
 			if err != nil {
@@ -299,6 +331,18 @@ func (e *Engine) Modify(coll *store.Collection, o bson.Raw) (*[2]int64, error) {
 	}
 	e.st.SetOptions(e.Batch(), coll, bsonval.FromElems(options))
 	return ttl, nil
+}
+
+// emptyDocument is the length of one.
+const emptyDocument = 5
+
+// setOption replaces an option or adds it.
+func setOption(options *[]bsonval.Elem, name string, v bson.RawValue) {
+	if i := slices.IndexFunc(*options, func(x bsonval.Elem) bool { return x.Key == name }); i >= 0 {
+		(*options)[i].Value = v
+		return
+	}
+	*options = append(*options, bsonval.Elem{Key: name, Value: v})
 }
 
 func (e *Engine) modifyIndex(coll *store.Collection, m bson.Raw) (*[2]int64, error) {
@@ -330,8 +374,32 @@ func (e *Engine) modifyIndex(coll *store.Collection, m bson.Raw) (*[2]int64, err
 		was, _ := bsonval.Integer(set("expireAfterSeconds", bsonval.Int64(n)))
 		ttl = &[2]int64{was, n}
 	}
+	unset := func(k string) { es = slices.DeleteFunc(es, func(x bsonval.Elem) bool { return x.Key == k }) }
 	if v, ok := bsonval.Lookup(m, "hidden"); ok {
-		set("hidden", v)
+		if x.Primary {
+			return nil, refuse.Errf(refuse.CodeBadValue, "can't hide _id index")
+		}
+		if unset("hidden"); bsonval.Truthy(v) {
+			set("hidden", bsonval.Bool(true))
+		}
+	}
+	if v, ok := bsonval.Lookup(m, "prepareUnique"); ok {
+		if unset("prepareUnique"); bsonval.Truthy(v) {
+			set("prepareUnique", bsonval.Bool(true))
+		}
+	}
+	if v, ok := bsonval.Lookup(m, "unique"); ok && bsonval.Truthy(v) && !x.Unique {
+		if !x.Prepared {
+			return nil, refuse.Errf(refuse.CodeInvalidOptions, "Cannot make index unique with 'prepareUnique=false'. Run collMod to set it first.")
+		}
+		if dup := coll.Duplicates(x); dup != nil {
+			return nil, refuse.Errf(359, "Cannot convert the index to unique. Please resolve conflicting documents before running collMod again.")
+		}
+		unset("prepareUnique")
+		set("unique", bsonval.Bool(true))
+	}
+	if v, ok := bsonval.Lookup(m, "forceNonUnique"); ok && bsonval.Truthy(v) {
+		unset("unique")
 	}
 	e.st.SetIndexSpec(e.Batch(), coll, x, bsonval.FromElems(es))
 	return ttl, nil

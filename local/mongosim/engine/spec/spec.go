@@ -171,6 +171,23 @@ func IDIndex(collation bson.Raw) bson.Raw {
 	return b.Raw()
 }
 
+// BucketsPrefix begins the names of the collections that hold time series' documents.
+const BucketsPrefix = "system.buckets."
+
+// ClusteredIndex is the specification that listIndexes shows of a clustered collection's _id; nil for other collections.
+func ClusteredIndex(options bson.Raw) bson.Raw {
+	v, ok := bsonval.Lookup(options, "clusteredIndex")
+	if !ok || !bsonval.Truthy(v) {
+		return nil
+	}
+	name := "_id_"
+	if n := bsonval.StringField(bsonval.SubDoc(v), "name"); n != "" {
+		name = n
+	}
+	b := new(bsonval.Builder).Int32("v", 2).Doc("key", new(bsonval.Builder).Int32("_id", 1).Raw()).String("name", name)
+	return b.Bool("unique", true).Bool("clustered", true).Raw()
+}
+
 // CheckName refuses names a collection cannot have.
 func CheckName(ns string) error {
 	db, name, _ := strings.Cut(ns, ".")
@@ -182,10 +199,10 @@ func CheckName(ns string) error {
 	case db == "" || strings.ContainsAny(db, "/\\. \"$*<>:|?\x00") || len(db) > 63:
 		return refuse.Errf(refuse.CodeInvalidNamespace, "Invalid namespace specified '%s'", ns)
 	}
-	if strings.HasPrefix(name, "system.") {
-		switch name {
-		case "system.views", "system.js", "system.profile", "system.users", "system.roles", "system.version", "system.keys",
-			"system.indexBuilds", "system.sessions", "system.replset":
+	if strings.HasPrefix(name, "system.") && db != "admin" && db != "config" && db != "local" {
+		switch {
+		case name == "system.views", name == "system.js", name == "system.profile", name == "system.users",
+			strings.HasPrefix(name, BucketsPrefix), strings.HasPrefix(name, "system.resharding."), strings.HasPrefix(name, "system.drop."):
 		default:
 			return refuse.Errf(refuse.CodeInvalidNamespace, "cannot write to '%s'", ns)
 		}

@@ -6,6 +6,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -49,6 +50,8 @@ type Index struct {
 	Name     string
 	Fields   []IndexField
 	Unique   bool
+	Prepared bool // prepareUnique: new documents are refused as by a unique index, what is there may be twice
+	Primary  bool // on _id: the _id index, or what stands for it in a clustered collection
 	Sparse   bool
 	Special  bool // text, hashed, wildcard, geo: metadata only, no entries
 	Multikey bool
@@ -129,9 +132,9 @@ func (c *Collection) clone() *Collection {
 	return &d
 }
 
-// ID is the _id index, nil for the oplog.
+// ID is the index on _id, nil for the oplog.
 func (c *Collection) ID() *Index {
-	if len(c.Indexes) > 0 && c.Indexes[0].Name == "_id_" {
+	if len(c.Indexes) > 0 && c.Indexes[0].Primary {
 		return c.Indexes[0]
 	}
 	return nil
@@ -302,7 +305,7 @@ func PathValues(doc bson.Raw, path string) (vals []bson.RawValue, isArray, exist
 
 // check finds a unique index that would have key twice; except is the record being replaced, or -1.
 func (x *Index) check(ns string, es []entry, except int64) error {
-	if !x.Unique {
+	if !x.Unique && !x.Prepared {
 		return nil
 	}
 	for _, e := range es {
@@ -384,8 +387,10 @@ func (c *Collection) build(x *Index) error {
 		if err != nil {
 			return err
 		}
-		if err := x.check(c.NS, es, -1); err != nil {
-			return err
+		if x.Unique {
+			if err := x.check(c.NS, es, -1); err != nil {
+				return err
+			}
 		}
 		for _, e := range es {
 			x.Entries.Set(withRID(e.key, rid), rid)
@@ -415,4 +420,23 @@ func (c *Collection) Collation() *bsonval.Collation {
 	n, _ := bsonval.Lookup(bsonval.SubDoc(v), "strength")
 	k, _ := bsonval.Integer(n)
 	return &bsonval.Collation{Strength: int(k)}
+}
+
+// Duplicates finds a key that an index holds twice, nil when there is none.
+func (c *Collection) Duplicates(x *Index) *DuplicateError {
+	for rid, doc := range c.Records.Ascend(0) {
+		es, err := x.keys(doc)
+		if err != nil {
+			continue
+		}
+		y := *x
+		y.Unique = true
+		if err := y.check(c.NS, es, rid); err != nil {
+			var dup *DuplicateError
+			if errors.As(err, &dup) {
+				return dup
+			}
+		}
+	}
+	return nil
 }

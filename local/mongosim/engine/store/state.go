@@ -19,6 +19,9 @@ type State struct {
 	byUUID map[[16]byte]*Collection
 	// Filter compiles a partialFilterExpression.
 	Filter func(bson.Raw) (func(bson.Raw) bool, error)
+	// OnChange, when set, is told of each change outside the local database, just before or after it, by what takes it back on a copy.
+	// Copies have none.
+	OnChange func(undo func(*State))
 }
 
 // NewState makes an empty state.
@@ -109,9 +112,11 @@ func (s *State) Insert(b *Batch, c *Collection, doc bson.Raw) (int64, error) {
 
 // Put stores a document under a record id, inserting or replacing.
 func (s *State) Put(b *Batch, c *Collection, rid int64, doc bson.Raw) error {
+	old, _ := s.watched(c, rid)
 	if err := c.put(rid, doc); err != nil {
 		return err
 	}
+	s.undoRecord(c, rid, old)
 	if b != nil {
 		c.touch(rid)
 		b.add(opPut, c.UUID, rid, doc)
@@ -121,6 +126,9 @@ func (s *State) Put(b *Batch, c *Collection, rid int64, doc bson.Raw) error {
 
 // Remove deletes a record.
 func (s *State) Remove(b *Batch, c *Collection, rid int64) {
+	if old, ok := s.watched(c, rid); ok {
+		s.undoRecord(c, rid, old)
+	}
 	c.remove(rid)
 	if b != nil {
 		c.touch(rid)
@@ -138,6 +146,7 @@ func (s *State) Create(b *Batch, c *Collection) {
 		}
 	}
 	s.add(c)
+	s.undo(c, func(t *State, x *Collection) { t.Drop(nil, x) })
 	s.saveMeta(b, c)
 }
 
@@ -153,6 +162,9 @@ func (c *Collection) readOptions() {
 
 // Drop removes a collection.
 func (s *State) Drop(b *Batch, c *Collection) {
+	if s.OnChange != nil && DBOf(c.NS) != "local" {
+		s.OnChange(func(t *State) { t.add(c.clone()) }) // nothing changes it any more
+	}
 	delete(s.byNS, c.NS)
 	delete(s.byUUID, c.UUID)
 	b.add(opDrop, c.UUID, 0, nil)
@@ -160,6 +172,8 @@ func (s *State) Drop(b *Batch, c *Collection) {
 
 // Rename gives a collection another name; nothing may have that name.
 func (s *State) Rename(b *Batch, c *Collection, to string) {
+	from := c.NS
+	s.undo(c, func(t *State, x *Collection) { t.Rename(nil, x, from) })
 	delete(s.byNS, c.NS)
 	c.NS = to
 	s.byNS[to] = c
@@ -168,6 +182,8 @@ func (s *State) Rename(b *Batch, c *Collection, to string) {
 
 // SetOptions replaces a collection's options.
 func (s *State) SetOptions(b *Batch, c *Collection, options bson.Raw) {
+	was := c.Options
+	s.undo(c, func(t *State, x *Collection) { t.SetOptions(nil, x, was) })
 	c.Options = options
 	c.readOptions()
 	s.saveMeta(b, c)
@@ -178,20 +194,27 @@ func (s *State) AddIndex(b *Batch, c *Collection, x *Index) error {
 	if err := c.build(x); err != nil {
 		return err
 	}
-	c.Indexes = append(c.Indexes, x)
+	s.undoIndexes(c)
+	c.Indexes = append(slices.Clip(c.Indexes), x)
 	s.saveMeta(b, c)
 	return nil
 }
 
 // DropIndex removes an index.
 func (s *State) DropIndex(b *Batch, c *Collection, x *Index) {
+	s.undoIndexes(c)
 	c.Indexes = slices.DeleteFunc(slices.Clone(c.Indexes), func(y *Index) bool { return x == y })
 	s.saveMeta(b, c)
 }
 
-// SetIndexSpec changes what listIndexes shows of an index (expireAfterSeconds, hidden).
+// SetIndexSpec changes what does not change an index's entries: expireAfterSeconds, hidden, unique, prepareUnique.
 func (s *State) SetIndexSpec(b *Batch, c *Collection, x *Index, spec bson.Raw) {
+	s.undoIndexes(c)
 	x.Spec = spec
+	v, _ := bsonval.Lookup(spec, "prepareUnique")
+	x.Prepared = bsonval.Truthy(v)
+	v, _ = bsonval.Lookup(spec, "unique")
+	x.Unique = bsonval.Truthy(v) || x.Primary
 	s.saveMeta(b, c)
 }
 
@@ -215,12 +238,17 @@ func (c *Collection) meta() *bsonval.Builder {
 // NewIndex makes an index from its specification, without entries.
 func (s *State) NewIndex(spec bson.Raw) (*Index, error) {
 	x := &Index{Spec: spec, Accesses: new(atomic.Int64)}
+	clustered := false
 	for k, v := range bsonval.Each(spec) {
 		switch k {
 		case "name":
 			x.Name = bsonval.Str(v)
 		case "unique":
 			x.Unique = bsonval.Truthy(v)
+		case "prepareUnique":
+			x.Prepared = bsonval.Truthy(v)
+		case "clustered":
+			clustered = bsonval.Truthy(v)
 		case "sparse":
 			x.Sparse = bsonval.Truthy(v)
 		case "key":
@@ -244,8 +272,8 @@ func (s *State) NewIndex(spec bson.Raw) (*Index, error) {
 			x.Partial = f
 		}
 	}
-	if x.Name == "_id_" {
-		x.Unique = true
+	if x.Name == "_id_" || clustered {
+		x.Unique, x.Primary = true, true
 	}
 	return x, nil
 }
