@@ -188,3 +188,17 @@ func Limit(limit int) int {
 	}
 	return limit
 }
+
+type expectedKey struct{}
+
+// Expect tells Create about how many bytes will come, where that is known and they are many: a bucket takes an upload in a
+// limited number of parts, and objects over 72 GB need larger ones. It is a hint; nothing breaks when it is wrong by little.
+func Expect(ctx context.Context, size int64) context.Context {
+	return context.WithValue(ctx, expectedKey{}, size)
+}
+
+// Expected is what Expect told, or 0.
+func Expected(ctx context.Context) int64 {
+	size, _ := ctx.Value(expectedKey{}).(int64)
+	return size
+}
