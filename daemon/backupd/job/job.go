@@ -127,10 +127,14 @@ func Next(s State) Step {
 	return follow(s)
 }
 
-// overcome reports whether a problem is of the past: it asked for a new full read, and one has begun since.
+// overcome reports whether a problem is of the past: it asked for a new full read, and one has begun since; or people have
+// changed something since, be it that they started the backup again.
 func overcome(s State) bool {
 	p := s.Job.Problem
-	return p.Resync && s.Epoch != nil && s.Epoch.Began.After(p.Since)
+	if p.Resync {
+		return s.Epoch != nil && s.Epoch.Began.After(p.Since)
+	}
+	return s.Config.Changed.After(p.Since)
 }
 
 // Overcome reports whether the job's problem is of the past and is to be cleared.
@@ -263,9 +267,7 @@ func window(s State) Step {
 }
 
 // answered reports whether the agent has answered what was asked for.
-func answered(s State) bool {
-	return s.Job.Found != nil && s.Job.Found.Epoch == s.Epoch.Number && len(s.Job.Missing) > 0
-}
+func answered(s State) bool { return s.Job.Found != nil && s.Job.Found.Epoch == s.Epoch.Number }
 
 func follow(s State) Step {
 	step := Step{Stage: backup.StageTailing}
@@ -306,6 +308,10 @@ func due(s State, applied time.Time) (Take, string, bool) {
 		}
 		return Take{Kinds: kinds, Expires: expires, Next: next}, why, true
 	}
+	if damaged(s) {
+		kinds, expires := snapshot.Promote(s.Config.Schedule, complete, applied)
+		return Take{Kinds: kinds, Expires: expires, Next: next}, "the last one is damaged", true
+	}
 	if b, ok := broken(s, complete); ok {
 		kinds, expires := snapshot.Promote(s.Config.Schedule, complete, applied)
 		return Take{Kinds: kinds, Expires: expires, Next: next}, "what is restorable begins anew: " + b.Why, true
@@ -317,6 +323,18 @@ func due(s State, applied time.Time) (Take, string, bool) {
 		return Take{Kinds: []snapshot.Kind{snapshot.Manual}, Expires: w.Expires, Wish: w.ID, Next: next}, "asked for by " + w.By, true
 	}
 	return Take{}, "", false
+}
+
+// damaged reports whether the newest complete snapshot of the epoch failed its last check.
+func damaged(s State) bool {
+	last := -1
+	for i := range s.Snapshots {
+		snap := &s.Snapshots[i]
+		if snap.Complete && snap.Condemned.IsZero() && snap.Epoch == s.Epoch.Number && (last < 0 || s.Snapshots[last].Applied.Before(snap.Applied)) {
+			last = i
+		}
+	}
+	return last >= 0 && s.Snapshots[last].VerifyError != "" && s.Snapshots[last].Applied.Before(s.Head.Applied)
 }
 
 // broken finds a break of the restorable range that the head has passed and no snapshot has: until there is one, nothing after

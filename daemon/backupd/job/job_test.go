@@ -108,11 +108,11 @@ func TestNext(t *testing.T) {
 		}, Wait, backup.StageCatchUp, "fetches 3"},
 		{"they were answered", fresh, func(s *State) {
 			s.Head = Head{Epoch: 2, Phase: Window, Applied: at(23 * time.Hour), Missing: 3}
-			s.Job.Missing, s.Job.Found = []backup.MissingDocs{{NS: "a.b"}}, &backup.Found{Epoch: 2, Key: "k"}
+			s.Job.Found = &backup.Found{Epoch: 2, Key: "k"}
 		}, Fill, backup.StageCatchUp, ""},
 		{"an answer of another epoch", fresh, func(s *State) {
 			s.Head = Head{Epoch: 2, Phase: Window, Applied: at(23 * time.Hour), Missing: 3}
-			s.Job.Missing, s.Job.Found = []backup.MissingDocs{{NS: "a.b"}}, &backup.Found{Epoch: 1, Key: "k"}
+			s.Job.Found = &backup.Found{Epoch: 1, Key: "k"}
 		}, Ask, backup.StageCatchUp, ""},
 		{"the window goes on to the time of the answer", fresh, func(s *State) {
 			s.Head = Head{Epoch: 2, Phase: Window, Applied: at(23 * time.Hour), WindowEnd: at(22 * time.Hour).TS}
@@ -133,6 +133,7 @@ func TestNext(t *testing.T) {
 			s.Epoch.Breaks, s.Head.Applied = []backup.Break{{At: at(30 * time.Minute).TS}}, at(31*time.Minute)
 		}, Apply, backup.StageTailing, ""},
 		{"a break that a snapshot has passed", healthy, func(s *State) { s.Epoch.Breaks = []backup.Break{{At: at(time.Hour).TS}} }, Wait, backup.StageTailing, ""},
+		{"the last snapshot is damaged", healthy, func(s *State) { s.Snapshots[1].VerifyError = "x" }, Snapshot, backup.StageTailing, "damaged"},
 		{"a wish", healthy, func(s *State) { s.Job.Wishes = []backup.Wish{{ID: "w", By: "ann"}} }, Snapshot, backup.StageTailing, "ann"},
 		{"a wish that was fulfilled", healthy, func(s *State) { s.Job.Wishes = []backup.Wish{{ID: "last", By: "ann"}} }, Wait, backup.StageTailing, ""},
 
@@ -149,6 +150,9 @@ func TestNext(t *testing.T) {
 		{"a problem that waits for a person", healthy, func(s *State) { s.Job.Problem = &backup.Problem{Text: "no", Since: now} }, Wait, backup.StageBroken, "no"},
 		{"a problem that waits for its next try", healthy, func(s *State) { s.Job.Problem = &backup.Problem{Text: "no", Next: now.Add(time.Second)} }, Wait, backup.StageBroken, "no"},
 		{"a problem that is tried again", healthy, func(s *State) { s.Job.Problem = &backup.Problem{Text: "no", Next: now} }, Wait, backup.StageTailing, "holds"},
+		{"a problem since which people changed something", healthy, func(s *State) {
+			s.Job.Problem, s.Config.Changed = &backup.Problem{Text: "no", Since: now.Add(-time.Hour)}, now
+		}, Wait, backup.StageTailing, "holds"},
 		{"a new full read is waited for", healthy, func(s *State) { s.Job.Problem = &backup.Problem{Text: "no", Resync: true, Since: now} }, Wait, backup.StageBroken, "no"},
 		{"a new full read has begun", healthy, func(s *State) {
 			s.Job.Problem, s.Epoch.Began = &backup.Problem{Text: "no", Resync: true, Since: now.Add(-time.Hour)}, now
