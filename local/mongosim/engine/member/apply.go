@@ -23,15 +23,10 @@ func (e *Engine) ApplyEntry(x oplog.Entry) error {
 		return nil
 	case "c":
 		e.stats.ReplCommand.Add(1)
-		ops, txn := e.sess.Follow(x, nil, nil)
-		if !txn {
-			return e.applyCommand(x)
+		if err := e.applyCommand(x); err != nil {
+			return err
 		}
-		for _, op := range ops {
-			if err := e.ApplyEntry(op); err != nil {
-				return err
-			}
-		}
+		e.sess.remember(x, nil, nil)
 		return nil
 	}
 	coll := e.st.ByUUID(x.UI)
@@ -86,7 +81,7 @@ func (e *Engine) ApplyEntry(x oplog.Entry) error {
 	default:
 		return fmt.Errorf("unknown operation %q", x.Op)
 	}
-	e.sess.Follow(x, old, after)
+	e.sess.remember(x, old, after)
 	return nil
 }
 
