@@ -11,15 +11,10 @@
 package tree
 
 import (
-	"context"
 	"errors"
-	"math/rand/v2"
-	"os"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-
-	"github.com/heartwood-db/heartwood/shared/blockstore"
 )
 
 // Defaults of Options.
@@ -78,16 +73,17 @@ type Ref struct {
 // Stats are the figures of a Write or a Restore.
 type Stats struct {
 	Files       int64 `bson:"files" json:"files"`
-	Bytes       int64 `bson:"bytes" json:"bytes"`             // of all files
-	Read        int64 `bson:"read" json:"read"`               // bytes of files that were read (Write), or of the store (Restore)
-	Blocks      int64 `bson:"blocks" json:"blocks"`           // of all files
-	Changed     int64 `bson:"changed" json:"changed"`         // blocks that differ from the last snapshot; written ones in Restore
-	ChangedSize int64 `bson:"changedSize" json:"changedSize"` // their bytes
-	New         int64 `bson:"new" json:"new"`                 // of the changed, those not found among recent blocks: stored
-	NewSize     int64 `bson:"newSize" json:"newSize"`         // their bytes before compression
-	Stored      int64 `bson:"stored" json:"stored"`           // bytes added to the store: packs, pages and manifest
-	Pages       int64 `bson:"pages" json:"pages"`             // map pages written
-	Packs       int64 `bson:"packs" json:"packs"`             // objects written besides the manifest
+	Bytes       int64 `bson:"bytes" json:"bytes"`                         // of all files
+	Read        int64 `bson:"read" json:"read"`                           // bytes of files that were read (Write), or of the store (Restore)
+	Blocks      int64 `bson:"blocks" json:"blocks"`                       // of all files
+	Changed     int64 `bson:"changed" json:"changed"`                     // blocks that differ from the last snapshot; written ones in Restore
+	ChangedSize int64 `bson:"changedSize" json:"changedSize"`             // their bytes
+	New         int64 `bson:"new" json:"new"`                             // of the changed, those not found among recent blocks: stored
+	NewSize     int64 `bson:"newSize" json:"newSize"`                     // their bytes before compression
+	Stored      int64 `bson:"stored" json:"stored"`                       // bytes added to the store: packs, pages and manifest
+	Pages       int64 `bson:"pages" json:"pages"`                         // map pages written
+	Packs       int64 `bson:"packs" json:"packs"`                         // objects written besides the manifest
+	Damaged     int64 `bson:"damaged,omitempty" json:"damaged,omitempty"` // map pages of the last snapshot that could not be read; their parts were stored anew
 }
 
 // Progress is told while a Write, a Restore or a Check goes on, from one goroutine at a time.
@@ -185,57 +181,4 @@ type GroomReport struct {
 	Rewritten     []string `json:"rewritten"`
 	RewrittenFrom int64    `json:"rewrittenFrom"` // bytes
 	RewrittenTo   int64    `json:"rewrittenTo"`
-}
-
-var errNotYet = errors.New("not yet")
-
-// Write makes a snapshot of all regular files below root. prev is the last snapshot of the job that is good, or nil.
-// A nil error says that the snapshot is complete and durable. After an error it is not visible.
-func Write(ctx context.Context, s blockstore.Store, root *os.Root, prev *Manifest, o Options) (*Manifest, error) {
-	return nil, errNotYet
-}
-
-// Load reads a manifest and checks it. ErrNotFound, or a *Damage.
-func Load(ctx context.Context, s blockstore.Store, job, id string) (*Manifest, error) {
-	return nil, errNotYet
-}
-
-// List gives the ids of the snapshots of a job that are in the store, ascending.
-func List(ctx context.Context, s blockstore.Store, job string) ([]string, error) {
-	return nil, errNotYet
-}
-
-// Restore writes the files of a snapshot into the folder dir, which is made if it is not there.
-func Restore(ctx context.Context, s blockstore.Store, m *Manifest, dir string, o RestoreOptions) (Stats, error) {
-	return Stats{}, errNotYet
-}
-
-// Reader reads one file of a snapshot. It is an io.ReaderAt, safe for concurrent use.
-type Reader struct{}
-
-// ReadAt is io.ReaderAt's.
-func (r *Reader) ReadAt(p []byte, off int64) (int, error) { return 0, errNotYet }
-
-// Size is the file's.
-func (r *Reader) Size() int64 { return 0 }
-
-// Open finds a file of a snapshot. ctx bounds every later ReadAt.
-func Open(ctx context.Context, s blockstore.Store, m *Manifest, path string) (*Reader, error) {
-	return nil, errNotYet
-}
-
-// Check reads a snapshot's whole structure, and re-reads and hashes about a share of its frames, picked by rnd. Damage is in the
-// report; the error is for a check that could not be done.
-func Check(ctx context.Context, s blockstore.Store, m *Manifest, share float64, rnd *rand.Rand) (*Report, error) {
-	return nil, errNotYet
-}
-
-// Measure counts living and dead bytes of a job. keep are the snapshots that count as living; nil means all that are there.
-func Measure(ctx context.Context, s blockstore.Store, job string, keep []string) (*Usage, error) {
-	return nil, errNotYet
-}
-
-// Groom frees what no snapshot of keep needs, in two phases.
-func Groom(ctx context.Context, s blockstore.Store, job string, keep []string, o GroomOptions) (*GroomReport, error) {
-	return nil, errNotYet
 }

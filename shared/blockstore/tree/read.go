@@ -1,0 +1,174 @@
+package tree
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/page"
+)
+
+func hashOf(b []byte) page.Hash { return sha256.Sum256(b) }
+
+func sortFiles(files []File) {
+	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+}
+
+// reader reads parts of files and compares them with the last snapshot. It belongs to one goroutine.
+type reader struct {
+	w       *writer
+	buf     []byte
+	zeros   []byte
+	entries []place
+	changed []*place
+	lengths []int
+}
+
+// chunk is about how many bytes of a file are read at once.
+const chunk = 1 << 20
+
+func newReader(w *writer) *reader {
+	bs := w.o.BlockSize
+	return &reader{w: w, buf: make([]byte, max(chunk/bs, 1)*bs), zeros: make([]byte, bs)}
+}
+
+// span reads the part of a file that belongs to one leaf page.
+func (r *reader) span(ctx context.Context, s span) (err error) {
+	defer func() {
+		if rerr := s.file.release(r.w); err == nil {
+			err = rerr
+		}
+	}()
+	old, ref, err := r.old(ctx, s)
+	if err != nil {
+		return err
+	}
+	bs := int64(r.w.o.BlockSize)
+	first := s.index * page.Fanout
+	n := min(s.file.blocks-first, page.Fanout)
+	entries := make([]place, n) // lives on in the draft
+	changes := 0
+	for i := int64(0); i < n; {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		offset := (first + i) * bs
+		b := r.buf[:min(int64(len(r.buf)), s.file.f.Size-offset, (n-i)*bs)]
+		if err := readFull(s.file, b, offset); err != nil {
+			return err
+		}
+		k := (int64(len(b)) + bs - 1) / bs
+		c, err := r.compare(ctx, b, entries[i:i+k], old, int(i))
+		if err != nil {
+			return err
+		}
+		changes += c
+		i += k
+		r.w.read.Add(int64(len(b)))
+		r.w.progress.add(0, int64(len(b)), 0)
+	}
+	if changes == 0 && old != nil && len(old.Entries) == int(n) {
+		return r.w.collect.placed(ctx, s.file, s.index, ref)
+	}
+	return r.w.collect.submit(ctx, &draft{src: s.file, index: s.index, entries: entries})
+}
+
+func readFull(s *source, b []byte, offset int64) error {
+	n, err := s.file.ReadAt(b, offset)
+	if n == len(b) {
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: it ends at %d", ErrChanged, offset+int64(n))
+	}
+	return fmt.Errorf("read at %d: %w", offset, err)
+}
+
+// old is the page of the last snapshot for the same part. Where it is damaged there is none: the part is stored anew,
+// which heals the snapshots from this one on.
+func (r *reader) old(ctx context.Context, s span) (*page.Page, Ref, error) {
+	if s.file.old == nil || s.index*page.Fanout >= s.file.oldN {
+		return nil, Ref{}, nil
+	}
+	p, ref, err := s.file.old.leaf(ctx, s.index)
+	var d *Damage
+	if errors.As(err, &d) {
+		r.w.damaged.Add(1)
+		return nil, Ref{}, nil
+	}
+	if err != nil {
+		return nil, Ref{}, fmt.Errorf("read the map of the last snapshot: %w", err)
+	}
+	return p, ref, nil
+}
+
+// compare fills the entries of the blocks in b, of which the first is entry at of the page, and hands the changed ones on.
+func (r *reader) compare(ctx context.Context, b []byte, entries []place, old *page.Page, at int) (changes int, err error) {
+	bs := r.w.o.BlockSize
+	r.changed, r.lengths = r.changed[:0], r.lengths[:0]
+	var moved int // bytes of changed blocks so far, at the front of b
+	for i := range entries {
+		block := b[i*bs : min((i+1)*bs, len(b))]
+		p := &entries[i]
+		p.hash = hashOf(block)
+		if old != nil && at+i < len(old.Entries) && old.Entries[at+i].Hash == p.hash {
+			e := &old.Entries[at+i]
+			if e.Zero {
+				p.zero = true
+			} else {
+				p.pack, p.no, p.block = old.Packs[e.Pack], e.Frame, e.Block
+			}
+			continue
+		}
+		changes++
+		r.w.changed.Add(1)
+		r.w.changedSize.Add(int64(len(block)))
+		if block[0] == 0 && block[len(block)-1] == 0 && bytes.Equal(block, r.zeros[:len(block)]) {
+			p.zero = true
+			continue
+		}
+		moved += copy(b[moved:], block) // never past i*bs, so nothing is overwritten that is still to be read
+		r.changed = append(r.changed, p)
+		r.lengths = append(r.lengths, len(block))
+	}
+	return changes, r.w.collect.add(ctx, b[:moved], r.lengths, r.changed)
+}
+
+// meter sums what is told as Progress.
+type meter struct {
+	tell func(Progress)
+	mu   sync.Mutex
+	p    Progress
+}
+
+func newMeter(tell func(Progress), files []File) *meter {
+	m := &meter{tell: tell}
+	for i := range files {
+		if !files[i].Dir {
+			m.p.FilesTotal++
+			m.p.BytesTotal += files[i].Size
+			if files[i].Size == 0 {
+				m.p.Files++
+			}
+		}
+	}
+	return m
+}
+
+func (m *meter) add(files, bytes, stored int64) {
+	if m.tell == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.p.Files += files
+	m.p.Bytes += bytes
+	m.p.Stored += stored
+	m.tell(m.p)
+}

@@ -1,0 +1,137 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/page"
+)
+
+// scan lists the files below a root, ascending by path, with what the system says of them.
+func scan(root *os.Root, skip func(string) bool) ([]File, error) {
+	var files []File
+	empty := map[string]bool{} // folders in which nothing was found yet
+	err := fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if path == "." {
+			return nil
+		}
+		if skip != nil && skip(path) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		delete(empty, parent(path))
+		if d.IsDir() {
+			empty[path] = true
+			return nil
+		}
+		if !d.Type().IsRegular() {
+			return fmt.Errorf("%s is no regular file", path)
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		f := File{Path: path, Size: info.Size(), Mode: uint32(info.Mode().Perm()), Inode: inode(info)}
+		setTime(&f, info.ModTime())
+		files = append(files, f)
+		if len(files) > maxFiles {
+			return fmt.Errorf("more than %d files", maxFiles)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list files: %w", err)
+	}
+	for path := range empty {
+		info, err := root.Stat(path)
+		if err != nil {
+			return nil, fmt.Errorf("list files: %w", err)
+		}
+		f := File{Path: path, Dir: true, Mode: uint32(info.Mode().Perm())}
+		setTime(&f, info.ModTime())
+		files = append(files, f)
+	}
+	sortFiles(files)
+	return files, nil
+}
+
+func parent(path string) string {
+	for i := len(path) - 1; i > 0; i-- {
+		if path[i] == '/' {
+			return path[:i]
+		}
+	}
+	return ""
+}
+
+// source is a file that is being read, and the map that comes out of it. Several readers share it.
+type source struct {
+	f      *File
+	file   *os.File
+	old    *finder // of the last snapshot; nil when the file is new
+	blocks int64
+	oldN   int64
+	users  atomic.Int64
+
+	mu     sync.Mutex
+	refs   []page.Entry // of the leaf pages
+	packs  []string     // of refs
+	open   int          // leaf pages that have no place yet
+	closed bool
+}
+
+func (w *writer) open(f *File, old *File) (*source, error) {
+	file, err := w.root.Open(f.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	s := &source{f: f, file: file, blocks: f.blocks(w.o.BlockSize)}
+	s.users.Store(1)
+	if err := s.unchanged(); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	if old != nil {
+		s.oldN = old.blocks(w.o.BlockSize)
+		s.old = newFinder(w.old, old.Root, s.oldN)
+	}
+	n := s.leaves()
+	s.refs, s.packs, s.open = make([]page.Entry, n), make([]string, n), n
+	return s, nil
+}
+
+// leaves is the number of leaf pages of the file's map.
+func (s *source) leaves() int { return int((s.blocks + page.Fanout - 1) / page.Fanout) }
+
+func (s *source) use() { s.users.Add(1) }
+
+// release closes the file after its last reader; then it must be as it was when it was listed.
+func (s *source) release(w *writer) error {
+	if s.users.Add(-1) > 0 {
+		return nil
+	}
+	err := errors.Join(s.unchanged(), s.file.Close())
+	w.progress.add(1, 0, 0)
+	return err
+}
+
+// unchanged compares the file with what was listed.
+func (s *source) unchanged() error {
+	info, err := s.file.Stat()
+	if err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	if info.Size() != s.f.Size || !info.ModTime().Equal(s.f.Time()) {
+		return fmt.Errorf("%w: %s", ErrChanged, s.f.Path)
+	}
+	return nil
+}

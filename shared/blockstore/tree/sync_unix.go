@@ -1,0 +1,8 @@
+//go:build !wasip1 && !windows
+
+package tree
+
+import "os"
+
+// syncDir makes the names in a folder durable.
+func syncDir(d *os.File) error { return d.Sync() }
