@@ -53,6 +53,7 @@ type Options struct {
 	Alerting  Alerting
 	Series    evaluate.Series
 	Access    evaluate.Access
+	Backups   evaluate.Backups
 	Sender    deliver.Sender
 	Log       *slog.Logger
 	Reg       prometheus.Registerer // nil: no metrics
@@ -74,8 +75,8 @@ type Options struct {
 }
 
 func (o *Options) validate() error {
-	if o.Store == nil || o.Inventory == nil || o.Alerting == nil || o.Series == nil || o.Access == nil || o.Sender == nil {
-		return errors.New("it needs Store, Inventory, Alerting, Series, Access and Sender")
+	if o.Store == nil || o.Inventory == nil || o.Alerting == nil || o.Series == nil || o.Access == nil || o.Backups == nil || o.Sender == nil {
+		return errors.New("it needs Store, Inventory, Alerting, Series, Access, Backups and Sender")
 	}
 	if o.Log == nil {
 		o.Log = obs.Discard()
@@ -112,7 +113,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{o: o, m: newMetrics(o.Reg, o.Alerting, o.Now)}
 	var err error
 	s.evaluator, err = evaluate.New(evaluate.Options{
-		Inventory: o.Inventory, Series: o.Series, Access: o.Access, Alerting: o.Alerting, Duties: o.Store, Log: o.Log,
+		Inventory: o.Inventory, Series: o.Series, Access: o.Access, Alerting: o.Alerting, Duties: o.Store, Backups: o.Backups, Log: o.Log,
 		Admin: o.Admin, Every: o.Every, Version: o.Version, ServerCert: o.ServerCert, Releases: o.Releases,
 	})
 	if err != nil {

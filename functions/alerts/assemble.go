@@ -39,7 +39,7 @@ func Assemble(c *config.Server, site *areas.Site, out Outside) (*Server, error) 
 		url = out.PublicURL
 	}
 	return New(Options{
-		Store: site.Store, Inventory: site.Inventory, Alerting: site.Alerting, Series: site.Series, Access: site.Access, Sender: out.Sender,
+		Store: site.Store, Inventory: site.Inventory, Alerting: site.Alerting, Series: site.Series, Access: site.Access, Backups: site.Backup, Sender: out.Sender,
 		Log: out.Log, Reg: out.Reg, Health: out.Health, Instance: out.Instance, PublicURL: url, Admin: c.AdminEmail, Version: out.Version,
 		ServerCert: out.ServerCert, Releases: out.Releases, Every: c.AlertsEvery, Retention: c.RetainAlerts, Duties: out.Duties, PassToken: out.PassToken, Now: out.Now,
 		Chain: httpx.Configured(c, out.Log, out.Reg),

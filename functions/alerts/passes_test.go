@@ -13,7 +13,7 @@ import (
 func (x *site) function() *alerts.Server {
 	x.t.Helper()
 	s, err := alerts.New(alerts.Options{
-		Store: x.store, Inventory: x.inventory, Alerting: x.alerting, Series: x.series, Access: x.access, Sender: &phone{}, Retention: 240 * time.Hour,
+		Store: x.store, Inventory: x.inventory, Alerting: x.alerting, Series: x.series, Access: x.access, Backups: x.backup, Sender: &phone{}, Retention: 240 * time.Hour,
 	})
 	x.ok(err)
 	return s

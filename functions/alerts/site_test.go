@@ -14,6 +14,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store/access"
 	"github.com/heartwood-db/heartwood/shared/store/alerting"
 	"github.com/heartwood-db/heartwood/shared/store/areas"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/store/inventory"
 	"github.com/heartwood-db/heartwood/shared/store/series"
 	"github.com/heartwood-db/heartwood/shared/store/storetest"
@@ -27,6 +28,7 @@ type site struct {
 	access    *access.Access
 	alerting  *alerting.Alerting
 	series    *series.Series
+	backup    *backup.Backup
 }
 
 func openSite(t testing.TB, now func() time.Time) *site {
@@ -44,7 +46,7 @@ func openSiteOn(t testing.TB, e docstore.Engine, now func() time.Time) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &site{t, s, inventory.New(s), access.New(s), alerting.New(s), numbers}
+	return &site{t, s, inventory.New(s), access.New(s), alerting.New(s), numbers, backup.New(s)}
 }
 
 func (x *site) ok(err error) {
@@ -56,7 +58,7 @@ func (x *site) ok(err error) {
 
 func (x *site) evaluateOptions() evaluate.Options {
 	return evaluate.Options{
-		Inventory: x.inventory, Series: x.series, Access: x.access, Alerting: x.alerting, Duties: x.store, Version: "1.0.0",
+		Inventory: x.inventory, Series: x.series, Access: x.access, Alerting: x.alerting, Duties: x.store, Backups: x.backup, Version: "1.0.0",
 		Admin: []string{"admin@example.com"},
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/functions/app/api"
 	"github.com/heartwood-db/heartwood/functions/app/api/rest"
+	"github.com/heartwood-db/heartwood/functions/app/backups"
 	"github.com/heartwood-db/heartwood/functions/app/trial"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/config"
@@ -48,7 +49,12 @@ func Assemble(c *config.Server, site *areas.Site, out Outside) (http.Handler, er
 	if err != nil {
 		return nil, err
 	}
+	backedUp, err := backups.New(backups.Options{Store: site.Backup, Inventory: site.Inventory, Alerts: site.Alerting, Log: out.Log, Now: out.Now})
+	if err != nil {
+		return nil, err
+	}
 	public, err := api.New(api.Options{
+		Backups: backedUp, Stores: site.Backup, PullURL: cmp.Or(c.BackupCentralURL, c.CentralURL),
 		Inventory: site.Inventory, Access: site.Access, Series: site.Series, Events: site.Alerting,
 		Alerting: site.Alerting, Trial: trials, Sender: out.Sender, Admin: c.AdminEmail, Passwords: out.Passwords,
 		Rest: rest.Options{

@@ -34,8 +34,9 @@ type Server struct {
 	SandboxGuests string `key:"heartwood.sandbox.guests" scope:"boot" help:"folder of the guests' .wasm files, which make guests builds (default: guests beside the program)"`
 
 	// Public addresses.
-	CentralURL      string `key:"mms.centralUrl" help:"URL that people use, e.g. https://heartwood.example.com (default: from heartwood.listen)"`
-	AgentCentralURL string `key:"mms.agentCentralUrl" help:"URL that agents use, when it differs from mms.centralUrl (default: mms.centralUrl, else the port for agents)"`
+	CentralURL       string `key:"mms.centralUrl" help:"URL that people use, e.g. https://heartwood.example.com (default: from heartwood.listen)"`
+	AgentCentralURL  string `key:"mms.agentCentralUrl" help:"URL that agents use, when it differs from mms.centralUrl (default: mms.centralUrl, else the port for agents)"`
+	BackupCentralURL string `key:"mms.backupCentralUrl" help:"URL where archives of restores are fetched, e.g. https://heartwood.example.com:8081 (default: mms.centralUrl)"`
 
 	// Database.
 	MongoURI          string       `key:"mongo.mongoUri" scope:"boot" secret:"uri" help:"application database, a replica set; empty: the embedded database in heartwood.data"`

@@ -48,7 +48,7 @@ func envName(key string) string {
 // known are settings of MMS On Prem and Ops Manager that load without an error but have no effect in this build. An entry
 // that ends in ".*" stands for all keys below it.
 var known = []string{
-	"mms.backupCentralUrl", "mms.adminFromEmailAddr", "mms.bounceEmailAddr", "reCaptcha.*", "mongo.replicaSet",
+	"mms.adminFromEmailAddr", "mms.bounceEmailAddr", "reCaptcha.*", "mongo.replicaSet",
 	"mongo.encryptedCredentials", "mongo.backupdb.replicaSet", "mms.https.dualConnectors", "mms.http.bindhostname", "http.proxy.*",
 	"mms.password.*", "mms.user.*", "mms.email.validation", "mms.multiFactorAuth.*", "mms.userSvcClass", "mms.ldap.*",
 	"mms.kerberos.*", "jvm.*", "mms.alerts.*", "mms.backup.*", "brs.*", "backup.*", "mms.publicApi.whitelistEnabled",

@@ -44,7 +44,7 @@ func (s *Server) validate() []error {
 	if s.Sandbox != "" && s.Sandbox != SandboxWasm {
 		fault("heartwood.sandbox: %q: use wasm, or leave it empty", s.Sandbox)
 	}
-	for name, u := range map[string]string{"mms.centralUrl": s.CentralURL, "mms.agentCentralUrl": s.AgentCentralURL} {
+	for name, u := range map[string]string{"mms.centralUrl": s.CentralURL, "mms.agentCentralUrl": s.AgentCentralURL, "mms.backupCentralUrl": s.BackupCentralURL} {
 		if p, err := url.Parse(u); u != "" && (err != nil || p.Host == "" || p.Scheme != "http" && p.Scheme != "https") {
 			fault("%s: %q is not a URL such as https://heartwood.example.com:8080", name, u)
 		}

@@ -62,15 +62,15 @@ type Base struct {
 
 // Namespace is a collection with its size, as a snapshot has it.
 type Namespace struct {
-	NS    string
-	Bytes int64
+	NS    string `bson:"ns" json:"ns"`
+	Bytes int64  `bson:"bytes" json:"bytes"`
 }
 
 // Stretch is stored oplog between two positions.
 type Stretch struct {
-	Slices  int64
-	Entries int64
-	Bytes   int64 // uncompressed
+	Slices  int64 `bson:"slices" json:"slices"`
+	Entries int64 `bson:"entries" json:"entries"`
+	Bytes   int64 `bson:"bytes" json:"bytes"` // uncompressed
 }
 
 // Target is the deployment a push writes into.

@@ -24,9 +24,6 @@ type Backups interface {
 
 // backups reads how the backups and daemons of the site do.
 func (p *pass) backups(ctx context.Context) error {
-	if p.o.Backups == nil {
-		return nil
-	}
 	configs, err := p.o.Backups.RunningConfigs(ctx)
 	if err != nil {
 		return fmt.Errorf("read backup configurations: %w", err)

@@ -75,7 +75,7 @@ type Options struct {
 	Access    Access
 	Alerting  Alerting
 	Duties    Duties
-	Backups   Backups // nil: none
+	Backups   Backups
 	Log       *slog.Logger
 
 	Admin      []string         // the operator's mailbox
@@ -97,8 +97,8 @@ type Evaluator struct {
 
 // New returns an Evaluator.
 func New(o Options) (*Evaluator, error) {
-	if o.Inventory == nil || o.Series == nil || o.Access == nil || o.Alerting == nil || o.Duties == nil {
-		return nil, errors.New("evaluate options: it needs Inventory, Series, Access, Alerting and Duties")
+	if o.Inventory == nil || o.Series == nil || o.Access == nil || o.Alerting == nil || o.Duties == nil || o.Backups == nil {
+		return nil, errors.New("evaluate options: it needs Inventory, Series, Access, Alerting, Duties and Backups")
 	}
 	if o.Log == nil {
 		o.Log = obs.Discard()

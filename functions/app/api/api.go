@@ -10,6 +10,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/functions/app/api/alertconf"
 	"github.com/heartwood-db/heartwood/functions/app/api/alerts"
+	"github.com/heartwood-db/heartwood/functions/app/api/backup"
 	"github.com/heartwood-db/heartwood/functions/app/api/deployment"
 	"github.com/heartwood-db/heartwood/functions/app/api/events"
 	"github.com/heartwood-db/heartwood/functions/app/api/people"
@@ -61,6 +62,9 @@ type Options struct {
 	Events    events.Events
 	Alerting  Alerting
 	Trial     Trial
+	Backups   backup.Service
+	Stores    backup.Admin     // daemons and block stores
+	PullURL   string           // where archives of restores are fetched; empty: here
 	Sender    alertconf.Sender // of test messages; nil: this server sends none
 	Passwords auth.Passwords   // nil: hashed in this process
 	Admin     []string         // mailbox of the site's operators (mms.adminEmailAddr)
@@ -69,8 +73,8 @@ type Options struct {
 
 // New returns the API as a handler for everything below /api/.
 func New(o Options) (http.Handler, error) {
-	if o.Inventory == nil || o.Access == nil || o.Series == nil || o.Events == nil || o.Alerting == nil || o.Trial == nil {
-		return nil, fmt.Errorf("api options: %w", errors.New("Inventory, Access, Series, Events, Alerting and Trial are needed"))
+	if o.Inventory == nil || o.Access == nil || o.Series == nil || o.Events == nil || o.Alerting == nil || o.Trial == nil || o.Backups == nil || o.Stores == nil {
+		return nil, fmt.Errorf("api options: %w", errors.New("Inventory, Access, Series, Events, Alerting, Trial, Backups and Stores are needed"))
 	}
 	o.Rest.Inventory, o.Rest.Keys = o.Inventory, o.Access
 	return rest.New(o.Rest,
@@ -85,5 +89,6 @@ func New(o Options) (http.Handler, error) {
 		}),
 		alerts.Routes(alerts.Options{Alerting: o.Alerting, Inventory: o.Inventory, Access: o.Access, Why: o.Trial, Admin: o.Admin}),
 		windows.Routes(windows.Options{Alerting: o.Alerting}),
+		backup.Routes(backup.Options{Service: o.Backups, Admin: o.Stores, Inventory: o.Inventory, PullURL: o.PullURL}),
 	)
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/functions/app/api"
 	"github.com/heartwood-db/heartwood/functions/app/api/rest"
+	"github.com/heartwood-db/heartwood/functions/app/backups"
 	"github.com/heartwood-db/heartwood/functions/app/trial"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/docstore"
@@ -31,6 +32,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store/access"
 	"github.com/heartwood-db/heartwood/shared/store/alerting"
 	"github.com/heartwood-db/heartwood/shared/store/areas"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/store/inventory"
 	"github.com/heartwood-db/heartwood/shared/store/series"
 	"github.com/heartwood-db/heartwood/shared/store/storetest"
@@ -45,6 +47,7 @@ type site struct {
 	acc    *access.Access
 	events *alerting.Alerting
 	series *series.Series
+	backup *backup.Backup
 	engine docstore.Engine
 	http   *httptest.Server
 	org    model.Org
@@ -68,7 +71,7 @@ func newSite(t *testing.T, change ...func(*api.Options)) *site {
 	t.Helper()
 	e := storetest.Engine(t)
 	s := storetest.OpenOn(t, e, append(areas.Collections(), missing(areas.Collections(), series.Collections())...)...)
-	x := &site{t: t, inv: inventory.New(s), acc: access.New(s), events: alerting.New(s), engine: e, now: t0}
+	x := &site{t: t, inv: inventory.New(s), acc: access.New(s), events: alerting.New(s), backup: backup.New(s), engine: e, now: t0}
 	var err error
 	if x.series, err = series.New(series.Options{Engine: e, Now: x.clock}); err != nil {
 		t.Fatal(err)
@@ -91,7 +94,11 @@ func newSite(t *testing.T, change ...func(*api.Options)) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := api.Options{Inventory: x.inv, Access: x.acc, Series: x.series, Events: x.events, Alerting: x.events, Trial: trials, Rest: rest.Options{
+	service, err := backups.New(backups.Options{Store: x.backup, Inventory: x.inv, Alerts: x.events, Log: log, Now: x.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := api.Options{Inventory: x.inv, Access: x.acc, Series: x.series, Events: x.events, Alerting: x.events, Trial: trials, Backups: service, Stores: x.backup, Rest: rest.Options{
 		Events: x.events, Log: log, Now: x.clock, NonceKey: []byte("0123456789abcdef"), PublicURL: "https://om.example.com",
 		Version: "1.2.3", Revision: strings.Repeat("ab", 20), Upgrading: func(context.Context) bool { x.mu.Lock(); defer x.mu.Unlock(); return x.upgrading },
 	}}

@@ -51,7 +51,7 @@ type Store interface {
 	Restore(ctx context.Context, id string) (backup.Restore, error)
 	Restores(ctx context.Context, q backup.RestoreQuery) ([]backup.Restore, string, error)
 	UpdateRestore(ctx context.Context, id string, change func(*backup.Restore) error) error
-	DownloadToken(ctx context.Context, id string) (model.Secret, error)
+	DownloadToken(r *backup.Restore, now time.Time) (model.Secret, error)
 	Daemons(ctx context.Context) ([]backup.Daemon, error)
 }
 
@@ -246,12 +246,8 @@ func (s *Service) Save(ctx context.Context, b Backup, next backup.Config, want m
 		return old, nil, ErrNotBackedUp
 	}
 	if want != "" { // before anything is kept
-		probe, job := next, b.Job
-		if job != nil {
-			copied := *job
-			job = &copied
-		}
-		if err := backup.Change(&probe, job, want, now); err != nil {
+		probe := next
+		if err := backup.Change(&probe, want, now); err != nil {
 			return old, nil, err
 		}
 	}
@@ -267,7 +263,7 @@ func (s *Service) Save(ctx context.Context, b Backup, next backup.Config, want m
 	if old.Filter != next.Filter || !slices.Equal(old.Namespaces, next.Namespaces) {
 		act(model.EventBackupFilter, fmt.Sprintf("The namespaces that the backup of %s holds were changed.", name))
 	}
-	if old.Username != next.Username || old.Mechanism != next.Mechanism || string(old.Password) != string(next.Password) {
+	if old.Username != next.Username || old.Mechanism != next.Mechanism || next.NewPassword != "" {
 		act(model.EventBackupCredential, fmt.Sprintf("The credentials of the backup of %s were changed.", name))
 	}
 	if old.Schedule != next.Schedule {

@@ -238,11 +238,11 @@ func (s *Service) Cancel(ctx context.Context, r backup.Restore, by string) error
 }
 
 // Link is the path of a restore's archive below the ingestion address, with its token; backup.ErrLink when there is none (any more).
-func (s *Service) Link(ctx context.Context, r backup.Restore) (string, error) {
+func (s *Service) Link(r backup.Restore) (string, error) {
 	if len(r.Objects) == 0 || r.Method != model.DeliverHTTP || r.Status != model.RestoreFinished {
 		return "", backup.ErrLink
 	}
-	token, err := s.o.Store.DownloadToken(ctx, r.ID)
+	token, err := s.o.Store.DownloadToken(&r, s.o.Now())
 	if err != nil {
 		return "", err
 	}

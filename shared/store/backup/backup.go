@@ -27,6 +27,7 @@ const (
 	collSeeds       = "backupseeds"
 	collSlices      = "backupslices"
 	collSnapshots   = "backupsnapshots"
+	collContents    = "backupcontents"
 	collRestores    = "backuprestores"
 	collDaemons     = "backupdaemons"
 	collStores      = "blockstores"
@@ -81,6 +82,7 @@ func Collections() []docstore.Collection {
 		{Name: collSeeds},
 		{Name: collSlices},
 		{Name: collSnapshots},
+		{Name: collContents},
 		{Name: collRestores, Indexes: []docstore.Index{
 			index("time", at("created")), index("group", text("groupId"), at("created")), index("job", text("job"), at("created")),
 			index("open", flag("open"), at("created")), index("kept", flag("kept"), at("created")),

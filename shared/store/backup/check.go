@@ -59,6 +59,7 @@ func Checks() store.Checks {
 		collSnapshots: store.CheckAs(func(_ *store.Checking, doc docstore.Doc, v *Snapshot) error {
 			return store.CheckID(doc, snapshotID(v.Job, v.ID))
 		}),
+		collContents: store.CheckAs(func(*store.Checking, docstore.Doc, *contentsDoc) error { return nil }),
 		collRestores: store.CheckAs(func(c *store.Checking, doc docstore.Doc, v *restoreDoc) error {
 			if v.Delivery.Sealed != nil {
 				if err := c.Opens(v.Delivery.Sealed, tokenContext(v.ID)); err != nil {

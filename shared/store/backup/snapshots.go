@@ -97,6 +97,9 @@ func (b *Backup) DeleteSnapshot(ctx context.Context, job model.ID, id string) er
 	case s.Condemned.IsZero():
 		return fmt.Errorf("snapshot %s: %w: condemn it first", id, ErrState)
 	}
+	if err := b.dropContents(ctx, job, id); err != nil {
+		return err
+	}
 	return b.s.Delete(ctx, collSnapshots, snapshotID(job, id))
 }
 
