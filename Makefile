@@ -6,6 +6,7 @@ BIN         := $(CURDIR)/.bin
 GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 GOTESTSUM   := gotest.tools/gotestsum@v1.13.0
+VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 DATA        ?= data
 LISTEN      ?= 127.0.0.1:8080
 PKG         ?= ./...
@@ -69,7 +70,7 @@ soak: build ## 10,000 hosts at one ping a minute for ten minutes against a fresh
 fuzz: ## each fuzz target for 20 s (FUZZTIME=)
 	sh tests/fuzz.sh $(FUZZTIME)
 
-tools: $(BIN)/golangci-lint $(BIN)/gofumpt $(BIN)/gotestsum ## the pinned programs, into .bin
+tools: $(BIN)/golangci-lint $(BIN)/gofumpt $(BIN)/gotestsum $(BIN)/versitygw ## the pinned programs, into .bin
 
 $(BIN)/golangci-lint: Makefile
 	@echo "building golangci-lint (about a minute, once)"; GOBIN=$(BIN) go install $(GOLANGCI); touch $@
@@ -77,6 +78,8 @@ $(BIN)/gofumpt: Makefile
 	GOBIN=$(BIN) go install $(GOFUMPT); touch $@
 $(BIN)/gotestsum: Makefile
 	GOBIN=$(BIN) go install $(GOTESTSUM); touch $@
+$(BIN)/versitygw: Makefile
+	@echo "building versitygw, the S3 server of the tests (two minutes, once)"; GOBIN=$(BIN) go install $(VERSITYGW); touch $@
 
 image: build ## container image heartwood:dev, FROM scratch, without a registry (IMAGE= names it)
 	sh infra/docker/build.sh $(IMAGE) bin/heartwood

@@ -31,13 +31,15 @@ var hints = map[string]string{
 	"chromium":       "apt-get install chromium",
 	"haproxy":        "apt-get install haproxy",
 	"nginx":          "apt-get install nginx-light",
+	"versitygw":      "make tools",
 }
 
 // Need skips the test when a program is not installed, naming the command that installs it. Where HEARTWOOD_TEST_REQUIRE (a
 // comma separated list) names the program, its absence is a failure instead.
 func Need(t testing.TB, tool string) string {
 	t.Helper()
-	for _, name := range []string{tool, filepath.Join("/usr/sbin", tool)} { // Debian keeps servers where few users look
+	// Debian keeps servers where few users look; make tools puts ours into .bin.
+	for _, name := range []string{tool, filepath.Join("/usr/sbin", tool), filepath.Join(Root(t), ".bin", tool)} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}

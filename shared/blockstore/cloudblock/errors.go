@@ -57,7 +57,7 @@ func (s *Store) fail(what, key string, err error) error {
 		return fmt.Errorf("%w: %s", blockstore.ErrNotFound, op)
 	case code == "RequestTimeTooSkewed":
 		return opererr.New(op, fmt.Errorf("%w: %w", blockstore.ErrDenied, err), "Set this machine's clock right (NTP): it is too far from the service's.")
-	case code == "ExpiredToken", status == http.StatusUnauthorized, status == http.StatusForbidden && code != "QuotaExceeded":
+	case code == "ExpiredToken", code == "XAdminUserNotFound", status == http.StatusUnauthorized, status == http.StatusForbidden && code != "QuotaExceeded":
 		return opererr.New(op, fmt.Errorf("%w: %w", blockstore.ErrDenied, err),
 			"Check the access key and its secret, and that they permit s3:GetObject, PutObject, DeleteObject, ListBucket, ListBucketMultipartUploads and AbortMultipartUpload on the bucket.")
 	case status == http.StatusInsufficientStorage, code == "QuotaExceeded", code == "XMinioStorageFull", code == "InsufficientCapacity", code == "EntityTooLarge" && what == "write":
