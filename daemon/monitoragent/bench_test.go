@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/heartwood-db/heartwood/daemon/monitoragent/mongotest"
 	"github.com/heartwood-db/heartwood/daemon/agent"
+	"github.com/heartwood-db/heartwood/daemon/monitoragent/mongotest"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/wire"

@@ -19,8 +19,8 @@ const (
 	segmentMagic  = "HWSPOOL1"
 	segmentSuffix = ".spool"
 	headerLen     = 8
-	// MaxRecord is the largest record a spool takes.
-	MaxRecord = 16 << 20
+	// MaxRecord is the largest record a spool takes: that of a slice of the oplog, which may hold entries of over 16 MiB.
+	MaxRecord = 64 << 20
 )
 
 var (

@@ -230,7 +230,7 @@ func (s *Spool) write(record []byte) bool {
 		s.log.Info("the spool's disk takes writes again", obs.KeyFile, s.dir)
 	case err != nil && !s.ailing:
 		s.ailing = true
-		s.log.Error("the spool cannot write: pings are kept in memory, up to a bound", obs.KeyFile, s.dir, obs.KeyErr, err)
+		s.log.Error("the spool cannot write: what arrives is kept in memory, up to a bound", obs.KeyFile, s.dir, obs.KeyErr, err)
 	}
 	return err == nil
 }
@@ -442,6 +442,45 @@ func (s *Spool) storeCursor() error {
 		return fmt.Errorf("store the spool's cursor: %w", err)
 	}
 	return nil
+}
+
+// Last gives the newest record, acknowledged or not; nil when there is none. It is for writers that go on, after a restart, where
+// their last record ends.
+func (s *Spool) Last() ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.memory); n > 0 {
+		return s.memory[n-1], nil
+	}
+	for i := len(s.segments) - 1; i >= 0; i-- {
+		record, err := s.lastOf(&s.segments[i])
+		if record != nil || err != nil {
+			return record, err
+		}
+	}
+	return nil, nil
+}
+
+// lastOf reads a segment to its end, or to where it is damaged.
+func (s *Spool) lastOf(seg *segment) (last []byte, err error) {
+	f, err := os.Open(filepath.Join(s.dir, segmentName(seg.first)))
+	if err != nil {
+		return nil, fmt.Errorf("read the spool: %w", err)
+	}
+	defer func() { _ = f.Close() }() // read only
+	if readMagic(f) != nil {
+		return nil, nil
+	}
+	r := bufio.NewReaderSize(f, 64<<10)
+	left := seg.size - int64(len(segmentMagic))
+	for range seg.count {
+		record, err := readRecord(r, left)
+		if err != nil {
+			break
+		}
+		last, left = record, left-headerLen-int64(len(record))
+	}
+	return last, nil
 }
 
 // Arrived receives after records were appended. It holds one token: drain the spool after each.

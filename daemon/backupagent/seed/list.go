@@ -1,0 +1,284 @@
+package seed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
+
+	"github.com/heartwood-db/heartwood/daemon/agent/call"
+	"github.com/heartwood-db/heartwood/daemon/backupagent/source"
+	"github.com/heartwood-db/heartwood/shared/oplog"
+	"github.com/heartwood-db/heartwood/shared/oplog/filter"
+	"github.com/heartwood-db/heartwood/shared/oplog/schema"
+	"github.com/heartwood-db/heartwood/shared/wire"
+)
+
+// settleLimit is how long a listing may take to be the majority's.
+const settleLimit = 2 * time.Minute
+
+// errAgain says that a listing may show what was rolled back.
+var errAgain = errors.New("the source was rolled back meanwhile")
+
+// list gives every collection and view that the filter wants. Listings are not read from a majority's snapshot, so it waits
+// until the majority has what the source had, and lists again when a rollback came in between.
+func list(ctx context.Context, m *source.Member, f *filter.Filter) ([]wire.CollectionInfo, error) {
+	for range 5 {
+		out, err := listOnce(ctx, m, f)
+		if errors.Is(err, errAgain) {
+			continue
+		}
+		return out, err
+	}
+	return nil, fmt.Errorf("list the collections of %s: %w", m.Address, errAgain)
+}
+
+func listOnce(ctx context.Context, m *source.Member, f *filter.Filter) ([]wire.CollectionInfo, error) {
+	before, err := m.RollbackID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dbs, err := m.Run(ctx, "admin", bson.D{{Key: "listDatabases", Value: 1}, {Key: "nameOnly", Value: true}})
+	if err != nil {
+		return nil, err
+	}
+	var out []wire.CollectionInfo
+	names, ok := bsoncore.Document(dbs).Lookup("databases").ArrayOK()
+	if !ok {
+		return nil, fmt.Errorf("%s lists no databases", m.Address)
+	}
+	values, err := names.Values()
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range values {
+		d, _ := v.DocumentOK()
+		name, _ := d.Lookup("name").StringValueOK()
+		if !f.WantsDatabase(name) {
+			continue
+		}
+		list, err := database(ctx, m, name, f)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, list...)
+	}
+	if err := settled(ctx, m, before); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// settled waits until everything the member had when it was asked is majority-committed, and fails with errAgain after a rollback.
+func settled(ctx context.Context, m *source.Member, rollbacks int64) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, settleLimit, fmt.Errorf("%s does not hear of a majority", m.Address))
+	defer cancel()
+	h, err := m.Hello(ctx)
+	if err != nil {
+		return err
+	}
+	for want := h.Last; h.Majority.Before(want); {
+		if !call.Pause(ctx, 100*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+		if h, err = m.Hello(ctx); err != nil {
+			return err
+		}
+	}
+	after, err := m.RollbackID(ctx)
+	if err == nil && after != rollbacks {
+		err = errAgain
+	}
+	return err
+}
+
+// database lists one database: its collections with their indexes, and the documents of its views.
+func database(ctx context.Context, m *source.Member, db string, f *filter.Filter) ([]wire.CollectionInfo, error) {
+	c, err := m.Open(ctx, source.Find{DB: db, Command: bson.D{{Key: "listCollections", Value: 1}}})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close(ctx)
+	var out []wire.CollectionInfo
+	for {
+		b, err := c.Next(ctx, 0)
+		if errors.Is(err, source.ErrEnd) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		err = b.Each(func(doc bson.Raw) error {
+			info, ok, err := describe(db, doc)
+			if ok && wanted(info.NS, f) {
+				out = append(out, info)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	kept := out[:0]
+	for _, info := range out {
+		there, err := indexes(ctx, m, &info)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			kept = append(kept, info)
+		}
+	}
+	return withViews(ctx, m, db, kept, f)
+}
+
+// wanted leaves out what is no replicated data.
+func wanted(ns string, f *filter.Filter) bool {
+	_, coll := oplog.Split(ns)
+	return f.Wants(ns) && coll != "system.profile"
+}
+
+// describe reads one answer of listCollections. Views are not told of here: their documents say more.
+func describe(db string, doc bson.Raw) (info wire.CollectionInfo, ok bool, err error) {
+	d := bsoncore.Document(doc)
+	name, _ := d.Lookup("name").StringValueOK()
+	info.NS = db + "." + name
+	id, err := d.LookupErr("info", "uuid")
+	if err != nil {
+		return info, false, nil //nolint:nilerr // a view, or a time series whose buckets are listed by themselves
+	}
+	subtype, uuid, isBinary := id.BinaryOK()
+	if !isBinary || subtype != 4 || copy(info.UUID[:], uuid) != len(info.UUID) {
+		return info, false, fmt.Errorf("%s: a UUID of %d bytes", info.NS, len(uuid))
+	}
+	if o, ok := d.Lookup("options").DocumentOK(); ok && len(o) > 5 {
+		// Some servers repeat the UUID among the options.
+		b := bsoncore.NewDocumentBuilder()
+		elements, err := o.Elements()
+		if err != nil {
+			return info, false, err
+		}
+		for _, e := range elements {
+			if e.Key() != "uuid" {
+				b.AppendValue(e.Key(), e.Value())
+			}
+		}
+		if built := b.Build(); len(built) > 5 {
+			info.Options = bson.Raw(built)
+		}
+	}
+	if x, ok := d.Lookup("idIndex").DocumentOK(); ok && len(x) > 5 {
+		info.IDIndex = bson.Raw(x)
+	}
+	return info, true, nil
+}
+
+// indexes fills in the indexes that are ready. One in the making comes with the oplog. It says false when the collection is
+// gone or is called otherwise by now: then the oplog says so.
+func indexes(ctx context.Context, m *source.Member, info *wire.CollectionInfo) (there bool, err error) {
+	db, _ := oplog.Split(info.NS)
+	byID := bson.Binary{Subtype: 4, Data: info.UUID[:]}
+	c, err := m.Open(ctx, source.Find{DB: db, Command: bson.D{{Key: "listIndexes", Value: byID}, {Key: "includeBuildUUIDs", Value: true}}})
+	if source.Unknown(err) { // before 4.4, or the simulator's answer to what it has not
+		_, coll := oplog.Split(info.NS)
+		c, err = m.Open(ctx, source.Find{DB: db, Command: bson.D{{Key: "listIndexes", Value: coll}}})
+	}
+	if source.Gone(err) {
+		return true, nil // reading it will tell
+	}
+	if err != nil {
+		return false, err
+	}
+	defer c.Close(ctx)
+	for {
+		b, err := c.Next(ctx, 0)
+		if errors.Is(err, source.ErrEnd) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		err = b.Each(func(doc bson.Raw) error {
+			d := bsoncore.Document(doc)
+			if inner, ok := d.Lookup("spec").DocumentOK(); ok {
+				if _, err := d.LookupErr("buildUUID"); err == nil {
+					return nil
+				}
+				d = inner
+			}
+			if clustered, _ := d.Lookup("clustered").BooleanOK(); clustered {
+				return nil // part of the options
+			}
+			if name, _ := d.Lookup("name").StringValueOK(); name == "_id_" {
+				if info.IDIndex == nil {
+					info.IDIndex = bson.Raw(d)
+				}
+				return nil
+			}
+			info.Indexes = append(info.Indexes, bson.Raw(d))
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// withViews replaces the content of system.views by the views themselves: servers refuse writes to it, so that a head makes them
+// by commands. The collection stays in the list, with nothing to read.
+func withViews(ctx context.Context, m *source.Member, db string, list []wire.CollectionInfo, f *filter.Filter) ([]wire.CollectionInfo, error) {
+	for i := range list {
+		if !schema.IsViews(list[i].NS) {
+			continue
+		}
+		list[i].Done = true
+		c, err := m.ByUUID(ctx, db, list[i].UUID, oplog.OpTime{}, nil)
+		if source.Gone(err) {
+			return list, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close(ctx)
+		for {
+			b, err := c.Next(ctx, 0)
+			if errors.Is(err, source.ErrEnd) {
+				return list, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			err = b.Each(func(doc bson.Raw) error {
+				ns, _ := bsoncore.Document(doc).Lookup("_id").StringValueOK()
+				if ns != "" && strings.HasPrefix(ns, db+".") && f.Wants(ns) {
+					list = append(list, wire.CollectionInfo{NS: ns, View: doc, Done: true})
+				}
+				return nil
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return list, nil
+}
+
+// size asks how much there is to read of a collection. Nothing depends on it but progress and the order of reading.
+func size(ctx context.Context, m *source.Member, ns string) (docs, bytes int64) {
+	db, coll := oplog.Split(ns)
+	raw, err := m.Run(ctx, db, bson.D{{Key: "collStats", Value: coll}})
+	if err != nil {
+		return 0, 0
+	}
+	n, _ := bsoncore.Document(raw).Lookup("count").AsInt64OK()
+	s, ok := bsoncore.Document(raw).Lookup("size").AsInt64OK()
+	if !ok {
+		f, _ := bsoncore.Document(raw).Lookup("size").DoubleOK()
+		s = int64(f)
+	}
+	return n, s
+}
