@@ -148,6 +148,8 @@ func lookup(name string) (member.Command, bool) {
 		return member.Command{Run: member.SessionCommand}, true
 	case "commitTransaction":
 		return member.Command{Run: member.CommitTransaction, Kind: member.KindWrite, Admin: true}, true
+	case "prepareTransaction":
+		return member.Command{Run: member.PrepareTransaction, Kind: member.KindWrite, Admin: true}, true
 	case "abortTransaction":
 		return member.Command{Run: member.AbortTransaction, Kind: member.KindWrite, Admin: true}, true
 	case "ping", "logout", "logRotate":

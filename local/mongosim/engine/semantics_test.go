@@ -55,6 +55,7 @@ type world struct {
 	s      *Session
 	log    []OplogEntry
 	cursor int64
+	lsid   bson.RawValue
 	last   bson.Raw // the last command of a transaction
 	uuids  map[string]string
 	tick   uint32
@@ -158,6 +159,11 @@ func (w *world) step(raw json.RawMessage) (reply bson.Raw, skip bool) {
 	}
 	if s := bsonval.StringField(cmd, "$db"); s == "admin" {
 		cmd, db = b.Raw(), s
+	}
+	if id, ok := bsonval.Lookup(cmd, "lsid"); ok {
+		w.lsid = id
+	} else if bsonval.FirstKey(cmd) == "getMore" { // the recording left it out, the driver that made it did not
+		cmd = new(bsonval.Builder).All(cmd).Value("lsid", w.lsid).Raw()
 	}
 	reply = w.run(db, cmd)
 	if cur, ok := bsonval.Lookup(reply, "cursor"); ok {

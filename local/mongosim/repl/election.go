@@ -151,9 +151,17 @@ func (s *Set) promote(_ context.Context, m *Member, now time.Time) {
 	s.mu.Unlock()
 
 	if first {
-		eng.LogNoop(noop("initiating set"))
+		if err := eng.Initiate(noop("initiating set")); err != nil {
+			s.o.Log.Warn("initiate", "member", s.cfg[m.index].Host, "error", err)
+		}
 	}
 	at := eng.LogNoop(noop("new primary"))
+	eng.TakeOver()
+	if first {
+		if err := eng.Settle(); err != nil {
+			s.o.Log.Warn("settle", "member", s.cfg[m.index].Host, "error", err)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !m.reachable() || m.eng != eng {

@@ -21,18 +21,25 @@ func (s *Set) Hooks(i int) engine.Options {
 		WaitWrite: func(ctx context.Context, _ *engine.Session, wc engine.WriteConcern, at engine.OpTime) *engine.Error {
 			return s.wait(ctx, i, wc, at)
 		},
-		HostPort: s.o.Members[i].Host,
+		Committed: func() (engine.OpTime, <-chan struct{}) { return s.committedFor(i) },
+		HostPort:  s.o.Members[i].Host,
 	}
 }
 
 // gate refuses what the member's state does not allow.
 func (s *Set) gate(i int, req *engine.Request) *engine.Error {
-	if req.Local || req.Kind == engine.KindOther {
+	if req.Local && !req.Oplog || req.Kind == engine.KindOther {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.members[i]
+	if req.Oplog {
+		if m.state == model.StateRollback || m.state == model.StateStartup2 {
+			return engine.Errf(engine.CodeNotPrimaryOrSecondary, "cannot read from oplog collection while in rollback or initial sync")
+		}
+		return nil
+	}
 	refuse := func(code int32, msg string) *engine.Error {
 		return &engine.Error{Code: code, Msg: msg, Extra: s.topologyField(m)}
 	}
@@ -49,6 +56,17 @@ func (s *Set) gate(i int, req *engine.Request) *engine.Error {
 		return refuse(engine.CodeNotPrimaryNoSecondary, "not primary and secondaryOk=false")
 	}
 	return nil
+}
+
+// committedFor is the commit point as member i knows it: nothing newer than it has itself, and what was so when it lost touch.
+func (s *Set) committedFor(i int) (engine.OpTime, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.members[i]
+	if m.applied.Before(m.known) {
+		return m.applied, s.progress
+	}
+	return m.known, s.progress
 }
 
 // TopologyField is {topologyVersion: ...} of member i, which errors about its state carry. Drivers use it to tell an old

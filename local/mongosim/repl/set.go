@@ -105,6 +105,8 @@ type Member struct {
 	topo      int64
 	term      int64 // of its last election
 	applied   engine.OpTime
+	known     engine.OpTime // the commit point, as it heard last
+	knownWall time.Time
 	wall      time.Time
 	elected   bson.Timestamp
 	frozen    time.Time
@@ -175,6 +177,8 @@ func (s *Set) Up(i int, eng *engine.Engine) {
 	if s.committed.Before(at) && s.primary < 0 && s.last == nil { // everything that survived a full stop counts as committed
 		s.committed, s.comWall = at, wall
 	}
+	m.known, m.knownWall = engine.OpTime{}, time.Time{}
+	s.tell()
 	s.setState(m, s.idle(i))
 	if s.primary < 0 && s.electAt.IsZero() {
 		s.electAt = now
@@ -221,6 +225,7 @@ func (s *Set) Cut(i int, off bool) {
 		return
 	}
 	m.frozen = time.Time{}
+	s.tell()
 	if m.state == model.StatePrimary && s.primary != i {
 		s.setState(m, model.StateSecondary)
 	}
@@ -233,6 +238,7 @@ func (s *Set) Pause(i int, hang bool) {
 	defer s.mu.Unlock()
 	m := s.members[i]
 	m.paused = hang
+	s.tell()
 	if hang {
 		s.lost(i)
 	} else if m.state == model.StatePrimary && s.primary != i {
@@ -365,6 +371,16 @@ func (s *Set) advance() {
 		}
 	}
 	s.committed, s.comWall = best, bestWall
+	s.tell()
+}
+
+// tell lets the members that are in touch know the commit point. The set is locked.
+func (s *Set) tell() {
+	for _, m := range s.members {
+		if m.reachable() && m.known.Before(s.committed) {
+			m.known, m.knownWall = s.committed, s.comWall
+		}
+	}
 }
 
 // majority is the number of votes that elects and, since arbiters hold no data, at most the number of data-bearing voters.

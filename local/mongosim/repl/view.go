@@ -78,7 +78,7 @@ func (s *Set) View(i int) *status.Set {
 	}
 	v := &status.Set{
 		Name: s.o.Name, ID: s.id, ConfigVersion: s.version, ConfigTerm: s.cfgTerm, Term: s.term, Self: at(i), Primary: at(s.primary),
-		Committed: opTime(s.committed), CommittedWall: s.comWall, RBID: me.rbid, ElectionMS: 10000,
+		Committed: opTime(me.known), CommittedWall: me.knownWall, RBID: me.rbid, ElectionMS: 10000,
 	}
 	if me.state == model.StatePrimary {
 		v.Primary, v.Term = at(i), me.term

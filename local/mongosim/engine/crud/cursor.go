@@ -9,7 +9,6 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/cursor"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/member"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
-	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 )
 
 // firstBatch answers a query with its first documents and keeps a cursor for the rest.
@@ -23,8 +22,8 @@ func firstBatch(c *member.Call, cur *cursor.Cursor, batch int64, single bool) (*
 	}
 	st := c.E.Stats()
 	st.DocsReturned.Add(int64(len(docs)))
-	tailing := cur.Tail && !cur.Dead && cur.UUID != [16]byte{}
-	if !single && (len(cur.Docs) > 0 || tailing || batch == 0 && c.State.Get(cur.NS) != nil) {
+	cur.Session = c.SessionKey()
+	if !single && (!cur.Done() || batch == 0 && c.State.Get(cur.NS) != nil) {
 		st.CursorsTimedOut.Add(c.E.Cursors.Keep(cur))
 		st.CursorsOpened.Add(1)
 		st.CursorsOpen.Store(int64(c.E.Cursors.Len()))
@@ -57,12 +56,13 @@ func GetMore(c *member.Call) (*bsonval.Builder, error) {
 	if ns := c.DB + "." + bsonval.Str(c.Arg("collection")); ns != cur.NS {
 		return nil, refuse.Errf(refuse.CodeUnauthorized, "Requested getMore on namespace '%s', but cursor belongs to a different namespace %s", ns, cur.NS)
 	}
+	if err := ofSession(cur, c.SessionKey()); err != nil {
+		return nil, err
+	}
 	n, _ := bsonval.Integer(c.Arg("batchSize"))
-	if cur.Tail && len(cur.Docs) == 0 {
-		if err := awaitData(c, cur); err != nil {
-			gone = true
-			return nil, err
-		}
+	if err := refill(c, cur, int(min(max(n, 0), cursor.Most))); err != nil {
+		gone = true
+		return nil, err
 	}
 	docs, err := cur.Take(max(n, 0))
 	if err != nil {
@@ -79,36 +79,74 @@ func GetMore(c *member.Call) (*bsonval.Builder, error) {
 	return new(bsonval.Builder).Doc("cursor", inner.Raw()), nil
 }
 
-// awaitData fills a tailable cursor, waiting for news as long as the client asked for.
-func awaitData(c *member.Call, cur *cursor.Cursor) error {
+// ofSession refuses to fetch from a cursor of another logical session: drivers and agents must keep find and getMore in one.
+func ofSession(cur *cursor.Cursor, key string) error {
+	name := func(key string) string {
+		var u [16]byte
+		copy(u[:], key[max(0, len(key)-16):])
+		return bsonval.FormatUUID(u)
+	}
+	switch {
+	case cur.Session == key:
+		return nil
+	case cur.Session == "":
+		return refuse.Errf(50736, "Cannot run getMore on cursor %d, which was not created in a session, in session %s", cur.ID, name(key))
+	case key == "":
+		return refuse.Errf(50737, "Cannot run getMore on cursor %d, which was created in session %s, without an lsid", cur.ID, name(cur.Session))
+	}
+	return refuse.Errf(50738, "Cannot run getMore on cursor %d, which was created in session %s, in session %s", cur.ID, name(cur.Session), name(key))
+}
+
+// refill reads on from a cursor's position; a tailable one waits for news as long as the client asked for.
+func refill(c *member.Call, cur *cursor.Cursor, want int) error {
+	if cur.UUID == ([16]byte{}) || c.InTxn() {
+		return nil
+	}
+	if want == 0 {
+		want = cursor.Most
+	}
 	ctx, stop := context.WithTimeout(c.Ctx, deadline(c, c.E.Options().AwaitData))
 	defer stop()
 	for {
-		there, lost := false, false
-		changed, closed := c.E.View(func(st *store.State) {
-			if coll := st.ByUUID(cur.UUID); coll != nil {
-				there, lost = true, cur.Lost(coll)
-				cur.Advance(coll)
-			}
-		})
-		switch {
-		case closed:
-			return refuse.Errf(refuse.CodeInterruptedAtShutdown, "interrupted at shutdown")
-		case !there:
-			return refuse.Errf(175, "collection dropped: %s", cur.NS) // QueryPlanKilled
-		case lost:
-			return refuse.Errf(136, "CollectionScan died due to position in capped collection being deleted. Last seen record id: RecordId(%d)", cur.Pos)
-		case len(cur.Docs) > 0 || !cur.Await:
-			return nil
-		case !c.E.Cursors.Open(cur):
-			return refuse.Errf(237, "cursor was killed") // CursorKilled
+		changed := c.E.Changed() // before looking: what comes after it wakes
+		moved, err := look(c, cur, want)
+		if err != nil || len(cur.Docs) > 0 || !cur.Tail || !cur.Await {
+			return err
 		}
 		select {
 		case <-changed:
+		case <-moved:
+		case <-cur.Killed():
+			return c.E.Cursors.Why(cur)
 		case <-ctx.Done():
 			return c.Ctx.Err()
 		}
 	}
+}
+
+// look collects what there is now for a cursor, or says why it has ended.
+func look(c *member.Call, cur *cursor.Cursor, want int) (<-chan struct{}, error) {
+	if c.E.Closed() {
+		return nil, refuse.Errf(refuse.CodeInterruptedAtShutdown, "interrupted at shutdown")
+	}
+	unlock := c.RLockAs(cur.Majority)
+	defer unlock()
+	coll := c.State.ByUUID(cur.UUID)
+	switch {
+	case coll == nil:
+		return nil, refuse.Errf(refuse.CodeQueryPlanKilled, "collection dropped. UUID %s", bsonval.FormatUUID(cur.UUID))
+	case coll.NS != cur.NS:
+		return nil, refuse.Errf(refuse.CodeQueryPlanKilled, "collection renamed from '%s' to '%s'. UUID %s", cur.NS, coll.NS, bsonval.FormatUUID(cur.UUID))
+	case !cur.Tail && !cur.Scan || cur.Dead:
+		return nil, nil
+	case cur.Lost(coll):
+		return nil, refuse.Errf(refuse.CodeCappedPositionLost, "CollectionScan died due to position in capped collection being deleted. Last seen record id: RecordId(%d)", cur.Pos)
+	}
+	until, moved := c.E.Visible(coll, cur.Majority)
+	cur.Advance(coll, until, want+1)
+	c.E.Stats().ScannedDocs.Add(cur.Looked)
+	cur.Looked = 0
+	return moved, nil
 }
 
 // KillCursors is the command killCursors.

@@ -137,11 +137,23 @@ func Find(c *member.Call) (*bsonval.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	cur := &cursor.Cursor{NS: f.ns, Await: f.await, Tail: f.tail, Filter: f.filter}
+	cur := &cursor.Cursor{NS: f.ns, Await: f.await, Tail: f.tail, Filter: f.filter, Majority: c.Majority()}
 	if f.proj != nil {
 		cur.Project(f.proj, f.filter, c.E.Now())
 	}
+	batch := f.batch
+	if batch < 0 {
+		batch = 101
+		if f.limit > 0 {
+			batch = max(batch, f.limit)
+		}
+	}
 	coll := c.State.Get(f.ns)
+	var until int64
+	if coll != nil && !coll.View {
+		cur.UUID = coll.UUID
+		until, _ = c.E.Visible(coll, cur.Majority)
+	}
 	switch {
 	case coll == nil:
 	case coll.View:
@@ -156,9 +168,15 @@ func Find(c *member.Call) (*bsonval.Builder, error) {
 		if !coll.Capped {
 			return nil, refuse.Errf(refuse.CodeBadValue, "error processing query: ns=%s tailable cursor requested on non capped collection", f.ns)
 		}
-		cur.Start(coll)
+		cur.Start(coll, until, cursor.Most)
+	case f.scans(c, coll):
+		cur.Scan = true
+		c.E.Stats().CollectionScans.Add(1)
+		cur.Start(coll, until, int(min(batch, cursor.Most))+1)
+		c.E.Stats().ScannedDocs.Add(cur.Looked)
+		cur.Looked = 0
 	default:
-		q := plan.Query{Filter: f.filter, Sort: f.sort, Skip: f.skip, Limit: f.limit, Coll: coll.Collation(), Min: f.min, Max: f.max}
+		q := plan.Query{Filter: f.filter, Sort: f.sort, Skip: f.skip, Limit: f.limit, Coll: coll.Collation(), Min: f.min, Max: f.max, Until: until}
 		if f.hint.Type != 0 {
 			if q.Hint, err = findHint(coll, f.hint, f.ns); err != nil {
 				return nil, err
@@ -174,14 +192,18 @@ func Find(c *member.Call) (*bsonval.Builder, error) {
 			cur.Shape = keyShape(q.Hint)
 		}
 	}
-	batch := f.batch
-	if batch < 0 {
-		batch = 101
-		if f.limit > 0 {
-			batch = max(batch, f.limit)
-		}
-	}
 	return firstBatch(c, cur, batch, f.single)
+}
+
+// scans says that the find walks the collection and can stop and go on anywhere.
+func (f *findSpec) scans(c *member.Call, coll *store.Collection) bool {
+	if c.InTxn() || f.single || f.skip > 0 || f.limit > 0 || f.hint.Type != 0 || f.min != nil || f.max != nil || f.returnKey {
+		return false
+	}
+	if f.sort != nil && (len(f.sort.Fields) > 0 || f.sort.Natural < 0) {
+		return false
+	}
+	return plan.Scans(coll, plan.Query{Filter: f.filter, Sort: f.sort, Coll: coll.Collation()})
 }
 
 func cut(docs []bson.Raw, skip, limit int64) []bson.Raw {

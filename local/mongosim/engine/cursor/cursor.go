@@ -18,13 +18,14 @@ import (
 // maxBatchBytes bounds one reply's documents.
 const maxBatchBytes = 16<<20 - 16<<10
 
-// maxTail bounds how many documents a tailable cursor collects at once.
-const maxTail = 10_000
+// Most is how many documents a cursor collects at once.
+const Most = 10_000
 
 // lifetime is how long an unused cursor lives.
 const lifetime = 10 * time.Minute
 
-// Cursor is one query's rest. Plain ones hold their documents as of the query; tailable ones a position.
+// Cursor is one query's rest. Most hold a position in their collection and read on from there, as a server does: what was
+// written meanwhile shows. Sorted ones, views' and pipelines' hold their documents as of the query.
 type Cursor struct {
 	ID   int64 // 0 until kept
 	NS   string
@@ -32,14 +33,22 @@ type Cursor struct {
 	// Shape changes documents on their way out; nil leaves them.
 	Shape func(bson.Raw) (bson.Raw, error)
 
-	Tail, Await bool
-	Filter      *match.Filter // of a tailable one
-	UUID        [16]byte      // of a tailable one's collection
-	Dead        bool          // a tailable one without a position
-	Pos         int64         // record id of the last document looked at
+	Session  string // the logical session that may fetch from it; empty: opened outside one
+	Majority bool   // reads only what a majority of the members has
+	UUID     [16]byte
+	Filter   *match.Filter // of one with a position
 
-	used time.Time
-	busy bool
+	Tail, Await bool
+	Scan        bool  // reads on until the collection's end
+	Dead        bool  // a tailable one without a position, or a scan that reached the end
+	Pos         int64 // record id of the last document looked at
+	Looked      int64 // documents looked at since the count was last taken
+	stands      bool  // Pos is a document's, not the place before the first
+
+	used   time.Time
+	busy   bool
+	why    *refuse.Error
+	killed chan struct{} // closed when it is no longer in the table
 }
 
 // Project lets documents out as the projection says.
@@ -53,41 +62,53 @@ func (cur *Cursor) Project(p *agg.Projection, f *match.Filter, now time.Time) {
 	}
 }
 
-// Start puts a tailable cursor before the first document of interest and collects from there. The collection's lock is held.
-func (cur *Cursor) Start(coll *store.Collection) {
-	cur.UUID = coll.UUID
-	if coll.Records.Len() == 0 {
+// Start puts a cursor before the first document of interest and collects up to want documents from there, none beyond the
+// record id until. The collection's lock is held.
+func (cur *Cursor) Start(coll *store.Collection, until int64, want int) {
+	if cur.Tail && coll.Records.Len() == 0 {
 		cur.Dead = true // as on a server: there is no position to tail from
 		return
 	}
 	if low := cur.Filter.Bounds()["ts"].Low; coll.NS == store.OplogNS && low != nil && low.Type == bson.TypeTimestamp {
 		t, i := low.Timestamp()
-		cur.Pos = int64(uint64(t)<<32|uint64(i)) - 1
+		for rid := range coll.Records.Descend(int64(uint64(t)<<32|uint64(i)) - 1) { // the entry before it is where the scan stands
+			cur.Pos, cur.stands = rid, true
+			break
+		}
 	}
-	cur.Advance(coll)
+	cur.Advance(coll, until, want)
 }
 
 // Lost says that the position has been overwritten: documents may have been missed. The collection's lock is held.
 func (cur *Cursor) Lost(coll *store.Collection) bool {
-	first, _, ok := coll.Records.First()
-	return ok && cur.Pos > 0 && first > cur.Pos
+	if !coll.Capped || !cur.stands {
+		return false
+	}
+	_, there := coll.Records.Get(cur.Pos)
+	return !there
 }
 
-// Advance collects what came after the position. The collection's lock is held.
-func (cur *Cursor) Advance(coll *store.Collection) {
+// Advance collects what comes after the position, until it has want documents or enough for a reply, none beyond the record
+// id until. The collection's lock is held.
+func (cur *Cursor) Advance(coll *store.Collection, until int64, want int) {
 	size := 0
+	for _, d := range cur.Docs {
+		size += len(d)
+	}
 	for rid, doc := range coll.Records.Ascend(cur.Pos + 1) {
+		if rid > until || len(cur.Docs) >= want {
+			return
+		}
+		cur.Looked++
 		if cur.Filter.Match(doc) {
 			if size += len(doc); size > maxBatchBytes && len(cur.Docs) > 0 {
 				return
 			}
 			cur.Docs = append(cur.Docs, doc)
 		}
-		cur.Pos = rid
-		if len(cur.Docs) >= maxTail {
-			return
-		}
+		cur.Pos, cur.stands = rid, true
 	}
+	cur.Dead = cur.Scan
 }
 
 // Take gives the next documents: up to n (0 is any number) and a reply's size.
@@ -113,7 +134,7 @@ func (cur *Cursor) Take(n int64) ([]bson.Raw, error) {
 }
 
 // Done says that nothing is left to fetch, now or later.
-func (cur *Cursor) Done() bool { return len(cur.Docs) == 0 && (!cur.Tail || cur.Dead) }
+func (cur *Cursor) Done() bool { return len(cur.Docs) == 0 && (!cur.Tail && !cur.Scan || cur.Dead) }
 
 // Table is the open cursors of a member. It is safe for concurrent use.
 type Table struct {
@@ -139,7 +160,7 @@ func (t *Table) Keep(cur *Cursor) (expired int64) {
 	if len(t.m) >= 100 {
 		for id, x := range t.m {
 			if !x.busy && now.Sub(x.used) > lifetime {
-				delete(t.m, id)
+				t.end(id, x, nil)
 				expired++
 			}
 		}
@@ -147,7 +168,7 @@ func (t *Table) Keep(cur *Cursor) (expired int64) {
 	for cur.ID == 0 || t.m[cur.ID] != nil {
 		cur.ID = rand.Int64()
 	}
-	cur.used = now
+	cur.used, cur.killed = now, make(chan struct{})
 	t.m[cur.ID] = cur
 	return expired
 }
@@ -172,30 +193,58 @@ func (t *Table) CheckIn(cur *Cursor, done bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	cur.busy, cur.used = false, time.Now()
-	if done {
+	if done && t.m[cur.ID] == cur {
 		delete(t.m, cur.ID)
 	}
 }
 
-// Open says whether a cursor is still in the table.
-func (t *Table) Open(cur *Cursor) bool {
+// Killed is closed when a kept cursor was killed.
+func (cur *Cursor) Killed() <-chan struct{} { return cur.killed }
+
+// Why is the refusal of a fetch that was waiting when its cursor was killed.
+func (t *Table) Why(cur *Cursor) *refuse.Error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.m[cur.ID] == cur
+	if cur.why == nil {
+		return refuse.Errf(refuse.CodeCursorKilled, "cursor was killed")
+	}
+	return cur.why
+}
+
+// end takes a cursor out of the table. The table is locked.
+func (t *Table) end(id int64, cur *Cursor, why *refuse.Error) {
+	delete(t.m, id)
+	cur.why = why
+	close(cur.killed)
 }
 
 // Kill ends a cursor and says whether there was one.
 func (t *Table) Kill(id int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, ok := t.m[id]
-	delete(t.m, id)
+	cur, ok := t.m[id]
+	if ok {
+		t.end(id, cur, nil)
+	}
 	return ok
 }
 
-// KillAll ends all cursors.
-func (t *Table) KillAll() {
+// KillSession ends the cursors of a logical session.
+func (t *Table) KillSession(key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	clear(t.m)
+	for id, cur := range t.m {
+		if key != "" && cur.Session == key {
+			t.end(id, cur, nil)
+		}
+	}
+}
+
+// KillAll ends all cursors; fetches that are waiting are refused with why.
+func (t *Table) KillAll(why *refuse.Error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, cur := range t.m {
+		t.end(id, cur, why)
+	}
 }

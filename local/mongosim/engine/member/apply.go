@@ -23,10 +23,15 @@ func (e *Engine) ApplyEntry(x oplog.Entry) error {
 		return nil
 	case "c":
 		e.stats.ReplCommand.Add(1)
-		if err := e.applyCommand(x); err != nil {
-			return err
+		ops, txn := e.sess.Follow(x, nil, nil)
+		if !txn {
+			return e.applyCommand(x)
 		}
-		e.sess.remember(x, nil, nil)
+		for _, op := range ops {
+			if err := e.ApplyEntry(op); err != nil {
+				return err
+			}
+		}
 		return nil
 	}
 	coll := e.st.ByUUID(x.UI)
@@ -81,7 +86,7 @@ func (e *Engine) ApplyEntry(x oplog.Entry) error {
 	default:
 		return fmt.Errorf("unknown operation %q", x.Op)
 	}
-	e.sess.remember(x, old, after)
+	e.sess.Follow(x, old, after)
 	return nil
 }
 
@@ -265,7 +270,7 @@ func (e *Engine) CreateCollection(ns string, options bson.Raw, uuid [16]byte, c 
 			if err != nil {
 				return err
 			}
-			c.tx.st.Create(nil, twin)
+			c.tx.State.Create(nil, twin)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/session"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 	"github.com/heartwood-db/heartwood/shared/obs"
 )
@@ -28,7 +29,7 @@ type Call struct {
 	kind     Kind
 
 	State *store.State // the member's own, or the transaction's view of it; valid while the lock is held
-	tx    *txn
+	tx    *session.Txn
 	lsid  bson.Raw
 	key   string // of lsid
 	num   int64  // txnNumber
@@ -39,6 +40,9 @@ type Call struct {
 
 	seq uint64       // of the journal, to wait for
 	at  oplog.OpTime // of the last entry written
+
+	group   []oplog.Entry // inserts not logged yet
+	grouped int           // their bytes
 }
 
 // Handler answers a command; it returns the reply without ok, or a refusal.
@@ -145,6 +149,10 @@ func (c *Call) answer() (bson.Raw, *refuse.Error) {
 		c.failed(err)
 		return nil, err
 	}
+	if err := c.awaitCluster(); err != nil {
+		c.failed(err)
+		return nil, err
+	}
 	b, err := cmd.Run(c)
 	if err != nil {
 		r := *Refusal(err)
@@ -172,9 +180,10 @@ func (c *Call) request() *Request {
 		mode := bsonval.StringField(rp, "mode")
 		r.SecondaryOK = mode != "" && mode != "primary"
 	}
-	if v := c.Arg("$secondaryOk"); bsonval.Truthy(v) {
+	if v := c.Arg("$secondaryOk"); bsonval.Truthy(v) || c.Name == "getMore" { // where a cursor was opened it is read
 		r.SecondaryOK = true
 	}
+	r.Oplog = r.Local && bsonval.Str(c.Arg(c.Name)) == store.NameOf(oplog.NS) || r.Local && bsonval.Str(c.Arg("collection")) == store.NameOf(oplog.NS)
 	return r
 }
 
@@ -209,6 +218,7 @@ func (c *Call) Lock() *refuse.Error {
 
 // Unlock hands what was written to the journal and lets others in.
 func (c *Call) Unlock() {
+	c.flush()
 	if s := c.E.Seal(); s > 0 {
 		c.seq = s
 	}
@@ -222,8 +232,8 @@ func (c *Call) Unlock() {
 // useState points the call at the member's state or its transaction's; mu is held.
 func (c *Call) useState() {
 	c.State = c.E.st
-	if c.tx != nil && c.tx.st != nil {
-		c.State = c.tx.st
+	if c.tx != nil && c.tx.State != nil {
+		c.State = c.tx.State
 	}
 }
 
@@ -365,7 +375,11 @@ func (e *Engine) Log(x oplog.Entry) {
 	if e.o.NextOpTime == nil || store.DBOf(x.NS) == "local" {
 		return
 	}
+	if s := e.sess.Find(session.Key(x.LSID)); x.LSID != nil && s != nil && x.Op != "n" {
+		x.Prev = s.Last
+	}
 	x.At, x.Wall = e.o.NextOpTime(), e.Now()
+	e.sess.Wrote(&x)
 	e.appendOplog(x)
 	if e.o.OnWrite != nil {
 		e.o.OnWrite(x)
@@ -375,6 +389,12 @@ func (e *Engine) Log(x oplog.Entry) {
 // appendOplog stores an entry; mu is held.
 func (e *Engine) appendOplog(x oplog.Entry) {
 	e.last = x.At
+	if e.sess.Urgent(&x) { // a reader must find the oldest open transaction
+		e.writeRows()
+	}
+	if e.st.OnChange != nil {
+		e.stamp(x.At)
+	}
 	c := e.st.Get(oplog.NS)
 	if c == nil {
 		return
@@ -407,13 +427,6 @@ func (c *Call) Batch() *store.Batch {
 		return nil
 	}
 	return c.E.Batch()
-}
-
-// RLock takes the read lock and points the call at its state.
-func (c *Call) RLock() func() {
-	c.E.mu.RLock()
-	c.useState()
-	return c.E.mu.RUnlock
 }
 
 // Writable finds the collection of a namespace, making it when create says so; mu is held.

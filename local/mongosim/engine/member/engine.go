@@ -14,6 +14,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/cursor"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/session"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/stats"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 )
@@ -48,6 +49,11 @@ type Options struct {
 	NextOpTime func() oplog.OpTime
 	// OnWrite is told of each new oplog entry, in order, with the write lock held; it must not call the engine.
 	OnWrite func(oplog.Entry)
+	// Committed is the newest entry that a majority of the members has, as far as this one knows, and is not newer than its own;
+	// moved is closed when that changes. It may be called with the lock held. Nil: reads with majority concern see everything.
+	Committed func() (at oplog.OpTime, moved <-chan struct{})
+	// TxnEntryBytes is how much of a transaction goes into one entry; zero is 16 MiB, as a server's.
+	TxnEntryBytes int
 	// WaitWrite waits, after a write, for other members. An error becomes the reply's writeConcernError.
 	WaitWrite func(ctx context.Context, s *Session, wc WriteConcern, at oplog.OpTime) *refuse.Error
 	// Trailer gives the fields that end each reply ($clusterTime, operationTime), as a document.
@@ -77,6 +83,9 @@ func (v Version) AtLeast(major, minor int) bool {
 	}
 	return v.Major > major || v.Major == major && v.Minor >= minor
 }
+
+// StmtResult is what a retried statement answers again.
+type StmtResult = session.Result
 
 // Session is one client connection's state, made by the listener. One goroutine uses it at a time.
 type Session struct {
@@ -108,6 +117,8 @@ type Request struct {
 	SecondaryOK bool
 	// Local says that the command addresses the local database only, which every member may read and write.
 	Local bool
+	// Oplog says that it is the oplog that is addressed: it cannot be read during a rollback or an initial sync.
+	Oplog bool
 }
 
 // Kind says what a command does to the data.
@@ -137,8 +148,9 @@ type Engine struct {
 	// Cursors are the member's open cursors.
 	Cursors *cursor.Table
 
-	sess sessions        // guarded by mu
-	lock map[string]*txn // documents that open transactions wrote; guarded by mu
+	sess *session.Table          // guarded by mu
+	lock map[string]*session.Txn // documents that open transactions wrote; guarded by mu
+	past past                    // guarded by mu
 }
 
 // Run answers one command. The reply is always a document; a refusal is {ok: 0, errmsg, code, codeName}.
@@ -195,7 +207,9 @@ func (e *Engine) View(f func(*store.State)) (changed <-chan struct{}, closed boo
 }
 
 // KillCursors ends all cursors, as a rollback or a removal does.
-func (e *Engine) KillCursors() { e.Cursors.KillAll() }
+func (e *Engine) KillCursors() {
+	e.Cursors.KillAll(refuse.Errf(refuse.CodeInterruptedStateChange, "operation was interrupted"))
+}
 
 // OpenCursors is the number of open cursors.
 func (e *Engine) OpenCursors() int { return e.Cursors.Len() }

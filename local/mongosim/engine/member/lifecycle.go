@@ -13,6 +13,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/cursor"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/match"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/session"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/stats"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 )
@@ -31,8 +32,7 @@ func Open(o Options) (*Engine, error) {
 	if o.AwaitData == 0 {
 		o.AwaitData = time.Second
 	}
-	e := &Engine{o: o, stats: o.Stats, st: store.NewState(compileFilter), changed: make(chan struct{}), lock: map[string]*txn{}, Cursors: cursor.NewTable()}
-	e.sess.init()
+	e := &Engine{o: o, stats: o.Stats, st: store.NewState(compileFilter), changed: make(chan struct{}), lock: map[string]*session.Txn{}, sess: session.NewTable(), Cursors: cursor.NewTable()}
 	if o.DBPath != "" {
 		jn, err := store.OpenJournal(o.DBPath, e.st, store.JournalOptions{NoSync: o.NoSync, PerDB: o.DirectoryPerDB})
 		if err != nil {
@@ -41,6 +41,9 @@ func Open(o Options) (*Engine, error) {
 		e.jn = jn
 	}
 	e.recoverOplog()
+	if o.Committed != nil {
+		e.st.OnChange = e.record
+	}
 	return e, nil
 }
 
@@ -61,7 +64,7 @@ func (e *Engine) recoverOplog() {
 	for _, doc := range c.Records.Ascend(0) {
 		x := oplog.Parse(doc)
 		e.last = x.At
-		e.sess.remember(x, nil, nil)
+		e.sess.Follow(x, nil, nil)
 	}
 }
 
@@ -98,14 +101,15 @@ func (e *Engine) Sync() error {
 // but the oplog is kept. Documents are shared, so it is quick.
 func (e *Engine) CopyFrom(src *Engine) error {
 	src.mu.Lock()
-	snap, last, sess := src.st.Clone(), src.last, src.sess.clone()
+	snap, last, sess := src.st.Clone(), src.last, src.sess.Clone()
 	src.mu.Unlock()
 	e.mu.Lock()
 	err := e.replaceBy(snap)
 	if err == nil {
 		e.last, e.sess = last, sess
 	}
-	e.Cursors.KillAll()
+	e.forget()
+	e.KillCursors()
 	e.wake()
 	seq := e.Seal()
 	e.mu.Unlock()
@@ -213,7 +217,7 @@ func (e *Engine) OplogAfter(at oplog.OpTime, limit int) ([]oplog.Entry, bool) {
 	if c == nil {
 		return nil, at == oplog.OpTime{}
 	}
-	from := int64(uint64(at.TS.T)<<32 | uint64(at.TS.I))
+	from := at.ID()
 	found := at == oplog.OpTime{}
 	var out []oplog.Entry
 	for rid, doc := range c.Records.Ascend(from) {

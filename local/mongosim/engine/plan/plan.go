@@ -26,6 +26,7 @@ type Query struct {
 	Min    []bson.RawValue // with Hint: from this key on
 	Max    []bson.RawValue // with Hint: below this key
 	Coll   *bsonval.Collation
+	Until  int64 // look at no record beyond this id; 0 is no bound
 }
 
 // Found is what was found and how much was looked at.
@@ -46,6 +47,9 @@ type choice struct {
 	sorted bool
 	score  int
 }
+
+// Scans says that a query walks the collection itself, in its natural order.
+func Scans(c *store.Collection, q Query) bool { return choose(c, q) == nil }
 
 // Run finds the documents.
 func Run(c *store.Collection, q Query) Found {
@@ -68,6 +72,9 @@ func Run(c *store.Collection, q Query) Found {
 		need = q.Skip + q.Limit
 	}
 	for rid, doc := range src {
+		if q.Until > 0 && rid > q.Until {
+			continue
+		}
 		f.Scanned++
 		if !q.Filter.Match(doc) {
 			continue
@@ -111,6 +118,9 @@ func (f *Found) sort(s *agg.Sort, c *bsonval.Collation) {
 // scan walks a collection in the order of insertion; in the oplog it starts at the ts the filter asks for.
 func scan(c *store.Collection, q Query) iter.Seq2[int64, bson.Raw] {
 	if q.Sort != nil && q.Sort.Natural < 0 {
+		if q.Until > 0 {
+			return c.Records.Descend(q.Until)
+		}
 		return c.Records.Descend(1<<63 - 1)
 	}
 	from := int64(0)
@@ -150,8 +160,10 @@ func choose(c *store.Collection, q Query) *choice {
 }
 
 func usable(x *store.Index, q Query) bool {
-	return !x.Special && !x.Multikey && x.Partial == nil && !x.Sparse && x.Coll == nil && q.Coll == nil && len(x.Fields) > 0
+	return !x.Special && !x.Multikey && x.Partial == nil && !x.Sparse && sameCollation(x.Coll, q.Coll) && len(x.Fields) > 0
 }
+
+func sameCollation(a, b *bsonval.Collation) bool { return a == b || a != nil && b != nil && *a == *b }
 
 func consider(x *store.Index, bounds map[string]match.Bound, q Query) *choice {
 	ch := &choice{index: x}
@@ -162,7 +174,7 @@ func consider(x *store.Index, bounds map[string]match.Bound, q Query) *choice {
 		if !ok || len(b.In) != 1 {
 			break
 		}
-		prefix = store.AppendField(prefix, b.In[0], x.Fields[eqs].Desc, nil)
+		prefix = store.AppendField(prefix, b.In[0], x.Fields[eqs].Desc, x.Coll)
 		eqs++
 	}
 	ch.score = 4 * eqs
@@ -172,7 +184,7 @@ func consider(x *store.Index, bounds map[string]match.Bound, q Query) *choice {
 		if b, ok := bounds[x.Fields[eqs].Path]; ok && (b.In != nil || b.Low != nil || b.High != nil) {
 			ch.score += 2
 			points = b.In != nil
-			ch.spans = spansOf(prefix, b, x.Fields[eqs].Desc)
+			ch.spans = spansOf(prefix, b, x.Fields[eqs].Desc, x.Coll)
 		}
 	}
 	if q.Sort.Empty() {
@@ -209,9 +221,9 @@ func order(fields, sort []store.IndexField, bounds map[string]match.Bound) (sort
 	return true, desc
 }
 
-func spansOf(prefix []byte, b match.Bound, desc bool) []span {
+func spansOf(prefix []byte, b match.Bound, desc bool, c *bsonval.Collation) []span {
 	part := func(v bson.RawValue) string {
-		return string(store.AppendField(slices.Clone(prefix), v, desc, nil))
+		return string(store.AppendField(slices.Clone(prefix), v, desc, c))
 	}
 	if b.In != nil {
 		var out []span

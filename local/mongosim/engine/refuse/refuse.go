@@ -67,6 +67,10 @@ const (
 	CodeNoSuchTransaction      = 251
 	CodeTransactionCommitted   = 256
 	CodeTransactionTooOld      = 225
+	CodePreparedInProgress     = 267
+	CodeQueryPlanKilled        = 175
+	CodeCappedPositionLost     = 136
+	CodeCursorKilled           = 237
 	CodeNotWritablePrimary     = 10107
 	CodeBSONObjectTooLarge     = 10334
 	CodeDuplicateKey           = 11000
@@ -108,6 +112,14 @@ func CodeName(code int32) string {
 		return "PathNotViable"
 	case CodeConflictingUpdate:
 		return "ConflictingUpdateOperators"
+	case CodePreparedInProgress:
+		return "PreparedTransactionInProgress"
+	case CodeQueryPlanKilled:
+		return "QueryPlanKilled"
+	case CodeCappedPositionLost:
+		return "CappedPositionLost"
+	case CodeCursorKilled:
+		return "CursorKilled"
 	case CodeCursorNotFound:
 		return "CursorNotFound"
 	case CodeNamespaceExists:
@@ -148,8 +160,6 @@ func CodeName(code int32) string {
 		return "WriteConflict"
 	case CodeDocumentValidation:
 		return "DocumentValidationFailure"
-	case 136:
-		return "CappedPositionLost"
 	case 166:
 		return "CommandNotSupportedOnView"
 	case 171:
