@@ -92,7 +92,7 @@ func Insert(c *member.Call) (*bsonval.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Known("documents", "ordered", "bypassDocumentValidation"); err != nil {
+	if err := writeFields(c, ns, "documents"); err != nil {
 		return nil, err
 	}
 	docs, err := statements(c, "documents")
@@ -106,9 +106,12 @@ func Insert(c *member.Call) (*bsonval.Builder, error) {
 			n++
 			return nil
 		}
-		doc, err := prepareInsert(docs[i], c.E)
+		doc, err := prepareInsert(c, docs[i])
 		if err != nil {
 			return err
+		}
+		if !keepsTimestamps(c) {
+			doc = update.FillTimestamps(doc, c.E.NextTS())
 		}
 		coll, err := c.Writable(ns, true)
 		if err != nil {
@@ -130,12 +133,13 @@ func Insert(c *member.Call) (*bsonval.Builder, error) {
 }
 
 // prepareInsert checks a new document and gives it an _id, first.
-func prepareInsert(doc bson.Raw, e *member.Engine) (bson.Raw, error) {
+func prepareInsert(c *member.Call, doc bson.Raw) (bson.Raw, error) {
+	e := c.E
 	if len(doc) > member.MaxDocument {
 		return nil, refuse.Errf(refuse.CodeBadValue, "object to insert too large. size in bytes: %d, max size: %d", len(doc), member.MaxDocument)
 	}
 	for k := range bsonval.Each(doc) {
-		if strings.HasPrefix(k, "$") {
+		if strings.HasPrefix(k, "$") && !e.Options().Version.AtLeast(5, 0) {
 			return nil, refuse.Errf(refuse.CodeBadValue, "Document can't have $ prefixed field names: %s", k)
 		}
 	}
@@ -155,7 +159,27 @@ func prepareInsert(doc bson.Raw, e *member.Engine) (bson.Raw, error) {
 		}
 		doc = b.Raw()
 	}
-	return update.FillTimestamps(doc, e.NextTS()), nil
+	return doc, nil
+}
+
+// keepsTimestamps says that the command wants empty timestamps stored as they are.
+func keepsTimestamps(c *member.Call) bool { return bsonval.Truthy(c.Arg(bypassEmptyTS)) }
+
+const bypassEmptyTS = "bypassEmptyTsReplacement"
+
+// writeFields refuses fields that a write command does not have, and writes to what clients may not write.
+func writeFields(c *member.Call, ns, statements string) error {
+	fields := []string{statements, "ordered", "bypassDocumentValidation"}
+	if c.E.Options().Version.AtLeast(8, 0) {
+		fields = append(fields, bypassEmptyTS)
+	}
+	if err := c.Known(fields...); err != nil {
+		return err
+	}
+	if strings.HasSuffix(ns, ".system.views") && c.E.Options().Version.AtLeast(5, 0) && !c.Session.Internal {
+		return refuse.Errf(refuse.CodeInvalidNamespace, "cannot write to '%s'", ns)
+	}
+	return nil
 }
 
 func checkID(id bson.RawValue) error {
@@ -305,7 +329,7 @@ func Update(c *member.Call) (*bsonval.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Known("updates", "ordered", "bypassDocumentValidation"); err != nil {
+	if err := writeFields(c, ns, "updates"); err != nil {
 		return nil, err
 	}
 	sts, err := statements(c, "updates")
@@ -376,11 +400,11 @@ func updateOne(c *member.Call, ns string, coll *store.Collection, s *updateSpec,
 	if err != nil {
 		return out, err
 	}
-	r, err := s.u.Apply(base, update.Target{Index: -1, Insert: true, Now: c.E.Now(), NextTS: c.E.NextTS()})
+	r, err := s.u.Apply(base, update.Target{Index: -1, Insert: true, Now: c.E.Now(), NextTS: c.E.NextTS(), KeepTS: keepsTimestamps(c)})
 	if err != nil {
 		return out, err
 	}
-	doc, err := prepareInsert(r.Doc, c.E)
+	doc, err := prepareInsert(c, r.Doc)
 	if err != nil {
 		return out, err
 	}
@@ -412,7 +436,7 @@ func updateRecord(c *member.Call, coll **store.Collection, rid int64, s *updateS
 	if !hit {
 		return nil
 	}
-	r, err := s.u.Apply(doc, update.Target{Index: index, Now: c.E.Now(), NextTS: c.E.NextTS()})
+	r, err := s.u.Apply(doc, update.Target{Index: index, Now: c.E.Now(), NextTS: c.E.NextTS(), KeepTS: keepsTimestamps(c)})
 	if err != nil {
 		return err
 	}
@@ -449,7 +473,7 @@ func Delete(c *member.Call) (*bsonval.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Known("deletes", "ordered", "bypassDocumentValidation"); err != nil {
+	if err := writeFields(c, ns, "deletes"); err != nil {
 		return nil, err
 	}
 	sts, err := statements(c, "deletes")
@@ -496,7 +520,7 @@ func DeleteOne(c *member.Call, ns string, st bson.Raw, sort *agg.Sort, stmt int)
 	if err != nil {
 		return 0, nil, err
 	}
-	if coll.Capped && !c.Session.Internal {
+	if coll.Capped && !c.Session.Internal && !c.E.Options().Version.AtLeast(5, 0) {
 		return 0, nil, refuse.Errf(refuse.CodeIllegalOperation, "cannot remove from a capped collection: %s", ns)
 	}
 	limit, _ := bsonval.Lookup(st, "limit")

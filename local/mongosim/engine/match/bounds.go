@@ -65,7 +65,7 @@ func collect(n node, out map[string]Bound) {
 				}
 			}
 		case *anyLeaf:
-			if len(l.vals) != len(l.leaves) || b.In != nil {
+			if len(l.vals) != l.n || b.In != nil {
 				return
 			}
 			for _, v := range l.vals {
@@ -102,7 +102,7 @@ func (f *Filter) Equalities() []bsonval.Elem {
 					out = append(out, bsonval.Elem{Key: n.path, Value: l.v})
 				}
 			case *anyLeaf:
-				if len(l.leaves) == 1 && len(l.vals) == 1 {
+				if l.n == 1 && len(l.vals) == 1 {
 					out = append(out, bsonval.Elem{Key: n.path, Value: l.vals[0]})
 				}
 			}

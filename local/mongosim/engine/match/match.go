@@ -289,7 +289,7 @@ func (p *parser) in(op string, v bson.RawValue) (leaf, error) {
 	if v.Type != bson.TypeArray {
 		return nil, refuse.Errf(badValue, "%s needs an array", op)
 	}
-	var out anyLeaf
+	out := anyLeaf{coll: p.o.Collation}
 	for _, m := range bsonval.Each(bson.Raw(v.Value)) {
 		if m.Type == bson.TypeRegex {
 			re, err := compileRegex(m.Regex())
@@ -305,6 +305,8 @@ func (p *parser) in(op string, v bson.RawValue) (leaf, error) {
 		out.leaves = append(out.leaves, &cmpLeaf{"$eq", m, p.o.Collation})
 		out.vals = append(out.vals, m)
 	}
+	out.n = len(out.leaves)
+	out.index()
 	return &out, nil
 }
 
@@ -564,13 +566,46 @@ func (l *cmpLeaf) test(v bson.RawValue, ok bool) bool {
 }
 
 type anyLeaf struct {
-	leaves []leaf
+	leaves []leaf // one of which must match
 	vals   []bson.RawValue
+	n      int // how many the filter named, vals and others
+	// keys are the vals that are found by their key, which are all but a few kinds; leaves has only the rest then. Nil: all
+	// are in leaves.
+	keys map[string]struct{}
+	coll *bsonval.Collation
+}
+
+// manyValues is how many values make it worth while to look one up instead of comparing with each.
+const manyValues = 8
+
+// keyed says that equality with the value is equality of keys.
+func keyed(v bson.RawValue) bool { return !isNull(v) && !isNaN(v) }
+
+// index makes keys of the values when there are many.
+func (l *anyLeaf) index() {
+	if len(l.vals) < manyValues {
+		return
+	}
+	l.keys = make(map[string]struct{}, len(l.vals))
+	rest := l.leaves[:0:0]
+	for _, x := range l.leaves {
+		if c, ok := x.(*cmpLeaf); ok && keyed(c.v) {
+			l.keys[string(bsonval.AppendKey(nil, c.v, l.coll))] = struct{}{}
+		} else {
+			rest = append(rest, x)
+		}
+	}
+	l.leaves = rest
 }
 
 func (l *anyLeaf) whole() bool { return false }
 
 func (l *anyLeaf) test(v bson.RawValue, ok bool) bool {
+	if l.keys != nil && ok && keyed(v) {
+		if _, has := l.keys[string(bsonval.AppendKey(nil, v, l.coll))]; has {
+			return true
+		}
+	}
 	for _, x := range l.leaves {
 		if x.test(v, ok) {
 			return true

@@ -55,7 +55,8 @@ type Target struct {
 	Index  int            // position the filter matched in an array, -1 none
 	Insert bool           // an upsert's new document
 	Now    time.Time      // for $currentDate and $$NOW
-	NextTS bson.Timestamp // for $currentDate of type timestamp
+	NextTS bson.Timestamp // for $currentDate of type timestamp, and for empty timestamps of a replacement
+	KeepTS bool           // empty timestamps of a replacement stay as they are
 }
 
 // Result is a changed document.
@@ -289,7 +290,10 @@ func (u *Update) Apply(doc bson.Raw, t Target) (Result, error) {
 }
 
 func (u *Update) applyReplace(doc bson.Raw, t Target) (Result, error) {
-	repl := FillTimestamps(u.replace, t.NextTS)
+	repl := u.replace
+	if !t.KeepTS {
+		repl = FillTimestamps(repl, t.NextTS)
+	}
 	out, err := keepID(doc, repl)
 	if err != nil {
 		return Result{}, err
