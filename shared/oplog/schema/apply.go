@@ -38,7 +38,7 @@ func (c *Catalogue) Apply(op *oplog.Op) ([]Step, Oddity, error) {
 	switch cmd.Name {
 	case oplog.Drop:
 		c.remove(x)
-		return []Step{{Do: DropCollection, Collection: *x}}, 0, nil
+		return append(c.dropViews(x), Step{Do: DropCollection, Collection: *x}), 0, nil
 	case oplog.EmptyCapped:
 		return []Step{{Do: EmptyCollection, Collection: *x}}, 0, nil
 	case oplog.DropIndexes:
@@ -50,6 +50,20 @@ func (c *Catalogue) Apply(op *oplog.Op) ([]Step, Oddity, error) {
 		x.addIndex(spec)
 	}
 	return []Step{{Do: BuildIndexes, Collection: *x, Indexes: cmd.Indexes}}, 0, nil
+}
+
+// dropViews forgets the views that a dropped system.views held.
+func (c *Catalogue) dropViews(x *Collection) (steps []Step) {
+	if !x.Views() {
+		return nil
+	}
+	db, _ := oplog.Split(x.NS)
+	for _, v := range c.ViewsOf(db) {
+		id, _ := viewID(v)
+		delete(c.views, id)
+		steps = append(steps, Step{Do: DropView, View: v})
+	}
+	return steps
 }
 
 func (c *Catalogue) create(op *oplog.Op) (steps []Step, odd Oddity, err error) {

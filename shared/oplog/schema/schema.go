@@ -5,6 +5,7 @@ package schema
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -224,6 +225,15 @@ func (c *Catalogue) ViewsOf(db string) []bson.Raw {
 	slices.Sort(ids)
 	out := make([]bson.Raw, 0, len(ids))
 	for _, id := range ids {
+		out = append(out, c.views[id])
+	}
+	return out
+}
+
+// Views lists the documents of all views by their _id.
+func (c *Catalogue) Views() []bson.Raw {
+	out := make([]bson.Raw, 0, len(c.views))
+	for _, id := range slices.Sorted(maps.Keys(c.views)) {
 		out = append(out, c.views[id])
 	}
 	return out

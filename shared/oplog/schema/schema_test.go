@@ -225,3 +225,31 @@ func TestViewsBecomeCommands(t *testing.T) {
 		}
 	}
 }
+
+func TestViewsGoWithTheCollectionThatHoldsThem(t *testing.T) {
+	c, err := New(Collection{UUID: oplog.UUID{1 << 2}, NS: "a.system.views"}, Collection{UUID: oplog.UUID{2 << 2}, NS: "b.system.views"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"a.v", "a.w", "b.v"} {
+		if err := c.AddView(raw(t, `{"_id":"`+id+`","viewOn":"x","pipeline":[]}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drop := command(t, 0, `{"drop":"system.views"}`)
+	drop.UI = oplog.UUID{1 << 2}
+	steps, odd, err := c.Apply(drop)
+	if err != nil || odd != 0 {
+		t.Fatal(odd, err)
+	}
+	var did []string
+	for _, s := range steps {
+		did = append(did, s.Do.String())
+	}
+	if got := strings.Join(did, ", "); got != "drop view, drop view, drop" {
+		t.Errorf("steps are %s", got)
+	}
+	if left := c.Views(); len(left) != 1 || left[0].Lookup("_id").StringValue() != "b.v" {
+		t.Errorf("left are %s", left)
+	}
+}
