@@ -50,7 +50,7 @@ type Store interface {
 	AddRestore(ctx context.Context, r backup.Restore) error
 	Restore(ctx context.Context, id string) (backup.Restore, error)
 	Restores(ctx context.Context, q backup.RestoreQuery) ([]backup.Restore, string, error)
-	UpdateRestore(ctx context.Context, id string, change func(*backup.Restore) error) error
+	KillRestore(ctx context.Context, id, why string, now time.Time) error
 	DownloadToken(r *backup.Restore, now time.Time) (model.Secret, error)
 	Daemons(ctx context.Context) ([]backup.Daemon, error)
 }

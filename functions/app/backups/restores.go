@@ -223,18 +223,11 @@ func (s *Service) Restores(ctx context.Context, q backup.RestoreQuery) ([]backup
 
 // Cancel stops a restore that is not finished. What a push has written stays where it is: it says so.
 func (s *Service) Cancel(ctx context.Context, r backup.Restore, by string) error {
-	now := s.o.Now().UTC()
-	return s.o.Store.UpdateRestore(ctx, r.ID, func(x *backup.Restore) error {
-		if x.Status != model.RestoreInProgress {
-			return fmt.Errorf("%w: it is %s already", backup.ErrState, strings.ToLower(string(x.Status)))
-		}
-		x.Status, x.Finished, x.Error = model.RestoreKilled, now, "cancelled by "+by
-		x.Remedy = "Start another restore when you want one."
-		if x.Method == model.DeliverPush {
-			x.Remedy = "Collections that were written already stay in the target: look at them before you restore again."
-		}
-		return nil
-	})
+	why := "cancelled by " + by
+	if r.Method == model.DeliverPush {
+		why += "; collections that were written already stay in the target: look at them before you restore again"
+	}
+	return s.o.Store.KillRestore(ctx, r.ID, why, s.o.Now().UTC())
 }
 
 // Link is the path of a restore's archive below the ingestion address, with its token; backup.ErrLink when there is none (any more).

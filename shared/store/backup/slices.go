@@ -26,7 +26,7 @@ func (b *Backup) AddSlice(ctx context.Context, s OplogSlice, wall time.Time) (he
 	}
 	err = b.updateEpoch(ctx, job, n, func(e *Epoch) error {
 		head, repeated = e.Head, false
-		next, again, err := e.follow(&s.Slice)
+		next, again, err := e.Follow(&s.Slice)
 		switch {
 		case err != nil:
 			return err
@@ -58,8 +58,8 @@ func (b *Backup) AddSlice(ctx context.Context, s OplogSlice, wall time.Time) (he
 	return head, repeated, err
 }
 
-// follow is chain.Head.Follow, with the beginning of the epoch.
-func (e *Epoch) follow(s *chain.Slice) (next chain.Head, again bool, err error) {
+// Follow is chain.Head.Follow, with the beginning of the epoch.
+func (e *Epoch) Follow(s *chain.Slice) (next chain.Head, again bool, err error) {
 	next, again, err = e.Head.Follow(s)
 	if err == nil && !again && e.Head.Last.IsZero() && s.First.TS != e.Start.TS {
 		return next, false, fmt.Errorf("%w: it begins with %s, the epoch with %s", chain.ErrGap, s.First, e.Start)
@@ -98,9 +98,9 @@ func (b *Backup) Slices(ctx context.Context, job model.ID, n int64, after oplog.
 	}
 	from, to := store.Under(slicesOf(job, n))
 	if !after.IsZero() {
-		// The slice that a position lies in begins at it or before.
+		// The slice that a position lies in begins at it or before. Ids of slices have one length: nothing lies between one and itself with a letter more.
 		first := sliceID(job, n, after)
-		q := docstore.Query{Collection: collSlices, From: from, To: first + "\x00", Descending: true, Limit: 1}
+		q := docstore.Query{Collection: collSlices, From: from, To: first + "!", Descending: true, Limit: 1}
 		switch have, err := store.First[OplogSlice](ctx, b.s, q); {
 		case err == nil && after.Before(have.Slice.Last):
 			from = have.Slice.ID()
