@@ -96,6 +96,24 @@ type Server struct {
 	TwilioToken   model.Secret `key:"twilio.auth.token" secret:"all" help:"its token"`
 	TwilioFrom    string       `key:"twilio.from.num" help:"number that SMS come from, such as +15005550006, or the id of a messaging service (MG…)"`
 
+	// Where backups go, unless block stores of other names are described on the admin page.
+	BlockStoreType     string       `key:"heartwood.blockstore.type" help:"kind of the block store named default: FILE_SYSTEM, S3 or MONGODB (default: FILE_SYSTEM with the embedded database, else MONGODB)"`
+	BlockStorePath     string       `key:"heartwood.blockstore.path" help:"FILE_SYSTEM: its folder, on a file system that all servers share where there are several (default: blocks in heartwood.data)"`
+	BlockStoreURI      string       `key:"heartwood.blockstore.mongoUri" secret:"uri" help:"MONGODB: its connection string (default: mongo.backupdb.mongoUri, else mongo.mongoUri)"`
+	BlockStoreDatabase string       `key:"heartwood.blockstore.database" default:"heartwood_blocks" help:"MONGODB: name of its database"`
+	BlockStoreBucket   string       `key:"heartwood.blockstore.s3BucketName" help:"S3: its bucket"`
+	BlockStorePrefix   string       `key:"heartwood.blockstore.s3Prefix" help:"S3: what its keys begin with, ending in a slash, so that several sites may share a bucket"`
+	BlockStoreEndpoint string       `key:"heartwood.blockstore.s3BucketEndpoint" help:"S3: URL of the service, such as https://s3.example.com:9000; empty: Amazon's"`
+	BlockStoreRegion   string       `key:"heartwood.blockstore.s3Region" default:"us-east-1" help:"S3: its region"`
+	BlockStorePathway  bool         `key:"heartwood.blockstore.pathStyleAccessEnabled" default:"false" help:"S3: the bucket in the path instead of the host name, as most services but Amazon's want it"`
+	BlockStoreAuth     string       `key:"heartwood.blockstore.s3AuthMethod" help:"S3: KEYS, or IAM_ROLE for what the environment, the machine or the container says (default: KEYS when a key is given)"`
+	BlockStoreAccess   string       `key:"heartwood.blockstore.awsAccessKey" help:"S3: id of the access key"`
+	BlockStoreSecret   model.Secret `key:"heartwood.blockstore.awsSecretKey" secret:"all" help:"S3: the access key"`
+	BlockStoreCAFile   string       `key:"heartwood.blockstore.CAFile" help:"S3: further CA certificates (PEM) for the endpoint"`
+	BlockStoreConns    int          `key:"heartwood.blockstore.s3MaxConnections" default:"50" help:"S3: connections at once"`
+	BlockStoreEncrypt  bool         `key:"heartwood.blockstore.encrypt" default:"false" help:"encrypt objects with a key from gen.key before they reach the block store; then agents cannot upload to a bucket directly"`
+	BlockStoreBytes    int64        `key:"heartwood.blockstore.maxBytesPerSecond" default:"0" help:"bytes read and written a second by one process; 0: without limit"`
+
 	// Retention.
 	RetainMinutes time.Duration `key:"heartwood.retention.minute" default:"48h" help:"how long 1 minute points are kept"`
 	RetainFives   time.Duration `key:"heartwood.retention.fiveMinutes" default:"168h" help:"how long 5 minute points are kept"`

@@ -77,6 +77,7 @@ func (s *Server) validate() []error {
 	faults = append(faults, s.alertFaults()...)
 	faults = append(faults, s.mailFaults()...)
 	faults = append(faults, s.accountFaults()...)
+	faults = append(faults, s.blockStoreFaults()...)
 	if s.AgentSessionMillis < minAgentSessionMillis {
 		fault("mms.monitoring.agent.session.timeoutMillis: %d is below %d", s.AgentSessionMillis, minAgentSessionMillis)
 	}
