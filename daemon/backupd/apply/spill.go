@@ -1,0 +1,171 @@
+package apply
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/shared/oplog"
+	"github.com/heartwood-db/heartwood/shared/oplog/txn"
+)
+
+// maxEntry bounds an entry of the oplog: documents of 16 MiB with what an entry and a transaction add.
+const maxEntry = 64 << 20
+
+// spill keeps the entries of open transactions: in memory up to a limit, then the largest in files. The files serve one
+// process: after a restart the entries are read again from the oplog.
+type spill struct {
+	dir   string
+	limit int
+	held  map[string]*kept
+	size  int // of what is in memory
+	files int // made so far
+}
+
+// kept is one transaction: what is in its file comes first.
+type kept struct {
+	file   string
+	memory []bson.Raw
+	size   int
+}
+
+var _ txn.Store = (*spill)(nil)
+
+// newSpill empties the folder.
+func newSpill(dir string, limit int) (*spill, error) {
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, fmt.Errorf("empty the folder of transactions: %w", err)
+	}
+	return &spill{dir: dir, limit: limit, held: map[string]*kept{}}, nil
+}
+
+// Append is txn.Store's.
+func (s *spill) Append(key string, entry bson.Raw) error {
+	k := s.held[key]
+	if k == nil {
+		k = &kept{}
+		s.held[key] = k
+	}
+	k.memory = append(k.memory, entry)
+	k.size += len(entry)
+	s.size += len(entry)
+	for s.size > s.limit {
+		var largest *kept
+		for _, k := range s.held {
+			if largest == nil || k.size > largest.size {
+				largest = k
+			}
+		}
+		if err := s.write(largest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write moves a transaction's entries from memory to its file.
+func (s *spill) write(k *kept) (err error) {
+	if k.file == "" {
+		if err := os.MkdirAll(s.dir, 0o700); err != nil {
+			return err
+		}
+		k.file = filepath.Join(s.dir, strconv.Itoa(s.files))
+		s.files++
+	}
+	f, err := os.OpenFile(k.file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<18)
+	for _, e := range k.memory {
+		_, _ = w.Write(e) // its error stays until Flush
+	}
+	if err := errors.Join(w.Flush(), f.Close()); err != nil {
+		return fmt.Errorf("spill a transaction: %w", err)
+	}
+	s.size -= k.size
+	k.memory, k.size = nil, 0
+	return nil
+}
+
+// Entries is txn.Store's.
+func (s *spill) Entries(key string) iter.Seq2[bson.Raw, error] {
+	return func(yield func(bson.Raw, error) bool) {
+		k := s.held[key]
+		if k == nil {
+			return
+		}
+		if k.file != "" {
+			f, err := os.Open(k.file)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			defer f.Close()
+			r := bufio.NewReaderSize(f, 1<<18)
+			for {
+				doc, err := readDocument(r, maxEntry)
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				if !yield(doc, err) || err != nil {
+					return
+				}
+			}
+		}
+		for _, e := range k.memory {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Drop is txn.Store's.
+func (s *spill) Drop(key string) error {
+	k := s.held[key]
+	if k == nil {
+		return nil
+	}
+	delete(s.held, key)
+	s.size -= k.size
+	if k.file == "" {
+		return nil
+	}
+	return os.Remove(k.file)
+}
+
+// close removes the files.
+func (s *spill) close() error { return os.RemoveAll(s.dir) }
+
+// readDocument reads one BSON document; io.EOF is the end between two, io.ErrUnexpectedEOF the end within one.
+func readDocument(r io.Reader, limit uint32) (bson.Raw, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	n := binary.LittleEndian.Uint32(head[:])
+	if n < 5 || n > limit {
+		return nil, fmt.Errorf("%w: document of %d bytes", oplog.ErrCorrupt, n)
+	}
+	doc := make([]byte, n)
+	copy(doc, head[:])
+	if _, err := io.ReadFull(r, doc[4:]); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	if doc[n-1] != 0 {
+		return nil, fmt.Errorf("%w: document without an end", oplog.ErrCorrupt)
+	}
+	return doc, nil
+}
