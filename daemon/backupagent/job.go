@@ -198,13 +198,17 @@ const (
 	codeNoSource    = "NO_SOURCE"
 	codeUnreachable = "UNREACHABLE"
 	codeInternal    = "INTERNAL"
+	codeServer      = "SERVER" // the server, or the way to it
 )
 
 // errRights is in the chain of errors about privileges that are missing.
 var errRights = errors.New("privileges are missing")
 
 func code(err error) string {
+	var refused *call.Refusal
 	switch {
+	case errors.As(err, &refused):
+		return codeServer
 	case errors.Is(err, errRights):
 		return codePrivileges
 	case source.Denied(err) || source.Hint(err, "") != "":
@@ -440,14 +444,14 @@ func (j *job) scan(ctx context.Context, task *wire.BackupTask, reader *seed.Read
 // report says how the job is.
 func (j *job) report() wire.JobReport {
 	j.mu.Lock()
-	tailer, reader, out, err, code := j.tailer, j.reader, j.outbox, j.err, j.code
+	tailer, reader, out, err, reason := j.tailer, j.reader, j.outbox, j.err, j.code
 	j.mu.Unlock()
 	r := wire.JobReport{Job: j.id}
 	if tailer != nil {
 		s := tailer.Status()
 		r.Source, r.Version, r.FCV, r.Oldest, r.Newest = s.Source, s.Version, s.FCV, s.Ends.OldestWall, s.Ends.NewestWall
 		if s.Err != nil {
-			err, code = s.Err, codeNoSource
+			err, reason = s.Err, code(s.Err)
 		}
 	}
 	if reader != nil {
@@ -455,20 +459,20 @@ func (j *job) report() wire.JobReport {
 		r.Collections, r.CollectionsDone, r.Docs, r.DocsDone, r.Bytes, r.BytesDone = p.Collections, p.CollectionsDone, p.Docs, p.DocsDone, p.Bytes, p.BytesDone
 		r.DataBytes, r.Throttled = p.Bytes, p.Throttled
 		if p.Err != nil && err == nil {
-			err, code = p.Err, codeNoSource
+			err, reason = p.Err, code(p.Err)
 		}
 	}
 	if out != nil {
 		r.Spooled = out.Waiting()
 		if e := out.Trouble(); e != nil && err == nil {
-			err, code = e, codeInternal
+			err, reason = e, codeServer
 		}
 		if out.Full() {
 			r.Throttled = "the spool is full: the oplog stays on the source until the server takes more"
 		}
 	}
 	if err != nil {
-		r.Error, r.ErrorCode = err.Error(), code
+		r.Error, r.ErrorCode = err.Error(), reason
 		if hint := opererr.HintOf(err); hint != "" {
 			r.Error += ". " + hint
 		}

@@ -302,7 +302,7 @@ func (r *Reader) plan(ctx context.Context, m *source.Member) ([]wire.CollectionI
 
 func caller(err error) error {
 	var refused *Refused
-	if errors.As(err, &refused) {
+	if err == nil || errors.As(err, &refused) {
 		return err
 	}
 	return &callerError{err}
