@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/heartwood-db/heartwood/local/cli/alerts"
+	"github.com/heartwood-db/heartwood/local/cli/backups"
 	"github.com/heartwood-db/heartwood/local/cli/exit"
 	"github.com/heartwood-db/heartwood/local/cli/mongosim"
 	"github.com/heartwood-db/heartwood/local/cli/profile"
@@ -75,5 +76,6 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(newServeCmd(), newDemoCmd(), newMonitoringAgentCmd(), newStatusCmd(), newStopCmd(), newConfigCmd(), newStoreCmd(), mongosim.New(), newHealthcheckCmd(),
 		profile.Command(), alerts.Command())
+	root.AddCommand(backups.Commands()...)
 	return root
 }
