@@ -39,6 +39,7 @@ func (x *archive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		_, _ = w.Write(x.content[from : from+1000])
+		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	}
 	http.ServeContent(w, r, "rs0.tar.gz", time.Time{}, bytes.NewReader(x.content))
