@@ -15,14 +15,15 @@ type collector struct {
 
 	mu                           sync.Mutex
 	current                      *frame
-	recent                       []recent            // by the first bits of the hash
+	recent                       [][4]recent         // by the first bits of the hash
 	known                        map[page.Hash]where // map pages that were written a short while ago
 	waiting                      int                 // map pages that wait for a frame
 	added, addedSize, pagesAdded int64
 }
 
 // recent is a block that was stored in this run a short while ago. A block with the same content needs no second place: heads
-// hold copies, as of indexes that were built again. The table has a fixed size; the newer block wins a place in it.
+// hold copies, as of indexes that were built again. The table has a fixed size; of four blocks that share a bucket the oldest
+// makes way.
 type recent struct {
 	hash  page.Hash
 	frame *frame
@@ -30,7 +31,7 @@ type recent struct {
 }
 
 const (
-	recentBits = 17   // 131,072 blocks: 2 GiB of changed blocks of 16 KiB, 6 MiB of memory
+	recentBits = 15   // buckets of four: 131,072 blocks, 2 GiB of changed blocks of 16 KiB, 6 MiB of memory
 	maxKnown   = 8192 // map pages
 	maxWaiting = 256  // map pages that wait for the current frame before it is closed early
 )
@@ -64,7 +65,7 @@ type place struct {
 }
 
 func newCollector(w *writer) *collector {
-	return &collector{w: w, recent: make([]recent, 1<<recentBits), known: map[page.Hash]where{}}
+	return &collector{w: w, recent: make([][4]recent, 1<<recentBits), known: map[page.Hash]where{}}
 }
 
 // add finds a place for changed blocks: parts of data, whose hash stands in their entry. Frames that become full are stored.
@@ -88,17 +89,20 @@ func (c *collector) add(ctx context.Context, data []byte, lengths []int, places 
 
 // put adds one block to the current frame, which it returns if it is full now.
 func (c *collector) put(data []byte, p *place) *frame {
-	slot := &c.recent[binary.LittleEndian.Uint32(p.hash[:])>>(32-recentBits)]
-	if slot.frame != nil && slot.hash == p.hash {
-		p.frame, p.block = slot.frame, slot.block
-		return nil
+	bucket := &c.recent[binary.LittleEndian.Uint32(p.hash[:])>>(32-recentBits)]
+	for i := range bucket {
+		if slot := &bucket[i]; slot.frame != nil && slot.hash == p.hash {
+			p.frame, p.block = slot.frame, slot.block
+			return nil
+		}
 	}
 	if c.current == nil {
 		c.current = &frame{raw: make([]byte, 0, c.w.o.FrameSize)}
 	}
 	f := c.current
 	p.frame, p.block = f, uint16(len(f.lengths))
-	*slot = recent{hash: p.hash, frame: f, block: p.block}
+	copy(bucket[1:], bucket[:])
+	bucket[0] = recent{hash: p.hash, frame: f, block: p.block}
 	f.raw = append(f.raw, data...)
 	f.lengths = append(f.lengths, uint32(len(data)))
 	c.added++

@@ -34,7 +34,7 @@ func (o *Options) complete(prev *Manifest) error {
 	set(&o.FrameSize, max(DefaultFrameSize, o.BlockSize))
 	set(&o.PackSize, DefaultPackSize)
 	set(&o.Workers, runtime.GOMAXPROCS(0))
-	set(&o.Level, 1)
+	set(&o.Level, DefaultLevel)
 	var errs []error
 	limit := func(name string, v, lo, hi int) {
 		if v < lo || v > hi {
