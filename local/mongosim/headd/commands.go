@@ -11,6 +11,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/mongosim"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine"
+	"github.com/heartwood-db/heartwood/local/mongosim/status"
 )
 
 // fcvError says that the data are of a version that this one does not read.
@@ -193,10 +194,23 @@ func startupOnly(name string) bool {
 	return false
 }
 
+// isParameter says that a server has a parameter.
+func (s *server) isParameter(name string) bool {
+	if startupOnly(name) {
+		return true
+	}
+	req, err := bson.Marshal(bson.D{{Key: "getParameter", Value: int32(1)}, {Key: name, Value: int32(1)}})
+	if err != nil {
+		return false
+	}
+	_, found := s.kit.Parameters(&status.View{Version: s.o.Version}, req)
+	return found
+}
+
 // setParameters takes the command line's parameters.
 func (s *server) setParameters() error {
 	for _, p := range s.o.Params {
-		if !startupOnly(p.Name) {
+		if !s.isParameter(p.Name) {
 			return fmt.Errorf("BadValue: Unknown --setParameter '%s'", p.Name)
 		}
 		s.params[p.Name] = p.Value
@@ -218,7 +232,7 @@ func (s *server) setParameter(db string, cmd bson.Raw) any {
 		if len(e.Key()) == 0 || e.Key()[0] == '$' || slices.Contains([]string{"lsid", "comment", "writeConcern", "readConcern", "maxTimeMS", "apiVersion"}, e.Key()) {
 			continue
 		}
-		if !startupOnly(e.Key()) {
+		if !s.isParameter(e.Key()) {
 			return engine.Errf(engine.CodeInvalidOptions, "attempted to set unrecognized parameter [%s], use help:true to see options ", e.Key())
 		}
 		was, had := s.params[e.Key()]

@@ -111,8 +111,11 @@ func flags() []flag {
 		}},
 		{name: "wiredTigerCacheSizeGB", arity: valued, set: func(o *Options, v string) error {
 			f, err := strconv.ParseFloat(v, 64)
-			if err != nil || f < 0 {
+			if err != nil {
 				return errBad
+			}
+			if f < 0.25 || f > 10_000 {
+				return fmt.Errorf("storage.wiredTiger.engineConfig.cacheSizeGB must be between 0.25 and 10000, not %s", v)
 			}
 			o.CacheGB = f
 			return nil

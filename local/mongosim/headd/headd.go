@@ -22,6 +22,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/mongosim"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine"
+	"github.com/heartwood-db/heartwood/local/mongosim/status"
 	"github.com/heartwood-db/heartwood/shared/obs"
 )
 
@@ -42,6 +43,7 @@ const stopLimit = 10 * time.Minute
 type server struct {
 	o    Options
 	log  *logger
+	kit  *status.Kit
 	stop context.CancelCauseFunc
 	m    *mongosim.Member
 
@@ -99,7 +101,11 @@ func serve(ctx context.Context, o Options, log *logger) int {
 		log.line("E", "CONTROL", 20557, main, "DBException in initAndListen, terminating", map[string]any{"error": err.Error()})
 		return code
 	}
-	s := &server{o: o, log: log, params: map[string]string{}}
+	kit, err := status.NewKit(o.Version)
+	if err != nil {
+		return terminate(ExitAbrupt, err)
+	}
+	s := &server{o: o, log: log, kit: kit, params: map[string]string{}}
 	if err := s.setParameters(); err != nil {
 		return terminate(ExitBadOptions, err)
 	}

@@ -30,6 +30,8 @@ type head struct {
 	log  logged
 	stop context.CancelFunc
 	done chan int
+
+	ended bool // by a command
 }
 
 // logged keeps a head's log and says when it listens.
@@ -109,8 +111,11 @@ func (h *head) end(t testing.TB) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
+	if h.ended { // nobody to say goodbye to
+		cancel()
+	}
 	_ = h.Disconnect(ctx)
+	cancel()
 	h.stop()
 	h.stop = nil
 	if code := <-h.done; code != headd.ExitClean {
@@ -508,6 +513,7 @@ func TestStops(t *testing.T) {
 			t.Errorf("exit code %d", got)
 		}
 		h.done <- headd.ExitClean
+		h.ended = true
 	})
 }
 
