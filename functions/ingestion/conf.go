@@ -61,7 +61,7 @@ func (s *Server) conf(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if !check {
-		if err := s.noteConf(r, groupID, &info, &c, now); err != nil {
+		if err := s.noteConf(r, groupID, &info, model.AgentState(c.State), len(c.Hosts), now); err != nil {
 			return err
 		}
 	}
@@ -165,23 +165,31 @@ func (s *Server) polled(ctx context.Context, group *model.Group, hosts []model.H
 		if h.Deleted || h.Hidden || h.Deactivated || !h.Enabled {
 			continue
 		}
-		p := wire.Host{
-			ID: string(h.ID), Hostname: h.Hostname, Port: int32(h.Port), Type: string(h.Type), TLS: h.TLS,
-			Logs: h.LogsEnabled && group.Settings.CollectLogs, DBStats: rounds[h.ID], Mechanism: h.AuthMechanism,
+		p, err := s.wireHost(ctx, group, h)
+		if err != nil {
+			return nil, err
 		}
-		if h.HasCredentials {
-			c, err := s.o.Inventory.HostCredentials(ctx, group.ID, h.ID)
-			if err != nil {
-				return nil, err
-			}
-			p.Username, p.Password, p.Source = c.Username, c.Password.Reveal(), c.Source
-			if c.Mechanism != "" {
-				p.Mechanism = c.Mechanism
-			}
-		}
+		p.Logs, p.DBStats = h.LogsEnabled && group.Settings.CollectLogs, rounds[h.ID]
 		polled = append(polled, p)
 	}
 	return polled, nil
+}
+
+// wireHost is a host as agents are told of it, with the credentials that the server keeps.
+func (s *Server) wireHost(ctx context.Context, group *model.Group, h *model.Host) (wire.Host, error) {
+	p := wire.Host{ID: string(h.ID), Hostname: h.Hostname, Port: int32(h.Port), Type: string(h.Type), TLS: h.TLS, Mechanism: h.AuthMechanism}
+	if !h.HasCredentials {
+		return p, nil
+	}
+	c, err := s.o.Inventory.HostCredentials(ctx, group.ID, h.ID)
+	if err != nil {
+		return p, err
+	}
+	p.Username, p.Password, p.Source = c.Username, c.Password.Reveal(), c.Source
+	if c.Mechanism != "" {
+		p.Mechanism = c.Mechanism
+	}
+	return p, nil
 }
 
 // dbStatsOf says who does the dbStats round: every data-bearing member. A mongos would ask the same members again and give
@@ -218,12 +226,12 @@ func dbStatsOf(group *model.Group, hosts []model.Host) map[model.HostID]bool {
 }
 
 // noteConf keeps the call, and tells of an agent nobody has seen before.
-func (s *Server) noteConf(r *http.Request, group model.ID, info *wire.AgentInfo, c *wire.Conf, now time.Time) error {
+func (s *Server) noteConf(r *http.Request, group model.ID, info *wire.AgentInfo, state model.AgentState, hosts int, now time.Time) error {
 	fresh := false
 	err := s.o.Inventory.UpsertAgent(r.Context(), group, info.ID, func(have *model.Agent) error {
 		fresh = have.FirstSeen.IsZero()
 		describeAgent(have, info, r, now)
-		have.LastConf, have.State, have.Hosts = now, model.AgentState(c.State), len(c.Hosts)
+		have.LastConf, have.State, have.Hosts = now, state, hosts
 		return nil
 	})
 	if err != nil {

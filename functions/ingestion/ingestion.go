@@ -14,7 +14,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/heartwood-db/heartwood/functions/ingestion/backup"
 	"github.com/heartwood-db/heartwood/functions/ingestion/derive"
+	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
@@ -32,6 +34,7 @@ type Inventory interface {
 	Agents(ctx context.Context, group model.ID) ([]model.Agent, error)
 	UpsertAgent(ctx context.Context, group model.ID, id string, change func(*model.Agent) error) error
 	ClaimActive(ctx context.Context, group model.ID, agentID, session string, now time.Time, timeout time.Duration) (active bool, previous string, err error)
+	ClaimBackup(ctx context.Context, group model.ID, agentID, session string, now time.Time, timeout time.Duration) (active bool, previous string, err error)
 	FlushGroups(ctx context.Context, now time.Time) (store.PassReport, error)
 }
 
@@ -64,6 +67,7 @@ type Store interface {
 	derive.Writer
 	RunPass(ctx context.Context, name string, every time.Duration, now time.Time, fn func(ctx context.Context, now time.Time) (store.PassReport, error)) (store.PassState, error)
 	PassStates(ctx context.Context) ([]store.PassState, error)
+	Lease(ctx context.Context, name, holder string, ttl time.Duration) (store.Lease, bool, error)
 }
 
 // Options are what New needs.
@@ -74,13 +78,19 @@ type Options struct {
 	Series    Series
 	Facts     derive.Facts
 	Store     Store
-	Log       *slog.Logger
-	Reg       prometheus.Registerer // nil: no metrics
-	Now       func() time.Time      // nil: time.Now
-	Health    http.Handler          // mounted at /monitor/health; nil: not offered
+	Backup    backup.Area
+	// Blobs opens a block store by its id. nil: this server keeps no backups, and tells agents so.
+	Blobs func(ctx context.Context, storeID string) (blockstore.Store, error)
+	// Presign sends agents and people to a block store's own URLs, where it has such: for servers that bulk bytes must not pass.
+	Presign bool
+	Log     *slog.Logger
+	Reg     prometheus.Registerer // nil: no metrics
+	Now     func() time.Time      // nil: time.Now
+	Health  http.Handler          // mounted at /monitor/health; nil: not offered
 
 	MaxPost        int64         // largest body; 0: wire.MaxPost
 	MaxConcurrent  int           // posts worked on at once; 0: 64
+	MaxBulk        int           // slices of backups worked on at once; 0: 8
 	MaxAge         time.Duration // older pings are refused (the retention of 1 min points); 0: 48 h
 	SessionTimeout time.Duration // silence after which a standby agent takes over; 0: 90 s
 	StandbyFactor  int           // how often agents ask for their configuration: 55 s divided by it; 0: 4
@@ -90,8 +100,8 @@ type Options struct {
 }
 
 func (o *Options) validate() error {
-	if o.Inventory == nil || o.Access == nil || o.Events == nil || o.Series == nil || o.Facts == nil || o.Store == nil {
-		return errors.New("it needs Inventory, Access, Events, Series, Facts and Store")
+	if o.Inventory == nil || o.Access == nil || o.Events == nil || o.Series == nil || o.Facts == nil || o.Store == nil || o.Backup == nil {
+		return errors.New("it needs Inventory, Access, Events, Series, Facts, Backup and Store")
 	}
 	if o.Log == nil {
 		o.Log = obs.Discard()
@@ -104,6 +114,9 @@ func (o *Options) validate() error {
 	}
 	if o.MaxConcurrent <= 0 {
 		o.MaxConcurrent = 64
+	}
+	if o.MaxBulk <= 0 {
+		o.MaxBulk = 8
 	}
 	if o.SessionTimeout < 90*time.Second {
 		o.SessionTimeout = 90 * time.Second
@@ -119,7 +132,8 @@ type Server struct {
 	o       Options
 	handler http.Handler
 	derive  *derive.Deriver
-	turns   chan struct{}
+	backup  *backup.Intake
+	posts   turns
 	m       *metrics
 	refused refusals
 	tallies tallies
@@ -130,13 +144,18 @@ func New(o Options) (*Server, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("ingestion options: %w", err)
 	}
-	s := &Server{o: o, turns: make(chan struct{}, o.MaxConcurrent), m: newMetrics(o.Reg, o.Store, o.Now)}
+	s := &Server{o: o, posts: make(turns, o.MaxConcurrent), m: newMetrics(o.Reg, o.Store, o.Now)}
 	s.derive = derive.New(derive.Options{
 		Inventory: o.Inventory, Series: o.Series, Events: o.Events, Facts: o.Facts, Store: o.Store, Log: o.Log, MaxAge: o.MaxAge,
 	})
+	var err error
+	if s.backup, err = s.intake(); err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+wire.PathPings, s.admitted(s.acceptPings))
-	mux.HandleFunc("GET "+wire.PathConf, s.admitted(s.conf))
+	mux.HandleFunc("POST "+wire.PathPings, s.admitted(s.posts, workLimit, s.acceptPings))
+	mux.HandleFunc("GET "+wire.PathConf, s.admitted(s.posts, workLimit, s.conf))
+	s.mountBackup(mux)
 	mux.HandleFunc("POST /passes/{name}", httpx.RunPass(o.PassToken, s.Passes, o.Now, func(ctx context.Context, name string, err error) {
 		o.Log.WarnContext(ctx, "periodic duty failed", obs.KeyPass, name, obs.KeyErr, err)
 	}))
@@ -144,7 +163,7 @@ func New(o Options) (*Server, error) {
 		mux.Handle("/monitor/health", o.Health)
 	}
 	chain := o.Chain
-	chain.Component, chain.Log, chain.Reg, chain.Now = "ingestion", o.Log, o.Reg, o.Now
+	chain.Component, chain.Log, chain.Reg, chain.Now, chain.LogPath = "ingestion", o.Log, o.Reg, o.Now, logPath
 	s.handler = httpx.Chain(mux, chain)
 	return s, nil
 }
@@ -158,16 +177,19 @@ const (
 	workLimit    = 60 * time.Second
 )
 
+// turns bound how many requests of a kind are worked on at once.
+type turns chan struct{}
+
 // admitted bounds how many posts are in memory at once: what comes on top is answered at once and comes again.
-func (s *Server) admitted(h func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
+func (s *Server) admitted(turn turns, limit time.Duration, h func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		select {
-		case s.turns <- struct{}{}:
+		case turn <- struct{}{}:
 		default:
 			patience := time.NewTimer(turnPatience)
 			defer patience.Stop()
 			select {
-			case s.turns <- struct{}{}:
+			case turn <- struct{}{}:
 			case <-patience.C:
 				s.answerError(w, r, &problem{http.StatusServiceUnavailable, wire.CodeUnavailable, "the server is busy: come again"})
 				return
@@ -175,8 +197,8 @@ func (s *Server) admitted(h func(w http.ResponseWriter, r *http.Request) error) 
 				return
 			}
 		}
-		defer func() { <-s.turns }()
-		ctx, stop := context.WithTimeoutCause(r.Context(), workLimit, errSlow)
+		defer func() { <-turn }()
+		ctx, stop := context.WithTimeoutCause(r.Context(), limit, errSlow)
 		defer stop()
 		if err := h(w, r.WithContext(ctx)); err != nil {
 			s.answerError(w, r, err)
@@ -203,11 +225,7 @@ func asProblem(err error) *problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &bad):
-		status := http.StatusBadRequest
-		if bad.Code == wire.CodeTooLarge {
-			status = http.StatusRequestEntityTooLarge
-		}
-		return &problem{status, bad.Code, bad.Reason}
+		return &problem{statusOf(bad.Code), bad.Code, bad.Reason}
 	}
 	switch httpx.Status(err) {
 	case http.StatusRequestEntityTooLarge:
@@ -218,6 +236,21 @@ func asProblem(err error) *problem {
 		return &problem{http.StatusServiceUnavailable, wire.CodeUnavailable, "the server's disk is full: come again"}
 	}
 	return &problem{http.StatusInternalServerError, wire.CodeUnavailable, "something went wrong on the server: come again"}
+}
+
+// statusOf is the status of a refusal whose code is known.
+func statusOf(code string) int {
+	switch code {
+	case wire.CodeTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case wire.CodeGap, wire.CodeOverlap, wire.CodeSplice, wire.CodeEpoch, wire.CodeConflict, wire.CodeStopped:
+		return http.StatusConflict
+	case wire.CodeStorage:
+		return http.StatusServiceUnavailable
+	case wire.CodeNotOffered:
+		return http.StatusNotImplemented
+	}
+	return http.StatusBadRequest
 }
 
 // retryAfter is what agents are told to wait, in seconds.

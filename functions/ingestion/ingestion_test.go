@@ -26,6 +26,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store/access"
 	"github.com/heartwood-db/heartwood/shared/store/alerting"
 	"github.com/heartwood-db/heartwood/shared/store/areas"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/store/facts"
 	"github.com/heartwood-db/heartwood/shared/store/inventory"
 	"github.com/heartwood-db/heartwood/shared/store/series"
@@ -88,7 +89,7 @@ func (x *site) serve(change ...func(*Options)) {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	o := Options{Inventory: x.inv, Access: x.acc, Events: x.events, Series: rows, Facts: x.facts, Store: x.s, Reg: x.reg, Now: now}
+	o := Options{Inventory: x.inv, Access: x.acc, Events: x.events, Series: rows, Facts: x.facts, Store: x.s, Backup: backup.New(x.s), Reg: x.reg, Now: now}
 	for _, c := range change {
 		c(&o)
 	}
@@ -750,13 +751,13 @@ func TestPassRoute(t *testing.T) {
 // TestOverload: what comes on top of the limit is told to come again, at once.
 func TestOverload(t *testing.T) {
 	x := newSite(t, storetest.Engine(t), func(o *Options) { o.MaxConcurrent = 1 })
-	x.server.turns <- struct{}{}
+	x.server.posts <- struct{}{}
 	status, body, header := x.call(x.request(http.MethodPost, wire.PathPings, nil))
 	p, err := wire.DecodeProblem(body)
 	if status != http.StatusServiceUnavailable || err != nil || p.Code != wire.CodeUnavailable || header.Get("Retry-After") == "" {
 		t.Errorf("%d %v %+v", status, err, p)
 	}
-	<-x.server.turns
+	<-x.server.posts
 }
 
 // fullSize builds the replies of a recorded primary as they were, where the recordings are at hand.

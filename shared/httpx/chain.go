@@ -36,7 +36,9 @@ type ChainOptions struct {
 	// proxy says, or how the request came.
 	PublicURL string
 	Security  *SecurityHeaders // nil: none
-	Now       func() time.Time // nil: time.Now
+	// LogPath is what the log shows of a request's path, where paths carry secrets. nil: the path.
+	LogPath func(path string) string
+	Now     func() time.Time // nil: time.Now
 }
 
 // SecurityHeaders are what browsers are told about pages.
@@ -92,6 +94,9 @@ func Chain(h http.Handler, o ChainOptions) http.Handler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.LogPath == nil {
+		o.LogPath = func(path string) string { return path }
+	}
 	return &chain{next: h, o: o, public: publicScheme(o.PublicURL), m: newMetrics(o.Reg, o.Component)}
 }
 
@@ -127,7 +132,7 @@ func (c *chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if err, ok := failure.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				aborted = true
 			} else {
-				c.o.Log.ErrorContext(r.Context(), "a handler panicked", obs.KeyRequest, in.id, obs.KeyMethod, r.Method, obs.KeyPath, r.URL.Path,
+				c.o.Log.ErrorContext(r.Context(), "a handler panicked", obs.KeyRequest, in.id, obs.KeyMethod, r.Method, obs.KeyPath, c.o.LogPath(r.URL.Path),
 					obs.KeyErr, failure, obs.KeyReason, string(debug.Stack()))
 				if sw.status == 0 {
 					http.Error(sw, "Something went wrong on our side; request "+in.id+" is in the log.", http.StatusInternalServerError)
@@ -161,7 +166,7 @@ func (c *chain) log(r *http.Request, in *info, sw *statusWriter, took time.Durat
 		return
 	}
 	c.o.Log.LogAttrs(r.Context(), level, "request",
-		slog.String(obs.KeyMethod, r.Method), slog.String(obs.KeyPath, r.URL.Path), slog.Int(obs.KeyStatus, sw.code()),
+		slog.String(obs.KeyMethod, r.Method), slog.String(obs.KeyPath, c.o.LogPath(r.URL.Path)), slog.Int(obs.KeyStatus, sw.code()),
 		slog.Int64(obs.KeyBytes, sw.bytes), slog.Duration(obs.KeyTook, took), slog.String(obs.KeyAddr, in.ip.String()),
 		slog.String(obs.KeyRequest, in.id))
 }

@@ -94,7 +94,7 @@ type BackupTask struct {
 	Why       string `bson:"why,omitempty"`
 	// Of the current epoch.
 	EpochSetID string       `bson:"epochSetId,omitempty"` // settings.replicaSetId, hex: another set's oplog never continues it
-	Start      oplog.OpTime `bson:"start"`                // the last position before its oplog
+	Start      oplog.OpTime `bson:"start"`                // first position of its oplog: the first slice begins with the entry there
 	StartEntry chain.Digest `bson:"startEntry"`           // of the source's entry there
 	Scanned    bool         `bson:"scanned"`              // the full read is complete and its end was told
 	Ended      bool         `bson:"ended,omitempty"`
@@ -151,7 +151,9 @@ type BackupAck struct {
 	Repeated bool      `bson:"repeated,omitempty"` // it had been stored before
 }
 
-// BeginEpoch is the body of POST epoch. The position is taken before anything is read.
+// BeginEpoch is the body of POST epoch. The position is taken before anything is read: Start is that of the oldest open
+// transaction's first entry or, where none is open, of the newest entry. The epoch's first oplog slice begins with the very entry
+// at Start: that it is there is the proof that nothing was lost before it.
 type BeginEpoch struct {
 	Version      int32        `bson:"v"`
 	Job          string       `bson:"job"`
@@ -284,10 +286,11 @@ type UploadWish struct {
 	Stored  int64  `bson:"stored"` // bytes to be uploaded
 }
 
-// Upload answers POST upload. Direct: send the bytes here after all.
+// Upload answers POST upload. Direct: send the bytes here after all. There: the object is stored already, send the header.
 type Upload struct {
 	Version int32             `bson:"v"`
 	Direct  bool              `bson:"direct,omitempty"`
+	There   bool              `bson:"there,omitempty"`
 	Method  string            `bson:"method,omitempty"`
 	URL     string            `bson:"url,omitempty"` // carries its permission: never logged
 	Header  map[string]string `bson:"header,omitempty"`

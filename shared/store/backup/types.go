@@ -79,8 +79,9 @@ type Job struct {
 	Next       time.Time     `bson:"next,omitempty"` // next scheduled snapshot, by the oplog's time
 	Last       string        `bson:"last,omitempty"` // id of the last complete snapshot
 	Activity   *Activity     `bson:"activity,omitempty"`
-	Missing    []MissingDocs `bson:"missing,omitempty"` // documents the agent is to fetch, at most 10,000
-	Found      *Found        `bson:"found,omitempty"`   // what it answered
+	OplogHours int           `bson:"oplogHours,omitempty"` // for how long oplog is kept at present
+	Missing    []MissingDocs `bson:"missing,omitempty"`    // documents the agent is to fetch, at most 10,000
+	Found      *Found        `bson:"found,omitempty"`      // what it answered
 	Problem    *Problem      `bson:"problem,omitempty"`
 	// Reason says what the daemon does or waits for, for people.
 	Reason string `bson:"reason,omitempty"`

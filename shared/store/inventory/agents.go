@@ -56,10 +56,21 @@ var errStandby = errors.New("inventory: another agent is active")
 // caller's already, the caller's from an earlier run of the same agent, or was not renewed for longer than timeout.
 // previous is the agent that was replaced or, when the claim is refused, the one that stays active.
 func (in *Inventory) ClaimActive(ctx context.Context, group model.ID, agentID, session string, now time.Time, timeout time.Duration) (active bool, previous string, err error) {
+	return in.claim(ctx, group, string(group), agentID, session, now, timeout)
+}
+
+// ClaimBackup is ClaimActive for the group's backup agents: they have a place of their own.
+func (in *Inventory) ClaimBackup(ctx context.Context, group model.ID, agentID, session string, now time.Time, timeout time.Duration) (active bool, previous string, err error) {
+	return in.claim(ctx, group, backupPlace(group), agentID, session, now, timeout)
+}
+
+func backupPlace(group model.ID) string { return string(group) + "/" + string(model.AgentBackup) }
+
+func (in *Inventory) claim(ctx context.Context, group model.ID, place, agentID, session string, now time.Time, timeout time.Duration) (active bool, previous string, err error) {
 	if err := checkKey(group, "agent", agentID); err != nil {
 		return false, "", err
 	}
-	err = store.Upsert(ctx, in.s, collActive, string(group), func(d *activeDoc, exists bool) error {
+	err = store.Upsert(ctx, in.s, collActive, place, func(d *activeDoc, exists bool) error {
 		previous = ""
 		if exists && d.AgentID != agentID {
 			previous = d.AgentID

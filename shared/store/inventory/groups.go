@@ -153,8 +153,10 @@ func (in *Inventory) flush(ctx context.Context, id model.ID, limit int) (n int, 
 			return n, true, err
 		}
 	}
-	if err := in.s.Delete(ctx, collActive, string(id)); err != nil {
-		return n, true, err
+	for _, place := range []string{string(id), backupPlace(id)} {
+		if err := in.s.Delete(ctx, collActive, place); err != nil {
+			return n, true, err
+		}
 	}
 	return n + 1, false, in.s.Delete(ctx, collGroups, string(id))
 }

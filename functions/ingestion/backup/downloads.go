@@ -1,0 +1,448 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/httpx"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/obs"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
+	"github.com/heartwood-db/heartwood/shared/wire"
+)
+
+const (
+	stallLimit   = 2 * time.Minute  // a client that takes nothing for so long is cut off
+	downloadTTL  = time.Hour        // of a URL of the store's own: to begin, not to end
+	maxTokenPath = 128              // bytes of a token in a path
+	noteLimit    = 10 * time.Second // for what is noted after a download
+)
+
+// pull serves a restore by its link: whole, from a byte on, or only its size (HEAD). The use is counted before the first byte
+// flows. Whoever has no right link learns nothing, not even whether the restore exists.
+func (in *Intake) pull(w http.ResponseWriter, r *http.Request) error {
+	id, token, file := r.PathValue("id"), r.PathValue("token"), r.PathValue("file")
+	h := w.Header()
+	h.Set("Cache-Control", "no-store, private")
+	h.Set("Referrer-Policy", "no-referrer") // the path is the secret
+	ctx, now := r.Context(), in.o.Now().UTC()
+	if len(token) > maxTokenPath || len(id) > 64 || len(file) > maxText {
+		return in.noLink(w, r, backup.ErrLink)
+	}
+	// A first look, as if it were a resumption: it tells the file's size, which decides what is asked for.
+	res, i, err := in.o.Area.Download(ctx, id, token, file, true, now)
+	if err != nil {
+		return in.noLink(w, r, err)
+	}
+	o := &res.Objects[i]
+	etag := `"` + o.SHA256 + `"`
+	from, whole, satisfiable := rangeOf(r, etag, o.Bytes)
+	if !satisfiable {
+		h.Set("Content-Range", "bytes */"+strconv.FormatInt(o.Bytes, 10))
+		http.Error(w, "The file has "+strconv.FormatInt(o.Bytes, 10)+" bytes.", http.StatusRequestedRangeNotSatisfiable)
+		return nil
+	}
+	resume := !whole && from > 0
+	bs, err := in.blobs(ctx, res.StoreID)
+	if err != nil {
+		return in.unavailable(w, r, err)
+	}
+	content := &object{ctx: ctx, bs: bs, key: o.Key, size: o.Bytes}
+	defer content.close()
+	if r.Method != http.MethodHead {
+		// What cannot be read is not counted: the link would be burnt for nothing.
+		if err := content.probe(); err != nil {
+			return in.unavailable(w, r, err)
+		}
+		if err := in.o.Area.CountDownload(ctx, id, i, resume, now); errors.Is(err, backup.ErrLink) || errors.Is(err, backup.ErrLinkEnded) {
+			return in.noLink(w, r, err)
+		} else if err != nil {
+			return in.unavailable(w, r, err)
+		}
+		in.begun(ctx, &res, o, resume, now)
+		if url, ok := in.elsewhere(ctx, bs, o.Key); ok {
+			http.Redirect(w, r, url, http.StatusTemporaryRedirect)
+			return nil
+		}
+	}
+	h.Set("Content-Type", contentType(o.Name))
+	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": o.Name}))
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Etag", etag)
+	h.Set("Repr-Digest", "sha-256=:"+base64Of(o.SHA256)+":")
+	plain(r, whole)
+	http.ServeContent(&unhurried{w: w, rc: http.NewResponseController(w), sent: in.m.sentBytes.Add}, r, "", time.Time{}, content)
+	if content.ended && r.Method != http.MethodHead {
+		in.m.downloads.WithLabelValues("ended").Inc()
+		after, stop := context.WithTimeout(context.WithoutCancel(ctx), noteLimit)
+		defer stop()
+		if err := in.o.Area.EndDownload(after, id, in.o.Now().UTC()); err != nil {
+			in.o.Log.WarnContext(ctx, "the end of a download was not kept", obs.KeyErr, err)
+		}
+	}
+	return nil
+}
+
+// begun tells people, once a use.
+func (in *Intake) begun(ctx context.Context, res *backup.Restore, o *backup.Object, resume bool, now time.Time) {
+	if resume {
+		in.m.downloads.WithLabelValues("resumed").Inc()
+		return
+	}
+	in.m.downloads.WithLabelValues("begun").Inc()
+	ip := httpx.ClientIP(ctx).String()
+	in.o.Log.InfoContext(ctx, "download of a restore begun", obs.KeyFile, o.Name, obs.KeyBytes, o.Bytes, obs.KeyAddr, ip)
+	err := in.o.Events.AddEvents(ctx, model.Event{
+		GroupID: res.GroupID, Type: model.EventRestoreDownloaded, At: now, ClusterID: res.Job, IP: ip,
+		Text: fmt.Sprintf("The restore %s is being downloaded to %s.", o.Name, ip),
+	})
+	if err != nil {
+		in.o.Log.WarnContext(ctx, "the event of a download was not kept", obs.KeyErr, err)
+	}
+}
+
+// elsewhere is the store's own URL of an object, where people are sent there.
+func (in *Intake) elsewhere(ctx context.Context, bs blockstore.Store, key string) (string, bool) {
+	signer, ok := blockstore.SignerOf(bs)
+	if !ok || !in.o.Presign {
+		return "", false
+	}
+	signed, err := signer.SignGet(ctx, key, downloadTTL)
+	if err != nil || len(signed.Header) > 0 {
+		return "", false
+	}
+	return signed.URL, true
+}
+
+// noLink refuses a download in words for people: they see it in a browser or a terminal.
+func (in *Intake) noLink(w http.ResponseWriter, r *http.Request, err error) error {
+	switch {
+	case errors.Is(err, backup.ErrLinkEnded):
+		in.m.downloads.WithLabelValues("refused").Inc()
+		http.Error(w, "This download link has ended: "+strings.TrimPrefix(err.Error(), backup.ErrLinkEnded.Error()+": ")+
+			". Start the restore again to get a new one.", http.StatusGone)
+		return nil
+	case errors.Is(err, backup.ErrLink):
+		in.m.downloads.WithLabelValues("refused").Inc()
+		http.Error(w, "There is no such download. Copy the whole link from the page of the restore.", http.StatusNotFound)
+		return nil
+	}
+	return in.unavailable(w, r, err)
+}
+
+func (in *Intake) unavailable(w http.ResponseWriter, r *http.Request, err error) error {
+	if r.Context().Err() != nil {
+		return nil
+	}
+	in.o.Log.ErrorContext(r.Context(), "a download failed", obs.KeyErr, err, obs.KeyRequest, httpx.RequestID(r.Context()))
+	w.Header().Set("Retry-After", "30")
+	http.Error(w, "The file cannot be read at the moment; this try was not counted. Try again in a minute.", http.StatusServiceUnavailable)
+	return nil
+}
+
+// rangeOf reads what a request wants of a file: its first byte, and whether it is the whole. Requests for several ranges, or
+// for ranges of another version of the file, get the whole.
+func rangeOf(r *http.Request, etag string, size int64) (from int64, whole, satisfiable bool) {
+	spec, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes=")
+	if !ok || strings.Contains(spec, ",") {
+		return 0, true, true
+	}
+	if cond := r.Header.Get("If-Range"); cond != "" && cond != etag {
+		return 0, true, true
+	}
+	first, last, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	if !ok {
+		return 0, true, true
+	}
+	if first == "" {
+		n, err := strconv.ParseInt(last, 10, 64)
+		if err != nil || n < 0 {
+			return 0, true, true
+		}
+		return max(size-n, 0), false, n > 0 && size > 0
+	}
+	n, err := strconv.ParseInt(first, 10, 64)
+	if err != nil || n < 0 {
+		return 0, true, true
+	}
+	if last != "" {
+		if end, err := strconv.ParseInt(last, 10, 64); err != nil || end < n {
+			return 0, true, true
+		}
+	}
+	return n, false, n < size
+}
+
+// plain takes out of a request what would make ServeContent answer otherwise than was counted.
+func plain(r *http.Request, whole bool) {
+	for _, name := range []string{"If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range"} {
+		r.Header.Del(name)
+	}
+	if whole {
+		r.Header.Del("Range")
+	}
+}
+
+func contentType(name string) string {
+	switch {
+	case strings.HasSuffix(name, ".gz"), strings.HasSuffix(name, ".tgz"):
+		return "application/gzip"
+	case strings.HasSuffix(name, ".tar"):
+		return "application/x-tar"
+	}
+	return "application/octet-stream"
+}
+
+// object reads an object of a block store as http.ServeContent wants it: it is opened where reading begins.
+type object struct {
+	ctx   context.Context //nolint:containedctx // of the one request that it serves
+	bs    blockstore.Store
+	key   string
+	size  int64
+	at    int64
+	r     io.ReadCloser
+	ended bool // the last byte was read
+}
+
+// probe reads the object's metadata: that it is there, and whole.
+func (o *object) probe() error {
+	have, err := o.bs.Stat(o.ctx, o.key)
+	if err == nil && have.Size != o.size {
+		err = fmt.Errorf("%w: %s has %d bytes instead of %d", blockstore.ErrDamaged, o.key, have.Size, o.size)
+	}
+	return err
+}
+
+// Seek implements io.Seeker.
+func (o *object) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += o.at
+	case io.SeekEnd:
+		offset += o.size
+	}
+	if offset < 0 {
+		return 0, errors.New("seek before the beginning of an object")
+	}
+	if offset != o.at {
+		o.close()
+		o.at = offset
+	}
+	return offset, nil
+}
+
+// Read implements io.Reader.
+func (o *object) Read(p []byte) (int, error) {
+	if o.at >= o.size {
+		return 0, io.EOF
+	}
+	if o.r == nil {
+		r, err := o.bs.Open(o.ctx, o.key, o.at, -1)
+		if err != nil {
+			return 0, err
+		}
+		o.r = r
+	}
+	n, err := o.r.Read(p)
+	o.at += int64(n)
+	if o.at >= o.size {
+		o.ended = true
+	}
+	if errors.Is(err, io.EOF) && o.at < o.size {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (o *object) close() {
+	if o.r != nil {
+		_ = o.r.Close()
+		o.r = nil
+	}
+}
+
+// unhurried gives every piece of an answer its own time: a download may take hours, but not stand still.
+type unhurried struct {
+	w    http.ResponseWriter
+	rc   *http.ResponseController
+	sent func(float64)
+}
+
+// Header implements http.ResponseWriter.
+func (u *unhurried) Header() http.Header { return u.w.Header() }
+
+// WriteHeader implements http.ResponseWriter.
+func (u *unhurried) WriteHeader(code int) { u.w.WriteHeader(code) }
+
+// Write implements http.ResponseWriter.
+func (u *unhurried) Write(p []byte) (int, error) {
+	_ = u.rc.SetWriteDeadline(time.Now().Add(stallLimit)) // not every transport has one
+	n, err := u.w.Write(p)
+	u.sent(float64(n))
+	return n, err
+}
+
+// pushes lists the restores that the group's agent is to write into deployments: those whose objects are there.
+func (in *Intake) pushes(ctx context.Context, group *model.Group) ([]wire.PushTask, error) {
+	open, err := in.o.Area.OpenRestores(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []wire.PushTask
+	var hosts map[string]model.Host
+	for i := range open {
+		res := &open[i]
+		if res.Method != model.DeliverPush || res.TargetGroup != group.ID || len(res.Objects) == 0 {
+			continue
+		}
+		cluster, err := in.o.Inventory.Cluster(ctx, group.ID, res.TargetID)
+		if err != nil {
+			in.o.Log.WarnContext(ctx, "the target of a restore is not known", obs.KeyCluster, res.TargetID, obs.KeyErr, err)
+			continue
+		}
+		if hosts == nil {
+			if hosts, err = in.hosts(ctx, group); err != nil {
+				return nil, err
+			}
+		}
+		// Credentials that may write are the agent's own: the server keeps none.
+		t := wire.PushTask{Restore: res.ID, Cluster: string(res.TargetID), SetName: cluster.ReplicaSet}
+		if t.Hosts, err = in.members(ctx, group, &backup.Config{}, &cluster, hosts); err != nil {
+			return nil, err
+		}
+		for k := range t.Hosts {
+			t.Hosts[k].Username, t.Hosts[k].Password = "", ""
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// pushed is a restore that the caller's group is to write.
+func (in *Intake) pushed(r *http.Request) (backup.Restore, error) {
+	group, err := in.o.Caller.Authenticate(r)
+	if err != nil {
+		return backup.Restore{}, err
+	}
+	res, err := in.o.Area.Restore(r.Context(), cut(r.PathValue("id")))
+	if err != nil {
+		if httpx.Status(err) == http.StatusNotFound {
+			err = refuse(wire.CodeStopped, "there is no such restore: it was deleted")
+		}
+		return res, err
+	}
+	if res.Method != model.DeliverPush || res.TargetGroup != group.ID {
+		return res, refuse(wire.CodeStopped, "there is no such restore: it was deleted")
+	}
+	return res, nil
+}
+
+// push tells the agent what a restore holds.
+func (in *Intake) push(w http.ResponseWriter, r *http.Request) error {
+	res, err := in.pushed(r)
+	if err != nil {
+		return err
+	}
+	p := wire.Push{
+		Restore: res.ID, Drop: res.Drop, Rename: res.Rename, Plan: res.Plan, Objects: make([]wire.PushObject, len(res.Objects)),
+		Cancel: res.Status != model.RestoreInProgress,
+	}
+	for i, o := range res.Objects {
+		p.Objects[i] = wire.PushObject{Name: o.Name, Bytes: o.Bytes, SHA256: o.SHA256}
+	}
+	return answer(w, p)
+}
+
+// pushObject serves one object of a restore to the agent, from any byte on.
+func (in *Intake) pushObject(w http.ResponseWriter, r *http.Request) error {
+	res, err := in.pushed(r)
+	if err != nil {
+		return err
+	}
+	if res.Status != model.RestoreInProgress {
+		return refuse(wire.CodeStopped, "the restore is %s", res.Status)
+	}
+	n, err := strconv.Atoi(r.PathValue("n"))
+	if err != nil || n < 0 || n >= len(res.Objects) {
+		return refuse(wire.CodeMalformed, "the restore has %d objects", len(res.Objects))
+	}
+	bs, err := in.blobs(r.Context(), res.StoreID)
+	if err != nil {
+		return err
+	}
+	o := &res.Objects[n]
+	content := &object{ctx: r.Context(), bs: bs, key: o.Key, size: o.Bytes}
+	defer content.close()
+	if err := content.probe(); err != nil {
+		return refusal(err)
+	}
+	if url, ok := in.elsewhere(r.Context(), bs, o.Key); ok {
+		http.Redirect(w, r, url, http.StatusTemporaryRedirect)
+		return nil
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Etag", `"`+o.SHA256+`"`)
+	http.ServeContent(&unhurried{w: w, rc: http.NewResponseController(w), sent: in.m.sentBytes.Add}, r, "", time.Time{}, content)
+	return nil
+}
+
+// pushProgress keeps how far the agent is, and the end. An end that is told again changes nothing.
+func (in *Intake) pushProgress(w http.ResponseWriter, r *http.Request) error {
+	res, err := in.pushed(r)
+	if err != nil {
+		return err
+	}
+	body, err := in.body(w, r)
+	if err != nil {
+		return err
+	}
+	m, err := wire.Decode[wire.PushProgress](body)
+	if err != nil {
+		return err
+	}
+	now := in.o.Now().UTC()
+	ended := model.RestoreInProgress
+	switch {
+	case m.Error != "":
+		ended = model.RestoreBroken
+	case m.Finished:
+		ended = model.RestoreFinished
+	}
+	repeated := false
+	err = in.o.Area.UpdateRestore(r.Context(), res.ID, func(res *backup.Restore) error {
+		switch {
+		case res.Status == model.RestoreInProgress:
+		case res.Status == ended:
+			repeated = true
+			return errUnchanged
+		default:
+			return refuse(wire.CodeStopped, "the restore is %s", res.Status)
+		}
+		res.Step, res.Done, res.Total, res.Beat = cut(m.Step), m.Done, m.Total, now
+		if ended != model.RestoreInProgress {
+			res.Status, res.Finished, res.Error, res.Remedy = ended, now, cutTo(m.Error, 4<<10), cutTo(m.Remedy, maxText)
+		}
+		return nil
+	})
+	if err != nil {
+		return refusal(err)
+	}
+	if !repeated && ended != model.RestoreInProgress {
+		e := model.Event{GroupID: res.GroupID, Type: model.EventRestoreReady, At: now, ClusterID: res.Job, AgentID: cut(m.AgentID), Text: "The restore was written into its target."}
+		if ended == model.RestoreBroken {
+			e.Type, e.Text = model.EventRestoreFailed, "The restore could not be written into its target: "+cutTo(m.Error, maxText)
+		}
+		if err := in.o.Events.AddEvents(r.Context(), e); err != nil {
+			return err
+		}
+	}
+	return in.ack(w, repeated)
+}
