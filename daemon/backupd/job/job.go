@@ -198,6 +198,9 @@ func fill(s State) Step {
 	if ended(s) {
 		return Step{Kind: Wait, Stage: backup.StageSync, Reason: "the full read was given up (" + s.Epoch.EndedWhy + "); a new one follows"}
 	}
+	if s.Epoch.Head.Last.TS.Before(s.Epoch.ScanEnd.TS) {
+		return Step{Kind: Wait, Stage: backup.StageSync, Reason: "the oplog through the end of the full read has not arrived yet"}
+	}
 	if p := room(s); p != nil {
 		return Step{Kind: Broken, Stage: backup.StageBuild, Reason: p.Text, Problem: p}
 	}

@@ -81,6 +81,7 @@ func TestNext(t *testing.T) {
 		}, Wait, backup.StageSync, "3 of 4 done, 25% of the data"},
 		{"the full read is over", fresh, nil, Seed, backup.StageBuild, "filled"},
 		{"seeding was interrupted", fresh, func(s *State) { s.Head = Head{Epoch: 2, Phase: Seeding} }, Seed, backup.StageBuild, ""},
+		{"the full read's oplog is not there yet", fresh, func(s *State) { s.Epoch.Head.Last = at(23*time.Hour + time.Minute) }, Wait, backup.StageSync, "not arrived"},
 		{"no room for the head", fresh, func(s *State) { s.Job.Tail.DataBytes = 100 << 30 }, Broken, backup.StageBuild, "121.0 GB"},
 		{"room is not known", fresh, func(s *State) { s.Job.Tail.DataBytes, s.Daemon.Free, s.Daemon.Size = 100<<30, 0, 0 }, Seed, backup.StageBuild, ""},
 		{"a part of the room is taken by the head itself", fresh, func(s *State) {

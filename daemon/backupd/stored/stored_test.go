@@ -215,6 +215,7 @@ func TestOplogIsChecked(t *testing.T) {
 func TestOplogEndsWithItsContext(t *testing.T) {
 	r, _ := world(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
 	why := errors.New("stopped")
 	n := 0
 	var last error

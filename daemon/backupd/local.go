@@ -1,0 +1,158 @@
+package backupd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/heartwood-db/heartwood/daemon/backupd/job"
+	"github.com/heartwood-db/heartwood/daemon/backupd/snap"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/obs"
+	"github.com/heartwood-db/heartwood/shared/oplog"
+	"github.com/heartwood-db/heartwood/shared/store"
+)
+
+// mark is a small file in the folder of each head: how far it is. What matters for the content is the applier's own state; the mark
+// says what may be done with the folder, and makes the folder known as ours.
+type mark struct {
+	Job   model.ID  `json:"job"`
+	Epoch int64     `json:"epoch"`
+	Phase job.Phase `json:"phase"`
+	Dirty bool      `json:"dirty,omitempty"`
+	// From is the snapshot that the folder is being made from; "" when it is not, or is done.
+	From       string       `json:"from,omitempty"`
+	Applied    oplog.OpTime `json:"applied"`
+	ReplayFrom oplog.OpTime `json:"replayFrom"`
+	// Snapshot is the last one that was stored of this very folder: its files may be trusted by size, time and inode.
+	Snapshot string `json:"snapshot,omitempty"`
+}
+
+const (
+	markFile = "heartwood.json"
+	maxMark  = 64 << 10
+)
+
+// readMark reads a head's mark; ok is false where the folder is not ours.
+func readMark(dir string) (m mark, ok bool, err error) {
+	f, err := os.Open(filepath.Join(dir, markFile)) //nolint:gosec // below the root of heads
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, false, nil
+	}
+	if err != nil {
+		return m, false, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return m, false, err
+	}
+	if info.Size() > maxMark {
+		return m, false, fmt.Errorf("%s: %d bytes are no mark of a head", f.Name(), info.Size())
+	}
+	b := make([]byte, info.Size())
+	if _, err := f.Read(b); err != nil && len(b) > 0 {
+		return m, false, err
+	}
+	if json.Unmarshal(b, &m) != nil {
+		return mark{Dirty: true}, true, nil // torn by a crash: the head is made again
+	}
+	return m, true, nil
+}
+
+// writeMark replaces a head's mark as a whole.
+func writeMark(dir string, m mark) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(dir, markFile+".new")
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // below the root of heads
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(dir, markFile))
+}
+
+// jobDir is the folder of a job, epochDir that of one head of it.
+func (d *Daemon) jobDir(id model.ID) string { return filepath.Join(d.o.Root, string(id)) }
+
+func (d *Daemon) epochDir(id model.ID, epoch int64) string {
+	return filepath.Join(d.jobDir(id), strconv.FormatInt(epoch, 10))
+}
+
+// epochs lists the epochs of a job that have a folder here, ascending as the file system does.
+func (d *Daemon) epochs(id model.ID) ([]int64, error) {
+	entries, err := os.ReadDir(d.jobDir(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []int64
+	for _, e := range entries {
+		if n, err := strconv.ParseInt(e.Name(), 10, 64); err == nil && n > 0 && e.IsDir() {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+// sweep removes the heads of jobs that another daemon has, or that are gone. A folder that does not carry our mark stays.
+func (d *Daemon) sweep(ctx context.Context) error {
+	entries, err := os.ReadDir(d.o.Root)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		id := model.ID(e.Name())
+		if !e.IsDir() || !id.Valid() || d.has(id) {
+			continue
+		}
+		mine, err := d.stillMine(ctx, id)
+		if err != nil {
+			return err
+		}
+		if mine {
+			continue
+		}
+		epochs, err := d.epochs(id)
+		if err != nil {
+			return err
+		}
+		for _, n := range epochs {
+			if m, ok, err := readMark(d.epochDir(id, n)); err != nil || !ok || m.Job != "" && m.Job != id {
+				continue
+			}
+			d.log.InfoContext(ctx, "the head of a backup that is not this daemon's any more is deleted", obs.KeyCluster, id, obs.KeyPath, d.epochDir(id, n))
+			if err := os.RemoveAll(d.epochDir(id, n)); err != nil {
+				return err
+			}
+		}
+		_ = os.Remove(d.jobDir(id)) // if nothing else is in it
+	}
+	return nil
+}
+
+func (d *Daemon) stillMine(ctx context.Context, id model.ID) (bool, error) {
+	j, err := d.o.Backup.Job(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err != nil || j.Daemon == "" || j.Daemon == d.id, err
+}
+
+func shares(ctx context.Context, root string) bool { return snap.Shares(ctx, root) }
