@@ -133,7 +133,9 @@ func (w *world) until(what string, ok func() bool) {
 func (w *world) scanned() {
 	w.t.Helper()
 	w.until("the full read is complete", func() (done bool) {
-		w.server.Lock(func(_ int64, e *intaketest.Epoch) { done = e.Scanned != nil && e.Ended == nil && !e.Head.Last.Before(e.Scanned.ScanEnd) })
+		w.server.Lock(func(_ int64, e *intaketest.Epoch) {
+			done = e.Scanned != nil && e.Ended == nil && !e.Head.Last.Before(e.Scanned.ScanEnd)
+		})
 		return done
 	})
 }
@@ -309,4 +311,3 @@ func TestABackupIsWhatTheSourceHolds(t *testing.T) {
 		})
 	}
 }
-

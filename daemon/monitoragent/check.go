@@ -2,7 +2,6 @@ package monitoragent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/heartwood-db/heartwood/daemon/agent"
-	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/collect"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/discover"
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -29,15 +27,8 @@ type CheckReport struct {
 
 // CheckServer is about the server.
 type CheckServer struct {
-	URL      string `json:"url"`
-	OK       bool   `json:"ok"`
-	Error    string `json:"error,omitempty"`
-	Remedy   string `json:"remedy,omitempty"`
-	ClockMS  int64  `json:"clockMs"` // this machine's clock minus the server's
-	Hosts    int    `json:"hosts"`   // that the server wants polled
-	Standby  bool   `json:"standby"`
-	TookMS   int64  `json:"tookMs"`
-	Protocol int32  `json:"protocol"`
+	agent.ServerCheck
+	Hosts int `json:"hosts"` // that the server wants polled
 }
 
 // CheckHost is about one process.
@@ -64,25 +55,11 @@ type CheckCommand struct {
 	TookMS  int64  `json:"tookMs"`
 }
 
-// errCheck is returned when something is missing; what it is was written.
-var errCheck = errors.New("something is missing: see above")
-
 // Check tries everything once, the server and each command on each host, and writes what is missing and what to do about it.
 // It takes no note of anything, and may run while the agent does. It fails when something is missing.
 func (a *Agent) Check(ctx context.Context, w io.Writer, asJSON bool) error {
 	report := a.check(ctx)
-	var err error
-	if asJSON {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(report)
-	} else {
-		_, err = io.WriteString(w, report.text())
-	}
-	if err == nil && !report.OK {
-		err = errCheck
-	}
-	return err
+	return agent.WriteCheck(w, report, report.text(), asJSON, report.OK)
 }
 
 // checkSide is how many hosts are tried at once.
@@ -119,25 +96,15 @@ func (a *Agent) check(ctx context.Context) CheckReport {
 }
 
 func (a *Agent) checkServer(ctx context.Context, s *CheckServer) []wire.Host {
-	s.URL, s.Protocol = a.cfg.BaseURL, wire.Version
-	id, err := agent.ReadID(a.stateDir)
-	if err != nil {
-		id = string(model.NewID()) // never ran here
-	}
 	info := wire.AgentInfo{
-		ID: id, Session: a.session, Type: string(model.AgentMonitoring), Hostname: a.hostname, Version: a.version, Started: a.started,
+		ID: agent.CheckID(a.stateDir), Session: a.session, Type: string(model.AgentMonitoring), Hostname: a.hostname, Version: a.version, Started: a.started,
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, agent.ConfLimit, errors.New("the server did not answer in time"))
 	defer cancel()
 	started := time.Now()
 	conf, offset, err := a.client.Conf(ctx, info, nil, true)
-	s.TookMS = time.Since(started).Milliseconds()
-	if err != nil {
-		s.Error, s.Remedy = err.Error(), call.Remedy(err)
-		return nil
-	}
-	s.OK, s.Hosts, s.ClockMS = true, len(conf.Hosts), -offset.Milliseconds()
-	s.Standby = conf.State == string(model.AgentStandby)
+	s.ServerCheck = agent.NewServerCheck(a.cfg.BaseURL, time.Since(started), offset, conf.State, err)
+	s.Hosts = len(conf.Hosts)
 	return conf.Hosts
 }
 
@@ -205,25 +172,8 @@ func hostRemedies(t collect.Trials, denied, badAuth, unreachable bool) []string 
 // text is the report for people.
 func (r *CheckReport) text() string {
 	var b strings.Builder
-	mark := func(ok bool) string {
-		if ok {
-			return "ok  "
-		}
-		return "FAIL"
-	}
-	fmt.Fprintf(&b, "%s server %s", mark(r.Server.OK), r.Server.URL)
-	if r.Server.OK {
-		fmt.Fprintf(&b, "  %d ms, %d hosts to poll, clock %+d ms", r.Server.TookMS, r.Server.Hosts, r.Server.ClockMS)
-		if r.Server.Standby {
-			b.WriteString(", another agent is active")
-		}
-	} else {
-		fmt.Fprintf(&b, "\n       %s", r.Server.Error)
-		if r.Server.Remedy != "" {
-			fmt.Fprintf(&b, "\n     > %s", r.Server.Remedy)
-		}
-	}
-	b.WriteByte('\n')
+	mark := agent.Mark
+	b.WriteString(r.Server.Text(fmt.Sprintf("%d hosts to poll", r.Server.Hosts)))
 	if len(r.Hosts) == 0 {
 		b.WriteString("     no hosts: add one in the web app, or set seedHosts or mongoUri\n")
 	}

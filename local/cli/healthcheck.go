@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/heartwood-db/heartwood/daemon/agent"
+	"github.com/heartwood-db/heartwood/daemon/backupagent"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent"
 	"github.com/heartwood-db/heartwood/local/cli/exit"
 	"github.com/heartwood-db/heartwood/local/cli/mongosim"
@@ -40,6 +41,7 @@ looks at what process 1 runs, and reads the same settings:
   serve             asks /monitor/health
   monitoring-agent  reads in the state folder when the agent last called the server. An agent whose server is away is well (it
                     keeps pings in its spool); one that the server refuses, or that no longer calls, is not
+  backup-agent      the same
   mongosim          connects to its port
 
 Exit codes: 0 well, 1 not well (the reason is on standard output), 2 wrong usage.`,
@@ -93,7 +95,9 @@ func checkHealth(ctx context.Context, args []string) (string, error) {
 	case "serve":
 		return serverHealth(ctx, args[1:])
 	case "monitoring-agent":
-		return agentHealth(args[1:])
+		return agentHealth(args, monitoragent.StateDir)
+	case "backup-agent":
+		return agentHealth(args, backupagent.StateDir)
 	case "mongosim":
 		return simHealth(ctx, args[1:])
 	default:
@@ -166,18 +170,19 @@ func reachable(listen string) string {
 	return net.JoinHostPort(host, port)
 }
 
-func agentHealth(args []string) (string, error) {
+func agentHealth(args []string, stateDir func(configured string) string) (string, error) {
 	var file string
-	cmd := &cobra.Command{Use: "monitoring-agent"}
+	name, args := args[0], args[1:]
+	cmd := &cobra.Command{Use: name}
 	cmd.Flags().StringVar(&file, "config", "", "")
 	if err := parseAs(cmd, args); err != nil {
 		return "", err
 	}
-	loaded, err := loadAgentConfig(file)
+	loaded, err := loadAgentConfig(name, file)
 	if err != nil {
 		return "", err
 	}
-	return agent.Health(monitoragent.StateDir(loaded.Agent.StateDir), time.Now())
+	return agent.Health(stateDir(loaded.Agent.StateDir), time.Now())
 }
 
 func simHealth(ctx context.Context, args []string) (string, error) {

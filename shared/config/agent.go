@@ -17,7 +17,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/obs"
 )
 
-// Agent is the configuration of an agent: the keys of monitoring-agent.config as they always were, and a few of our own
+// Agent is the configuration of an agent: the keys of monitoring-agent.config and backup-agent.config as they always were, and a few of our own
 // (mongoUri, seedHosts, stateDir, spoolMaxBytes, logFormat). The tags are those of Server; alias is a second spelling, classic
 // marks keys that may also come from an environment variable without our prefix, as container images have them.
 type Agent struct {
@@ -53,7 +53,7 @@ type Agent struct {
 
 	// Itself.
 	StateDir      string `key:"stateDir" help:"folder of the agent's id and spool (default: $STATE_DIRECTORY, else heartwood-agent in the user's state folder)"`
-	SpoolMaxBytes int64  `key:"spoolMaxBytes" default:"1073741824" help:"disk space for pings while the server is away; the oldest are dropped beyond it"`
+	SpoolMaxBytes int64  `key:"spoolMaxBytes" default:"1073741824" help:"disk space for what waits while the server is away; beyond it the oldest pings are dropped, and oplogs wait on their source"`
 	LogFile       string `key:"logFile" help:"log file (default: standard error)"`
 	LogLevel      string `key:"logLevel" default:"INFO" help:"DEBUG, INFO, WARN or ERROR"`
 	LogFormat     string `key:"logFormat" default:"text" help:"text or json"`
@@ -147,6 +147,16 @@ func LoadAgent(src AgentSources) (*LoadedAgent, error) {
 		l.Values[k.Name], l.Origins[k.Name] = k.Default, FromDefault
 	}
 	var idle []string
+	mothership := src.File["mothership"]
+	if mothership != "" && src.File["mmsBaseUrl"] == "" { // classic backup agents: host[:port], and whether by TLS
+		scheme := "https://"
+		if src.File["https"] == "false" {
+			scheme = "http://"
+		}
+		l.Values["mmsBaseUrl"], l.Origins["mmsBaseUrl"] = scheme+mothership, FromFile
+	} else {
+		mothership = ""
+	}
 	for _, name := range slices.Sorted(maps.Keys(src.File)) {
 		key, used := findAgentKey(name)
 		_, primary := src.File[key.Name]
@@ -155,6 +165,7 @@ func LoadAgent(src AgentSources) (*LoadedAgent, error) {
 			faults = append(faults, fmt.Errorf("%s: %s and %s are the same setting: keep one", src.FileName, key.Name, name))
 		case used:
 			l.Values[key.Name], l.Origins[key.Name] = src.File[name], FromFile
+		case mothership != "" && (name == "mothership" || name == "https"): // taken above
 		case slices.Contains(agentKnown, name):
 			idle = append(idle, name)
 		default:
