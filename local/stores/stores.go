@@ -97,6 +97,7 @@ type mongoStore struct {
 	engine *mongodoc.Engine
 }
 
+// Close implements io.Closer.
 func (m *mongoStore) Close() error { return m.engine.Close() }
 
 func openStorage(ctx context.Context, d model.BlockStore) (blockstore.Store, error) {

@@ -244,6 +244,7 @@ type writer struct {
 
 var errDone = errors.New("cloudblock: the writer is closed")
 
+// Write implements io.Writer.
 func (w *writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
@@ -265,6 +266,7 @@ func (w *writer) fail(err error) error {
 	return w.err
 }
 
+// Commit implements blockstore.Writer.
 func (w *writer) Commit(ctx context.Context) error {
 	if w.err != nil {
 		return w.err
@@ -338,6 +340,7 @@ type reader struct {
 	next *blob.Reader
 }
 
+// Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
@@ -352,6 +355,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, err //nolint:wrapcheck // io.EOF must stay what it is
 }
 
+// Close implements io.Closer.
 func (r *reader) Close() error { return r.next.Close() }
 
 // Stat implements blockstore.Store.

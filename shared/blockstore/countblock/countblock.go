@@ -137,6 +137,7 @@ func (w *writer) note(err error) {
 	}
 }
 
+// Write implements io.Writer.
 func (w *writer) Write(p []byte) (int, error) {
 	n, err := w.next.Write(p)
 	w.bytes += int64(n)
@@ -146,6 +147,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Commit implements blockstore.Writer.
 func (w *writer) Commit(ctx context.Context) error {
 	err := w.next.Commit(ctx)
 	if err == nil {
@@ -155,6 +157,7 @@ func (w *writer) Commit(ctx context.Context) error {
 	return err
 }
 
+// Abort implements blockstore.Writer.
 func (w *writer) Abort() { w.next.Abort() }
 
 // Open is blockstore.Store's.
@@ -175,6 +178,7 @@ type reader struct {
 	failed bool
 }
 
+// Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.next.Read(p)
 	r.bytes.Add(float64(n))
@@ -185,6 +189,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close implements io.Closer.
 func (r *reader) Close() error { return r.next.Close() }
 
 // Stat is blockstore.Store's.

@@ -161,6 +161,7 @@ type writer struct {
 
 var errDone = errors.New("docblock: the writer is closed")
 
+// Write implements io.Writer.
 func (w *writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
@@ -216,6 +217,7 @@ func (w *writer) fail(err error) error {
 	return err
 }
 
+// Commit implements blockstore.Writer.
 func (w *writer) Commit(ctx context.Context) error {
 	if w.err != nil {
 		return w.err
@@ -259,6 +261,7 @@ func (w *writer) Commit(ctx context.Context) error {
 // abortWithin bounds the clearing up after a writer whose own context may have ended.
 const abortWithin = 30 * time.Second
 
+// Abort implements blockstore.Writer.
 func (w *writer) Abort() {
 	if w.err != nil {
 		return
@@ -388,6 +391,7 @@ type reader struct {
 	have    []byte // of the chunk at at
 }
 
+// Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
@@ -435,6 +439,7 @@ func (r *reader) lost(number int64) error {
 	return fmt.Errorf("%w: chunk %d of %s is missing", blockstore.ErrDamaged, number, r.key)
 }
 
+// Close implements io.Closer.
 func (r *reader) Close() error { return nil }
 
 // Clean implements blockstore.Cleaner.

@@ -216,6 +216,7 @@ type writer struct {
 	err  error // a failed writer stays so
 }
 
+// Write implements io.Writer.
 func (w *writer) Write(p []byte) (n int, err error) {
 	if w.err != nil {
 		return 0, w.err
@@ -235,6 +236,7 @@ func (w *writer) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
+// Commit implements blockstore.Writer.
 func (w *writer) Commit(ctx context.Context) error {
 	if w.err != nil {
 		return w.err
@@ -247,6 +249,7 @@ func (w *writer) Commit(ctx context.Context) error {
 	return err
 }
 
+// Abort implements blockstore.Writer.
 func (w *writer) Abort() { w.next.Abort() }
 
 // Open is blockstore.Store's.
@@ -273,6 +276,7 @@ type reader struct {
 	err  error // a failed reader stays so
 }
 
+// Read implements io.Reader.
 func (r *reader) Read(p []byte) (n int, err error) {
 	if r.err != nil {
 		return 0, r.err
@@ -285,6 +289,7 @@ func (r *reader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
+// Close implements io.Closer.
 func (r *reader) Close() error { return r.next.Close() }
 
 // Stat is blockstore.Store's.

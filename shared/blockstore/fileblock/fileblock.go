@@ -139,6 +139,7 @@ type writer struct {
 
 var errDone = errors.New("fileblock: the writer is closed")
 
+// Write implements io.Writer.
 func (w *writer) Write(p []byte) (int, error) {
 	if w.file == nil {
 		return 0, errDone
@@ -270,6 +271,7 @@ type reader struct {
 	section *io.SectionReader
 }
 
+// Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
@@ -281,6 +283,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, err //nolint:wrapcheck // io.EOF must stay what it is
 }
 
+// Close implements io.Closer.
 func (r *reader) Close() error { return r.file.Close() }
 
 // Stat implements blockstore.Store.

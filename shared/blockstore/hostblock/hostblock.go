@@ -165,6 +165,7 @@ type putter struct {
 
 var errDone = errors.New("hostblock: the writer is closed")
 
+// Write implements io.Writer.
 func (p *putter) Write(b []byte) (int, error) {
 	if p.err == nil && p.ctx.Err() != nil {
 		p.b, p.err = nil, p.ctx.Err()
@@ -179,6 +180,7 @@ func (p *putter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// Commit implements blockstore.Writer.
 func (p *putter) Commit(ctx context.Context) error {
 	if p.err != nil {
 		return p.err
@@ -191,6 +193,7 @@ func (p *putter) Commit(ctx context.Context) error {
 	}, func(*reader) {})
 }
 
+// Abort implements blockstore.Writer.
 func (p *putter) Abort() {
 	if p.err == nil {
 		p.b, p.err = nil, errDone
@@ -237,6 +240,7 @@ func (p *pieces) load() error {
 	})
 }
 
+// Read implements io.Reader.
 func (p *pieces) Read(b []byte) (int, error) {
 	if err := p.ctx.Err(); err != nil {
 		return 0, err
@@ -260,6 +264,7 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// Close implements io.Closer.
 func (p *pieces) Close() error { return nil }
 
 // Stat implements blockstore.Store.

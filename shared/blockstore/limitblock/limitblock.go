@@ -88,6 +88,7 @@ type writer struct {
 	next blockstore.Writer
 }
 
+// Write implements io.Writer.
 func (w *writer) Write(p []byte) (int, error) {
 	done := 0
 	for {
@@ -114,6 +115,7 @@ func (w *writer) part(p []byte) (int, error) {
 	return w.next.Write(p)
 }
 
+// Commit implements blockstore.Writer.
 func (w *writer) Commit(ctx context.Context) error {
 	leave, err := w.s.enter(ctx)
 	if err != nil {
@@ -124,6 +126,7 @@ func (w *writer) Commit(ctx context.Context) error {
 	return w.next.Commit(ctx)
 }
 
+// Abort implements blockstore.Writer.
 func (w *writer) Abort() { w.next.Abort() }
 
 // Open is blockstore.Store's.
@@ -164,6 +167,7 @@ func (r *reader) part(p []byte) (int, error) {
 	return r.next.Read(p)
 }
 
+// Close implements io.Closer.
 func (r *reader) Close() error { return r.next.Close() }
 
 // Stat is blockstore.Store's.

@@ -53,6 +53,7 @@ type writer struct {
 
 var errDone = errors.New("memblock: the writer is closed")
 
+// Write implements io.Writer.
 func (w *writer) Write(p []byte) (int, error) {
 	if w.done {
 		return 0, errDone
@@ -65,6 +66,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Commit implements blockstore.Writer.
 func (w *writer) Commit(ctx context.Context) error {
 	if w.done {
 		return errDone
@@ -83,6 +85,7 @@ func (w *writer) Commit(ctx context.Context) error {
 	return nil
 }
 
+// Abort implements blockstore.Writer.
 func (w *writer) Abort() { w.b, w.done = nil, true }
 
 func (s *Store) get(ctx context.Context, key string) (object, error) {
@@ -119,6 +122,7 @@ type reader struct {
 	r   *bytes.Reader
 }
 
+// Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
@@ -126,6 +130,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
+// Close implements io.Closer.
 func (r *reader) Close() error { return nil }
 
 // Stat implements blockstore.Store.

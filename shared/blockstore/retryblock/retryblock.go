@@ -135,6 +135,7 @@ func (r *reader) open() error {
 	return err
 }
 
+// Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -174,6 +175,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 }
 
+// Close implements io.Closer.
 func (r *reader) Close() error {
 	if r.next == nil {
 		return nil
@@ -211,6 +213,7 @@ func (w *writer) open() error {
 	return err
 }
 
+// Write implements io.Writer.
 func (w *writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
@@ -251,6 +254,7 @@ func (w *writer) rewrite(op string, err error) error {
 	}
 }
 
+// Commit implements blockstore.Writer.
 func (w *writer) Commit(ctx context.Context) error {
 	if w.err != nil {
 		return w.err
@@ -303,6 +307,7 @@ func (w *writer) fail(err error) {
 	w.next.Abort()
 }
 
+// Abort implements blockstore.Writer.
 func (w *writer) Abort() {
 	if w.err == nil {
 		w.fail(errDone)

@@ -147,6 +147,7 @@ type writer struct {
 
 var errDone = errors.New("sealblock: the writer is closed")
 
+// Write implements io.Writer.
 func (w *writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
@@ -199,6 +200,7 @@ func (w *writer) fail(err error) {
 	w.next.Abort()
 }
 
+// Commit implements blockstore.Writer.
 func (w *writer) Commit(ctx context.Context) error {
 	if w.err != nil {
 		return w.err
@@ -211,6 +213,7 @@ func (w *writer) Commit(ctx context.Context) error {
 	return err
 }
 
+// Abort implements blockstore.Writer.
 func (w *writer) Abort() {
 	if w.err == nil {
 		w.fail(errDone)
@@ -255,6 +258,7 @@ type reader struct {
 	err    error
 }
 
+// Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -352,6 +356,7 @@ func (h headerOnly) Open(ctx context.Context, key string, _, _ int64) (io.ReadCl
 	return h.Store.Open(ctx, key, 0, headerSize)
 }
 
+// Close implements io.Closer.
 func (r *reader) Close() error { return r.next.Close() }
 
 // Stat is blockstore.Store's.
