@@ -1,22 +1,33 @@
 // Package head owns heads: private mongod processes on this machine, one per job, that hold a consistent copy of a replica
 // set's data. It finds mongod binaries of the right version, starts them on loopback ports of its own, stops them cleanly,
 // and knows whether a folder was left by a clean stop.
+//
+// A head has no access control: it is reached from this machine only, and the folder of its data by its own user only.
 package head
 
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/heartwood-db/heartwood/shared/obs"
 )
 
 var (
 	// ErrNoRelease is in the chain of errors about a version of mongod that the release directory does not hold.
 	ErrNoRelease = errors.New("no such mongod in the release directory")
-	// ErrDirty is in the chain of errors about a folder whose mongod was killed: it must be built again from the last snapshot.
+	// ErrDirty is in the chain of errors about a head that was killed or ended by itself. Its journal brings it back at the
+	// next start, and the applier does what was cut off again; what is copied before that is no snapshot.
 	ErrDirty = errors.New("the head was not stopped cleanly")
 	// ErrNoSpace is in the chain of errors about a disk too small for what is to be put on it.
 	ErrNoSpace = errors.New("not enough space for the head")
@@ -38,27 +49,78 @@ type Options struct {
 
 // Manager starts and stops heads. It is for any number of goroutines.
 type Manager struct {
-	o Options
+	o        Options
+	ports    chan int // free ones
+	versions versions
+
+	mu      sync.Mutex
+	running map[string]*Head // by folder
 }
 
-// Release is a mongod that can be started.
-type Release struct {
-	Version string // as the binary says it: "7.0.14"
-	Path    string // of the binary
-}
-
-// New checks the folders (they are made where they are missing), and stops mongods that an earlier daemon left running
-// under Root.
+// New checks the folders (the root is made where it is missing), and stops mongods that an earlier daemon left running
+// under Root. All faults of the options are in the error.
 func New(ctx context.Context, o Options) (*Manager, error) {
-	return &Manager{o: o}, errors.New("not yet")
+	if o.BasePort == 0 {
+		o.BasePort = 27500
+	}
+	if o.Count == 0 {
+		o.Count = 4
+	}
+	if o.CacheMB == 0 {
+		o.CacheMB = 256
+	}
+	if o.StartLimit == 0 {
+		o.StartLimit = 10 * time.Minute
+	}
+	if o.StopLimit == 0 {
+		o.StopLimit = time.Hour
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	m := &Manager{o: o, ports: make(chan int, o.Count), running: map[string]*Head{}}
+	for i := range o.Count {
+		m.ports <- o.BasePort + i
+	}
+	if err := m.orphans(ctx); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
-// Releases lists the mongods of the release directory, oldest first. It looks anew each time: releases are added while the daemon runs.
-func (m *Manager) Releases(ctx context.Context) ([]Release, error) { return nil, errors.New("not yet") }
+func (o *Options) check() error {
+	var faults []error
+	if o.BasePort < 1 || o.Count < 1 || o.BasePort+o.Count-1 > 65535 {
+		faults = append(faults, fmt.Errorf("heads on ports %d to %d: want ports from 1 to 65535", o.BasePort, o.BasePort+o.Count-1))
+	}
+	if o.CacheMB < 1 {
+		faults = append(faults, fmt.Errorf("a cache of %d MB for a head", o.CacheMB))
+	}
+	if !filepath.IsAbs(o.Root) {
+		faults = append(faults, fmt.Errorf("head root %q: want an absolute path", o.Root))
+	} else if err := writable(o.Root); err != nil {
+		faults = append(faults, fmt.Errorf("head root %s: %w", o.Root, err))
+	}
+	if info, err := os.Stat(o.Releases); err != nil {
+		faults = append(faults, fmt.Errorf("mongodb.release.directory: %w", err))
+	} else if !info.IsDir() {
+		faults = append(faults, fmt.Errorf("mongodb.release.directory: %s is no folder", o.Releases))
+	}
+	return errors.Join(faults...)
+}
 
-// Pick chooses the release for a source: the same series as its version, at least as new; the error says what to install.
-func (m *Manager) Pick(ctx context.Context, sourceVersion, fcv string) (Release, error) {
-	return Release{}, errors.New("not yet")
+func writable(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".writable-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // Spec says which head to start.
@@ -71,50 +133,191 @@ type Spec struct {
 
 // Start starts a head and waits until it answers. It waits for a free port as long as the context lives.
 func (m *Manager) Start(ctx context.Context, s Spec) (*Head, error) {
-	return nil, errors.New("not yet")
+	dir, err := filepath.Abs(s.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s.Dir = dir
+	h := &Head{Dir: dir, Version: s.Release.Version, m: m, done: make(chan struct{})}
+	m.mu.Lock()
+	if m.running[dir] != nil {
+		m.mu.Unlock()
+		return nil, fmt.Errorf("%w: one runs in %s already", ErrNotStarted, dir)
+	}
+	m.running[dir] = h
+	m.mu.Unlock()
+	if h.Port, err = m.port(ctx); err == nil {
+		if err = m.start(ctx, h, s); err == nil {
+			return h, nil
+		}
+		m.ports <- h.Port
+	}
+	m.forget(h)
+	return nil, err
+}
+
+func (m *Manager) forget(h *Head) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.running[h.Dir] == h {
+		delete(m.running, h.Dir)
+	}
+}
+
+// port waits for a free port: one of ours, and nobody else's.
+func (m *Manager) port(ctx context.Context) (int, error) {
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for warned := false; ; {
+		select {
+		case port := <-m.ports:
+			l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+			if err == nil {
+				return port, l.Close()
+			}
+			m.ports <- port
+			if !warned {
+				m.o.Log.Warn("a port for heads is another program's", obs.KeyPort, port, obs.KeyErr, err)
+				warned = true
+			}
+			if len(m.ports) > 1 {
+				continue // it went to the end: try the others
+			}
+			select {
+			case <-again.C:
+			case <-ctx.Done():
+			}
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			return 0, fmt.Errorf("no port from %d to %d is free for a head: %w", m.o.BasePort, m.o.BasePort+m.o.Count-1, context.Cause(ctx))
+		}
+	}
+}
+
+// Running counts heads.
+func (m *Manager) Running() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.running)
+}
+
+// Close kills what still runs. Heads that should stay clean are stopped before.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	var heads []*Head
+	for _, h := range m.running {
+		heads = append(heads, h)
+	}
+	m.mu.Unlock()
+	var errs []error
+	for _, h := range heads {
+		errs = append(errs, h.Kill())
+	}
+	return errors.Join(errs...)
 }
 
 // Clean reports whether the head in a job's folder was last stopped cleanly, or never ran. A running one is not clean.
-func (m *Manager) Clean(dir string) (bool, error) { return false, errors.New("not yet") }
-
-// Running counts heads.
-func (m *Manager) Running() int { return 0 }
-
-// Close kills what still runs. Heads that should stay clean are stopped before.
-func (m *Manager) Close() error { return nil }
+func (m *Manager) Clean(dir string) (bool, error) {
+	_, err := os.Stat(filepath.Join(dir, pidFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
+}
 
 // Head is a running mongod.
 type Head struct {
 	Dir     string
 	Port    int
 	Version string
+
+	m       *Manager
+	process *os.Process
+	client  *mongo.Client
+	done    chan struct{}
+	state   *os.ProcessState // after done
 }
 
 // Client talks to the head. It is closed by Stop and Kill.
-func (h *Head) Client() *mongo.Client { return nil }
+func (h *Head) Client() *mongo.Client { return h.client }
 
 // Done is closed when the process has ended, for whatever reason.
-func (h *Head) Done() <-chan struct{} { return nil }
+func (h *Head) Done() <-chan struct{} { return h.done }
 
 // Stop ends the head cleanly: its files are whole without journal afterwards. One that does not end within the limit is
-// killed and the error has ErrDirty in its chain.
-func (h *Head) Stop(ctx context.Context) error { return errors.New("not yet") }
-
-// Kill ends it at once. Its folder is not clean.
-func (h *Head) Kill() error { return errors.New("not yet") }
-
-// DBPath is where the data files of a job's folder are.
-func DBPath(dir string) string { return dir + "/db" }
-
-// Clone copies a tree of files: sharing their blocks where the file system can (FICLONE), byte by byte elsewhere. Times are kept.
-func Clone(ctx context.Context, src, dst string) (shared bool, err error) {
-	return false, errors.New("not yet")
+// killed and the error has ErrDirty in its chain; so has that of one that had ended by itself.
+func (h *Head) Stop(ctx context.Context) error {
+	select {
+	case <-h.done:
+		return h.ended()
+	default:
+	}
+	_ = h.client.Disconnect(context.WithoutCancel(ctx))
+	if err := interrupt(h.process); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stop the head in %s: %w", h.Dir, err)
+	}
+	limit := time.NewTimer(h.m.o.StopLimit)
+	defer limit.Stop()
+	select {
+	case <-h.done:
+		return h.ended()
+	case <-limit.C:
+	case <-ctx.Done():
+	}
+	why := fmt.Errorf("it did not end within %s", h.m.o.StopLimit)
+	if ctx.Err() != nil {
+		why = context.Cause(ctx)
+	}
+	return errors.Join(fmt.Errorf("%w: killed: %w", ErrDirty, why), h.Kill())
 }
 
-// Space is the room of the disk that holds a folder, in bytes.
-func Space(dir string) (free, size int64, err error) { return 0, 0, errors.New("not yet") }
+// ended judges how the process ended, and marks the folder clean where it was by request.
+func (h *Head) ended() error {
+	_ = h.client.Disconnect(context.Background())
+	if !h.state.Success() {
+		return fmt.Errorf("%w: mongod ended with %s%s", ErrDirty, h.state, lastWords(h.Dir))
+	}
+	if err := os.Remove(filepath.Join(h.Dir, pidFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
 
-// Need checks that there is room for bytes more below dir, with slack; the error says how much is missing (ErrNoSpace).
-func Need(dir string, bytes int64) error { return errors.New("not yet") }
+// Kill ends it at once. Its folder is not clean.
+func (h *Head) Kill() error {
+	_ = h.client.Disconnect(context.Background())
+	if err := h.process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill the head in %s: %w", h.Dir, err)
+	}
+	<-h.done
+	return nil
+}
 
-var _ io.Closer = (*Manager)(nil)
+// DBPath is where the data files of a job's folder are.
+func DBPath(dir string) string { return filepath.Join(dir, "db") }
+
+// setFCV sets the feature compatibility version where it is another.
+func (h *Head) setFCV(ctx context.Context, want string) error {
+	admin := h.client.Database("admin")
+	var have struct {
+		FCV struct {
+			Version string `bson:"version"`
+		} `bson:"featureCompatibilityVersion"`
+	}
+	err := admin.RunCommand(ctx, bson.D{{Key: "getParameter", Value: 1}, {Key: "featureCompatibilityVersion", Value: 1}}).Decode(&have)
+	if err != nil {
+		return fmt.Errorf("ask the head for its feature compatibility version: %w", err)
+	}
+	if have.FCV.Version == want {
+		return nil
+	}
+	cmd := bson.D{{Key: "setFeatureCompatibilityVersion", Value: want}}
+	if major, _, _ := parse(h.Version); major >= 7 {
+		cmd = append(cmd, bson.E{Key: "confirm", Value: true})
+	}
+	if err := admin.RunCommand(ctx, cmd).Err(); err != nil {
+		return fmt.Errorf("set the head's feature compatibility version to %s, from %s: %w", want, have.FCV.Version, err)
+	}
+	return nil
+}
