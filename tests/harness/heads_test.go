@@ -47,7 +47,7 @@ func start(t *testing.T, mongod, dbpath string, port int) *head {
 		_ = h.cmd.Process.Kill()
 		_ = h.cmd.Wait()
 	})
-	c, err := mongo.Connect(options.Client().ApplyURI(fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true&serverSelectionTimeoutMS=30000", port)))
+	c, err := mongo.Connect(options.Client().ApplyURI(fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true&serverMonitoringMode=poll&serverSelectionTimeoutMS=30000", port)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,7 +91,7 @@ func start(t testing.TB, dir, version string, flags ...string) *head {
 		stop()
 		t.Fatalf("exit code %d\n%s", got, h.log.String())
 	}
-	c, err := mongo.Connect(options.Client().ApplyURI(fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true&serverSelectionTimeoutMS=10000", h.port)))
+	c, err := mongo.Connect(options.Client().ApplyURI(fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true&serverMonitoringMode=poll&serverSelectionTimeoutMS=10000", h.port)))
 	if err != nil {
 		t.Fatal(err)
 	}
