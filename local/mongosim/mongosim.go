@@ -62,6 +62,15 @@ type Options struct {
 	// Apart starts no member: each starts with Restart, as processes on machines of their own do, and without a configuration,
 	// so that replSetInitiate makes them a set. BasePort must be set.
 	Apart bool
+	// OplogBytes is each member's oplog's size; default 64 MiB. A small one is overrun soon.
+	OplogBytes int64
+	// NoopEvery is how long a primary is idle before it writes a no-op; default 10 s.
+	NoopEvery time.Duration
+	// TxnEntryBytes is how much of a transaction goes into one oplog entry; default 16 MiB. A small one makes chains of small
+	// transactions.
+	TxnEntryBytes int
+	// RollbackTime is how long a member that rolls back shows it; default 300 ms.
+	RollbackTime time.Duration
 	// Process makes the only member of a standalone this very process; see there. Nil: members are simulated processes.
 	Process *Process
 }
@@ -140,7 +149,42 @@ func Start(ctx context.Context, o Options) (*Deployment, error) {
 			return nil, errors.Join(err, d.Stop(context.WithoutCancel(ctx)))
 		}
 	}
+	if err := d.writeUsers(ctx); err != nil {
+		return nil, errors.Join(err, d.Stop(context.WithoutCancel(ctx)))
+	}
 	return d, nil
+}
+
+// writeUsers makes the documents of the accounts, as if they had been created on the first primary.
+func (d *Deployment) writeUsers(ctx context.Context) error {
+	p := d.Primary()
+	if d.users == nil || p < 0 || d.o.Apart || d.o.Process != nil {
+		return nil
+	}
+	version := bson.D{{Key: "_id", Value: "authSchema"}, {Key: "currentVersion", Value: int32(5)}}
+	index := bson.D{{Key: "key", Value: bson.D{{Key: "user", Value: int32(1)}, {Key: "db", Value: int32(1)}}}, {Key: "name", Value: "user_1_db_1"}, {Key: "unique", Value: true}}
+	cmds := []bson.D{
+		{{Key: "insert", Value: "system.version"}, {Key: "documents", Value: bson.A{version}}},
+		{{Key: "createIndexes", Value: "system.users"}, {Key: "indexes", Value: bson.A{index}}},
+		{{Key: "insert", Value: "system.users"}, {Key: "documents", Value: d.users.Documents()}},
+	}
+	for _, cmd := range cmds {
+		raw, err := bson.Marshal(cmd)
+		if err != nil {
+			return fmt.Errorf("write users: %w", err)
+		}
+		reply, err := d.members[p].Run(ctx, "admin", raw)
+		if err != nil {
+			return fmt.Errorf("write users: %w", err)
+		}
+		if reply.Lookup("ok").AsFloat64() != 1 {
+			return fmt.Errorf("write users: %v", reply)
+		}
+		if _, err := reply.LookupErr("writeErrors"); err == nil { // they are there from before
+			return nil
+		}
+	}
+	return nil
 }
 
 // complete fills in defaults and refuses what does not go together.
@@ -162,6 +206,9 @@ func (o *Options) complete() error {
 	}
 	if o.Version == "" {
 		o.Version = "7.0.14"
+	}
+	if o.RollbackTime == 0 {
+		o.RollbackTime = 300 * time.Millisecond
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -280,6 +327,7 @@ func (d *Deployment) newSet(cfg []repl.MemberConfig) *repl.Set {
 		Name: d.o.SetName, Members: cfg, Clock: d.clock.now, Log: d.o.Log, ElectionTimeout: d.o.ElectionTimeout,
 		OnState:          func(i int, at time.Time, st model.MemberState) { d.members[i].stateIs(at, st) },
 		ImplicitMajority: d.kit.Version.AtLeast(5, 0), Empty: d.o.Apart,
+		OplogSize: d.o.OplogBytes, NoopEvery: d.o.NoopEvery, RollbackTime: d.o.RollbackTime,
 	}
 	if d.o.Lagging {
 		ro.Lag = func(i int, t time.Time) time.Duration { return d.o.Load.Lag(i, len(cfg), t) }

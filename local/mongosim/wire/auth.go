@@ -30,6 +30,7 @@ type Users struct {
 
 type account struct {
 	user       User
+	id         [16]byte
 	sha1, sha2 scram.StoredCredentials
 }
 
@@ -44,28 +45,46 @@ const (
 
 // Add adds or replaces a user.
 func (u *Users) Add(x User) error {
-	a := account{user: x}
-	if x.DB != "$external" {
-		sum := md5.Sum([]byte(x.Name + ":mongo:" + x.Password)) //nolint:gosec // see the import
-		c1, err := scram.SHA1.NewClientUnprepped(x.Name, hex.EncodeToString(sum[:]), "")
-		if err != nil {
-			return err
-		}
-		if a.sha1, err = c1.GetStoredCredentialsWithError(scram.KeyFactors{Salt: salt(16), Iters: iterationsSHA1}); err != nil {
-			return err
-		}
-		c2, err := scram.SHA256.NewClient(x.Name, x.Password, "")
-		if err != nil {
-			return err
-		}
-		if a.sha2, err = c2.GetStoredCredentialsWithError(scram.KeyFactors{Salt: salt(28), Iters: iterationsSHA256}); err != nil {
-			return err
-		}
+	a, err := newAccount(x)
+	if err != nil {
+		return err
 	}
+	a.id = newID()
+	u.put(a)
+	return nil
+}
+
+func (u *Users) put(a account) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.m[x.DB+"."+x.Name] = a
-	return nil
+	u.m[a.user.DB+"."+a.user.Name] = a
+}
+
+func newID() (id [16]byte) {
+	copy(id[:], salt(16))
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id
+}
+
+func newAccount(x User) (account, error) {
+	a := account{user: x}
+	if x.DB == "$external" {
+		return a, nil
+	}
+	sum := md5.Sum([]byte(x.Name + ":mongo:" + x.Password)) //nolint:gosec // see the import
+	c1, err := scram.SHA1.NewClientUnprepped(x.Name, hex.EncodeToString(sum[:]), "")
+	if err != nil {
+		return a, err
+	}
+	if a.sha1, err = c1.GetStoredCredentialsWithError(scram.KeyFactors{Salt: salt(16), Iters: iterationsSHA1}); err != nil {
+		return a, err
+	}
+	c2, err := scram.SHA256.NewClient(x.Name, x.Password, "")
+	if err != nil {
+		return a, err
+	}
+	a.sha2, err = c2.GetStoredCredentialsWithError(scram.KeyFactors{Salt: salt(28), Iters: iterationsSHA256})
+	return a, err
 }
 
 // Remove takes a user away; open connections keep what they have.
@@ -216,9 +235,12 @@ func Authorize(s *engine.Session, db, name string, cmd bson.Raw) *engine.Error {
 	if len(s.Users) == 0 {
 		return engine.Errf(engine.CodeUnauthorized, "command %s requires authentication", name)
 	}
+	if name == "usersInfo" && itself(s, db, cmd) {
+		return nil
+	}
 	for _, p := range s.Users {
 		for _, r := range p.Roles {
-			if allows(r, db, name, cmd) {
+			if allows(r, db, name, cmd) && (!byUUID(cmd) || mayUseUUID(s)) {
 				return nil
 			}
 		}
@@ -261,7 +283,7 @@ func monitoring(name string) bool {
 	case "serverStatus", "replSetGetStatus", "replSetGetConfig", "getCmdLineOpts", "getParameter", "hostInfo", "getLog", "top",
 		"connPoolStats", "connPoolSync", "currentOp", "lockInfo", "listDatabases", "getDefaultRWConcern", "getDiagnosticData", "listShards",
 		"getShardMap", "shardingState", "balancerStatus", "dbStats", "dbstats", "collStats", "collstats", "indexStats", "profile", "inprog",
-		"serverInfo", "features", "isdbgrid", "netstat", "replSetGetConfigVersion", "listCollections", "rolesInfo", "usersInfo":
+		"serverInfo", "features", "isdbgrid", "netstat", "replSetGetConfigVersion", "listCollections":
 		return true
 	}
 	return false
@@ -353,17 +375,4 @@ func statsPipeline(cmd bson.Raw) bool {
 		return k == "$collStats" || k == "$indexStats"
 	}
 	return false
-}
-
-// connectionStatus tells a client who it is.
-func connectionStatus(s *engine.Session) bson.Raw {
-	var users, roles []bson.Raw
-	for _, p := range s.Users {
-		users = append(users, new(bsonval.Builder).String("user", p.Name).String("db", p.DB).Raw())
-		for _, r := range p.Roles {
-			roles = append(roles, new(bsonval.Builder).String("role", r.Role).String("db", r.DB).Raw())
-		}
-	}
-	info := new(bsonval.Builder).Docs("authenticatedUsers", users).Docs("authenticatedUserRoles", roles).Raw()
-	return new(bsonval.Builder).Doc("authInfo", info).Double("ok", 1).Raw()
 }

@@ -359,12 +359,18 @@ func (c *conn) answer(ctx context.Context, q *request, name string) bson.Raw {
 		c.sess.Users = nil
 		return new(bsonval.Builder).Double("ok", 1).Raw()
 	case "connectionStatus":
-		return connectionStatus(c.sess)
+		return connectionStatus(c.sess, cmd)
 	}
 	if c.s.o.Users != nil {
 		if err := Authorize(c.sess, q.db, name, cmd); err != nil {
 			return engine.ErrorReply(err)
 		}
+	}
+	if c.s.o.Users != nil && managing(name) {
+		return c.manage(ctx, q.db, name, cmd)
+	}
+	if name == "usersInfo" && c.s.o.Users != nil {
+		return c.s.o.Users.usersInfo(q.db, cmd)
 	}
 	return c.s.o.Handler.Handle(ctx, c.sess, q.db, cmd)
 }

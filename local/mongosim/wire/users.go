@@ -1,0 +1,116 @@
+package wire
+
+import (
+	"context"
+	"encoding/base64"
+	"slices"
+	"strings"
+
+	"github.com/xdg-go/scram"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/local/mongosim/engine"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+)
+
+// Documents are the users as admin.system.users holds them.
+func (u *Users) Documents() []bson.Raw {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	var out []bson.Raw
+	for _, a := range u.m {
+		out = append(out, a.doc())
+	}
+	slices.SortFunc(out, func(a, b bson.Raw) int {
+		return strings.Compare(bsonval.StringField(a, "_id"), bsonval.StringField(b, "_id"))
+	})
+	return out
+}
+
+func (a account) doc() bson.Raw {
+	stored := func(c scram.StoredCredentials) bson.Raw {
+		enc := func(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+		return new(bsonval.Builder).Int32("iterationCount", int32(c.Iters)).String("salt", enc([]byte(c.Salt))).
+			String("storedKey", enc(c.StoredKey)).String("serverKey", enc(c.ServerKey)).Raw()
+	}
+	credentials := new(bsonval.Builder)
+	if a.user.DB == "$external" {
+		credentials.Bool("external", true)
+	} else {
+		credentials.Doc("SCRAM-SHA-1", stored(a.sha1)).Doc("SCRAM-SHA-256", stored(a.sha2))
+	}
+	names, _ := roles(a.user.Roles)
+	return new(bsonval.Builder).String("_id", a.user.DB+"."+a.user.Name).Value("userId", bsonval.UUID(a.id)).String("user", a.user.Name).String("db", a.user.DB).
+		Doc("credentials", credentials.Raw()).Docs("roles", names).Raw()
+}
+
+// manage answers createUser, updateUser, dropUser and grantRolesToUser: the user's document is written as any other, so that it is in
+// the oplog, and when that worked the user may log in, or may not any more.
+func (c *conn) manage(ctx context.Context, db, name string, cmd bson.Raw) bson.Raw {
+	users := c.s.o.Users
+	who := bsonval.StringField(cmd, name)
+	a, known := users.find(db, who)
+	switch {
+	case name == "createUser" && known:
+		return engine.ErrorReply(engine.Errf(51003, "User \"%s@%s\" already exists", who, db))
+	case name != "createUser" && !known:
+		return engine.ErrorReply(engine.Errf(engine.CodeUserNotFound, "User '%s@%s' not found", who, db))
+	}
+	next := a.user
+	next.Name, next.DB = who, db
+	given, has := bsonval.Lookup(cmd, "roles")
+	var list []engine.Role
+	for _, v := range bsonval.Each(bsonval.SubDoc(given)) {
+		r := engine.Role{Role: bsonval.Str(v), DB: db}
+		if doc := bsonval.SubDoc(v); v.Type == bson.TypeEmbeddedDocument {
+			r = engine.Role{Role: bsonval.StringField(doc, "role"), DB: bsonval.StringField(doc, "db")}
+		}
+		list = append(list, r)
+	}
+	if name == "grantRolesToUser" {
+		next.Roles = append(slices.Clone(next.Roles), list...)
+	} else if has {
+		next.Roles = list
+	}
+	if pwd, ok := bsonval.Lookup(cmd, "pwd"); ok {
+		next.Password = bsonval.Str(pwd)
+	}
+	fresh, err := newAccount(next)
+	if err != nil {
+		return engine.ErrorReply(engine.Errf(engine.CodeBadValue, "%v", err))
+	}
+	fresh.id = a.id
+	if !known {
+		fresh.id = newID()
+	}
+	key := new(bsonval.Builder).String("_id", db+"."+who).Raw()
+	var write *bsonval.Builder
+	switch name {
+	case "createUser":
+		write = new(bsonval.Builder).String("insert", "system.users").Docs("documents", []bson.Raw{fresh.doc()})
+	case "dropUser":
+		write = new(bsonval.Builder).String("delete", "system.users").Docs("deletes", []bson.Raw{new(bsonval.Builder).Doc("q", key).Int32("limit", 1).Raw()})
+	default:
+		set := new(bsonval.Builder).Doc("$set", fresh.doc()).Raw()
+		write = new(bsonval.Builder).String("update", "system.users").Docs("updates", []bson.Raw{new(bsonval.Builder).Doc("q", key).Doc("u", set).Raw()})
+	}
+	if wc, ok := bsonval.Lookup(cmd, "writeConcern"); ok {
+		write.Value("writeConcern", wc)
+	}
+	reply := c.s.o.Handler.Handle(ctx, &engine.Session{ID: c.sess.ID, Remote: c.sess.Remote}, "admin", write.Raw())
+	ok, _ := bsonval.Lookup(reply, "ok")
+	if _, failed := bsonval.Lookup(reply, "writeErrors"); failed || !bsonval.Truthy(ok) {
+		return reply
+	}
+	if name == "dropUser" {
+		users.Remove(db, who)
+	} else {
+		users.put(fresh)
+	}
+	return new(bsonval.Builder).Double("ok", 1).Raw()
+}
+
+// managing says that a command changes users.
+func managing(name string) bool {
+	return slices.Contains([]string{"createUser", "updateUser", "dropUser", "grantRolesToUser"}, name)
+}
