@@ -93,6 +93,14 @@ func (m *Member) hang(on bool) {
 	}
 }
 
+// ResizeOplog makes the member's oplog larger or smaller than replSetResizeOplog would let it: what no longer fits is gone at
+// once, and with it the position of those who read too slowly.
+func (m *Member) ResizeOplog(bytes int64) {
+	if eng := m.engine(); eng != nil {
+		eng.ResizeOplog(bytes)
+	}
+}
+
 // Cut takes the member off the network of its set, or puts it back; clients reach it all the time. A primary that is cut
 // off goes on taking writes until it notices: that is how a rollback comes about.
 func (m *Member) Cut(off bool) {
@@ -144,7 +152,7 @@ func (m *Member) start(run context.Context, ln net.Listener) error {
 	}
 	arbiter := d.o.Members[m.index].Arbiter
 	if d.set == nil || arbiter {
-		eo.NextOpTime, eo.OnWrite, eo.WaitWrite = nil, nil, nil
+		eo.NextOpTime, eo.OnWrite, eo.WaitWrite, eo.Committed = nil, nil, nil, nil
 	}
 	eo.Clock = d.clock.now
 	eo.NoSync = d.o.NoSync
@@ -152,6 +160,7 @@ func (m *Member) start(run context.Context, ln net.Listener) error {
 	eo.Version = engine.Version{Major: d.kit.Version.Major, Minor: d.kit.Version.Minor}
 	eo.DiffUpdates = d.kit.Version.AtLeast(5, 0)
 	eo.HostPort = m.Address()
+	eo.TxnEntryBytes = d.o.TxnEntryBytes
 	eo.Commands = m.commands
 	eo.Trailer = m.trailer
 	if !arbiter {

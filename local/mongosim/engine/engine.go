@@ -11,6 +11,7 @@ package engine
 import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/admin"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/crud"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/ddl"
@@ -148,6 +149,12 @@ func lookup(name string) (member.Command, bool) {
 		return member.Command{Run: member.SessionCommand}, true
 	case "commitTransaction":
 		return member.Command{Run: member.CommitTransaction, Kind: member.KindWrite, Admin: true}, true
+	case "appendOplogNote":
+		return member.Command{Run: admin.AppendOplogNote, Kind: member.KindWrite, Admin: true}, true
+	case "replSetResizeOplog":
+		return member.Command{Run: admin.ResizeOplog, Admin: true}, true
+	case "setFeatureCompatibilityVersion":
+		return member.Command{Run: admin.SetFCV, Kind: member.KindWrite, Admin: true}, true
 	case "prepareTransaction":
 		return member.Command{Run: member.PrepareTransaction, Kind: member.KindWrite, Admin: true}, true
 	case "abortTransaction":

@@ -19,7 +19,7 @@ func (s *Set) Pull(ctx context.Context, i int) bool {
 	now := s.o.Clock()
 	s.mu.Lock()
 	src := s.source(m)
-	if src == nil || m.state != model.StateSecondary && m.state != model.StateRecovering {
+	if src == nil || m.state != model.StateSecondary && m.state != model.StateRecovering && m.state != model.StateRollback || now.Before(m.until) {
 		s.mu.Unlock()
 		return false
 	}
@@ -98,11 +98,21 @@ func (s *Set) resync(m *Member, eng, src *engine.Engine, from engine.OpTime) boo
 		kind = model.StateRecovering
 	default:
 		kind = model.StateRollback
-		m.rbid++
 	}
+	begins := m.state != kind
 	s.setState(m, kind)
 	s.o.Log.Info("copying from the source", "member", s.cfg[m.index].Host, "state", kind.String())
-	s.mu.Unlock()
+	if kind == model.StateRollback && begins {
+		m.rbid++
+		m.until = s.o.Clock().Add(s.o.RollbackTime)
+		s.mu.Unlock()
+		eng.KillCursors() // whoever waits for more learns that what it read may not last
+		if s.o.RollbackTime > 0 {
+			return false
+		}
+	} else {
+		s.mu.Unlock()
+	}
 	err := eng.CopyFrom(src)
 	at := eng.LastOpTime()
 	s.mu.Lock()

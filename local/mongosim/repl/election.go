@@ -11,9 +11,6 @@ import (
 	"github.com/heartwood-db/heartwood/shared/model"
 )
 
-// noopEvery is how often an idle primary writes a no-op, as real ones do.
-const noopEvery = 10 * time.Second
-
 // Tick does what is due at the set's present time: an election, the end of a primary that lost its majority, a takeover by
 // a higher priority, a periodic no-op.
 func (s *Set) Tick(ctx context.Context) {
@@ -29,7 +26,7 @@ func (s *Set) Tick(ctx context.Context) {
 		case s.takeover(now):
 			step = p
 			s.reason = "priorityTakeover"
-		case now.Sub(p.wall) >= noopEvery:
+		case now.Sub(p.wall) >= s.o.NoopEvery:
 			noop = p
 		}
 	} else if !s.electAt.IsZero() && !now.Before(s.electAt) {

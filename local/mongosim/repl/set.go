@@ -54,6 +54,10 @@ type Options struct {
 	Empty bool
 	// OplogSize is each member's oplog's, in bytes. Default 64 MiB.
 	OplogSize int64
+	// NoopEvery is how long a primary is idle before it writes a no-op. Default 10 s, as a server's.
+	NoopEvery time.Duration
+	// RollbackTime is how long a member that rolls back stays in ROLLBACK at least.
+	RollbackTime time.Duration
 }
 
 // Set is a replica set. All methods are safe for concurrent use.
@@ -111,6 +115,7 @@ type Member struct {
 	elected   bson.Timestamp
 	frozen    time.Time
 	rbid      int32
+	until     time.Time     // a rollback does not end before
 	lag       time.Duration // set by hand
 }
 
@@ -127,6 +132,9 @@ func New(o Options) *Set {
 	}
 	if o.OplogSize == 0 {
 		o.OplogSize = 64 << 20
+	}
+	if o.NoopEvery == 0 {
+		o.NoopEvery = 10 * time.Second
 	}
 	s := &Set{
 		o: o, id: identity(o), cfg: o.Members, version: 1, cfgTerm: 1, primary: -1, reason: "electionTimeout",

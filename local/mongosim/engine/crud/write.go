@@ -459,7 +459,7 @@ func updateRecord(c *member.Call, coll **store.Collection, rid int64, s *updateS
 	out.modified++
 	c.E.Stats().DocsUpdated.Add(1)
 	log := r.Log
-	if c.E.Options().DiffUpdates && !s.u.Replacement() {
+	if c.E.Diffs() && !s.u.Replacement() {
 		log = update.Diff(doc, r.Doc)
 	}
 	o2 := new(bsonval.Builder).Value("_id", id).Raw()

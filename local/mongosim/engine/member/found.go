@@ -3,6 +3,7 @@ package member
 import (
 	"crypto/rand"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -99,4 +100,39 @@ func (e *Engine) version() error {
 	}
 	_, err := e.st.Insert(e.Batch(), c, new(bsonval.Builder).String("_id", "featureCompatibilityVersion").String("version", e.o.Version.FCV()).Raw())
 	return err
+}
+
+// ResizeOplog changes the oplog's size and drops what no longer fits.
+func (e *Engine) ResizeOplog(bytes int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.st.Get(oplog.NS)
+	if c == nil {
+		return
+	}
+	var o bsonval.Builder
+	for k, v := range bsonval.Each(c.Options) {
+		if k == "size" {
+			v = bsonval.Int64(bytes)
+		}
+		o.Value(k, v)
+	}
+	e.st.SetOptions(e.Batch(), c, o.Raw())
+	e.Trim(c)
+	e.wake()
+	e.Seal()
+}
+
+// Diffs says that updates are logged as $v: 2 diffs: from 5.0 on, unless the feature compatibility version is still an older
+// one. mu is held.
+func (e *Engine) Diffs() bool {
+	if !e.o.DiffUpdates {
+		return false
+	}
+	c := e.st.Get(VersionNS)
+	if c == nil {
+		return true
+	}
+	_, doc, _ := c.FindID(bsonval.String("featureCompatibilityVersion"))
+	return !strings.HasPrefix(bsonval.StringField(doc, "version"), "4.")
 }
