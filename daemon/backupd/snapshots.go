@@ -194,8 +194,10 @@ func (w *worker) chore(ctx context.Context, s *job.State) {
 		return
 	}
 	w.chores = s.Now
-	o := w.groomer(s)
-	o.Tree = s.Now.Sub(w.groomed) >= groomEvery
+	o := groom.Options{
+		Records: w.d.o.Backup, Blocks: w.d.o.Blockstores, Config: s.Config, Job: s.Job, Token: w.token, Grace: w.d.o.Grace, Now: s.Now,
+		Tree: s.Now.Sub(w.groomed) >= groomEvery,
+	}
 	now := *s
 	var err error
 	var r groom.Report
@@ -216,23 +218,13 @@ func (w *worker) tidied(ctx context.Context, s *job.State, r groom.Report, err e
 	if err != nil && ctx.Err() == nil {
 		w.log.WarnContext(ctx, "what has expired could not all be deleted; it is tried again", obs.KeyErr, err)
 	}
-	if r.Blocks {
+	if r.Groomed && err == nil {
 		w.groomed = s.Now
 		w.d.m.freed.Add(float64(r.Freed))
 	}
-	if r.More {
-		w.chores = time.Time{}
+	if n := len(r.Condemned) + r.Deleted; n > 0 || r.Freed > 0 {
+		w.log.InfoContext(ctx, "expired snapshots were deleted", obs.KeyCount, n, obs.KeyBytes, r.Freed)
 	}
-	if n := len(r.Condemned) + r.Deleted + r.Slices + r.Seeds + r.Epochs; n > 0 {
-		w.log.InfoContext(ctx, "expired parts of a backup were deleted", obs.KeyCount, n, obs.KeyBytes, r.Freed)
-	}
-	if r.Extended && !w.lagging {
-		w.d.event(ctx, model.Event{
-			Type: model.EventOplogKept, GroupID: s.Job.GroupID, ClusterID: w.id,
-			Text: fmt.Sprintf("The head lags behind: oplog is kept for %.0f hours instead of %d.", r.Window.Hours(), s.Config.Schedule.PointInTimeHour),
-		})
-	}
-	w.lagging = r.Extended
 	for _, warning := range job.Warnings(*s, w.d.o.MinWindow) {
 		w.log.WarnContext(ctx, "this will become a fault", obs.KeyCode, warning.Code, obs.KeyReason, warning.Text, obs.KeyHint, warning.Remedy)
 	}

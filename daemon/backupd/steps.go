@@ -13,7 +13,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
 	"github.com/heartwood-db/heartwood/daemon/backupd/apply"
-	"github.com/heartwood-db/heartwood/daemon/backupd/groom"
 	"github.com/heartwood-db/heartwood/daemon/backupd/job"
 	"github.com/heartwood-db/heartwood/daemon/backupd/seed"
 	"github.com/heartwood-db/heartwood/daemon/backupd/snap"
@@ -329,31 +328,19 @@ func (w *worker) discard(ctx context.Context) error {
 	return nil
 }
 
-// terminate deletes everything, a part at a time.
-func (w *worker) terminate(ctx context.Context, s *job.State) (again bool, err error) {
+// terminate lets go of a backup that is being deleted: the head goes here, everything else is the duty backup-expire's, which
+// waits for the lease.
+func (w *worker) terminate(ctx context.Context) error {
 	if w.epoch != 0 || w.aside != nil {
 		if err := w.discard(ctx); err != nil {
-			return false, err
+			return err
 		}
 	}
 	if err := os.RemoveAll(w.d.jobDir(w.id)); err != nil {
-		return false, err
+		return err
 	}
-	done, err := groom.Terminate(ctx, w.groomer(s))
-	if err != nil {
-		return false, fmt.Errorf("delete the backup: %w", err)
-	}
-	if !done {
-		return true, nil
-	}
-	w.log.InfoContext(ctx, "backup deleted")
-	return false, errGone
-}
-
-func (w *worker) groomer(s *job.State) groom.Options {
-	return groom.Options{
-		Records: w.d.o.Backup, Blocks: w.d.o.Blockstores, Config: s.Config, Job: s.Job, Token: w.token, Grace: w.d.o.Grace, Now: s.Now, Log: w.log,
-	}
+	w.log.InfoContext(ctx, "the backup is being deleted: its head is gone")
+	return errGone
 }
 
 // newestFirst lists the snapshots that the next one may be compared with.

@@ -32,7 +32,6 @@ type worker struct {
 
 	chores  time.Time // when what has expired was looked at last
 	groomed time.Time // when blocks were groomed last
-	lagging bool      // the window of oplog had to grow
 	shown   shown     // what people were told last
 
 	progress progress
@@ -336,7 +335,7 @@ func (w *worker) do(ctx context.Context, s *job.State, step job.Step) (again boo
 		w.stopHead(ctx)
 		return false, nil
 	case job.Terminate:
-		return w.terminate(ctx, s)
+		return false, w.terminate(ctx)
 	}
 	return false, fmt.Errorf("a step %q that this daemon does not know", step.Kind)
 }

@@ -36,16 +36,18 @@ type Candidate struct {
 // Bind says whether a daemon should try for the lease of a job. none says that it is not for this daemon at all (another one
 // has it and lives); otherwise reasons say, for people, what stands against it. Who then gets the lease has the job.
 func Bind(c Candidate) (ok, none bool, reasons []string) {
-	if c.Config.Status == model.BackupInactive || c.Config.Status == "" {
+	switch c.Config.Status {
+	case model.BackupStarted, model.BackupProvisioning, model.BackupStopped:
+	default: // one that is being deleted has no daemon
 		return false, true, nil
 	}
-	if c.Job.Daemon == c.Me.ID { // its head is here: it goes on, whatever the switches for new jobs say
+	if c.Job.Daemon == c.Me.ID && c.Me.BackupJobs { // its head is here: it goes on, whatever the switch for new jobs says
 		return true, false, nil
 	}
 	if c.Job.Daemon != "" && c.Owner != nil && c.Now.Sub(c.Owner.Beat) < c.TakeOver {
 		return false, true, nil
 	}
-	if c.Config.Status == model.BackupStopped || c.Config.Status == model.BackupTerminating {
+	if c.Config.Status == model.BackupStopped {
 		if !c.Me.Garbage {
 			reasons = append(reasons, c.Me.Machine+" is not to delete what has expired (a switch of administrators)")
 		}

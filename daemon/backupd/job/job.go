@@ -70,7 +70,7 @@ const (
 	Discard   Kind = "discard"   // delete the head on disk: it is of another epoch
 	Resync    Kind = "resync"    // a new full read is needed
 	Retire    Kind = "retire"    // stopped by people: stop the head and keep it
-	Terminate Kind = "terminate" // delete everything
+	Terminate Kind = "terminate" // let go of it: it is being deleted
 	Broken    Kind = "broken"    // it cannot go on: Problem says why and what to do
 )
 

@@ -313,7 +313,9 @@ func TestBind(t *testing.T) {
 		{"switched off", func(c *Candidate) { c.Me.Assignment = false }, false, false, "takes no new backups"},
 		{"runs none", func(c *Candidate) { c.Me.BackupJobs = false }, false, false, "does not run backups"},
 		{"a stopped one needs no room", func(c *Candidate) { c.Config.Status, c.Me.Free, c.Stores = model.BackupStopped, 0, nil }, true, false, ""},
-		{"a stopped one and no garbage", func(c *Candidate) { c.Config.Status, c.Me.Garbage = model.BackupTerminating, false }, false, false, "expired"},
+		{"a stopped one and no garbage", func(c *Candidate) { c.Config.Status, c.Me.Garbage = model.BackupStopped, false }, false, false, "expired"},
+		{"one that is being deleted", func(c *Candidate) { c.Config.Status, c.Job.Daemon = model.BackupTerminating, "me" }, false, true, ""},
+		{"mine, and I run none any more", func(c *Candidate) { c.Job.Daemon, c.Me.BackupJobs = "me", false }, false, false, "does not run"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
