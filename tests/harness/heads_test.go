@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -47,7 +46,7 @@ func start(t *testing.T, mongod, dbpath string, port int) *head {
 		_ = h.cmd.Process.Kill()
 		_ = h.cmd.Wait()
 	})
-	c, err := mongo.Connect(options.Client().ApplyURI(fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true&serverMonitoringMode=poll&serverSelectionTimeoutMS=30000", port)))
+	c, err := mongo.Connect(options.Client().ApplyURI(fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true&serverSelectionTimeoutMS=30000", port)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,9 +61,6 @@ func start(t *testing.T, mongod, dbpath string, port int) *head {
 // end sends a signal and gives the exit code; -1 is the end by a signal.
 func (h *head) end(t *testing.T, s os.Signal) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	_ = h.Disconnect(ctx)
 	if err := h.cmd.Process.Signal(s); err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +68,9 @@ func (h *head) end(t *testing.T, s os.Signal) int {
 	if err := h.cmd.Wait(); err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
+	gone, cancel := context.WithCancel(context.Background()) // nobody is there to say goodbye to
+	cancel()
+	_ = h.Disconnect(gone)
 	return h.cmd.ProcessState.ExitCode()
 }
 

@@ -30,8 +30,6 @@ type head struct {
 	log  logged
 	stop context.CancelFunc
 	done chan int
-
-	ended bool // by a command
 }
 
 // logged keeps a head's log and says when it listens.
@@ -91,7 +89,7 @@ func start(t testing.TB, dir, version string, flags ...string) *head {
 		stop()
 		t.Fatalf("exit code %d\n%s", got, h.log.String())
 	}
-	c, err := mongo.Connect(options.Client().ApplyURI(fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true&serverMonitoringMode=poll&serverSelectionTimeoutMS=10000", h.port)))
+	c, err := mongo.Connect(options.Client().ApplyURI(fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true&serverSelectionTimeoutMS=10000", h.port)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,15 +108,13 @@ func (h *head) end(t testing.TB) {
 	if h.stop == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	if h.ended { // nobody to say goodbye to
-		cancel()
-	}
-	_ = h.Disconnect(ctx)
-	cancel()
 	h.stop()
 	h.stop = nil
-	if code := <-h.done; code != headd.ExitClean {
+	code := <-h.done
+	gone, cancel := context.WithCancel(context.Background()) // nobody is there to say goodbye to
+	cancel()
+	_ = h.Disconnect(gone)
+	if code != headd.ExitClean {
 		t.Fatalf("exit code %d\n%s", code, h.log.String())
 	}
 }
@@ -513,7 +509,6 @@ func TestStops(t *testing.T) {
 			t.Errorf("exit code %d", got)
 		}
 		h.done <- headd.ExitClean
-		h.ended = true
 	})
 }
 
