@@ -38,29 +38,51 @@ type plain struct {
 
 const maxPlain = 32 << 20 // bytes of frames a Reader keeps
 
-// Open finds a file of a snapshot. ctx bounds every later read. fs-like: a path that is not there is ErrNotFound.
-func Open(ctx context.Context, s blockstore.Store, m *Manifest, path string) (*Reader, error) {
-	f := m.Find(path)
-	if f == nil || f.Dir {
-		return nil, fmt.Errorf("snapshot %s has no file %.200q: %w", m.ID, path, blockstore.ErrNotFound)
-	}
+// View opens files of one snapshot, which share what was read of maps and of the indexes of packs.
+type View struct {
+	m     *Manifest
+	pages *pages
+	shelf *pack.Shelf
+	coder *pack.Coder
+}
+
+// NewView gives a view of a snapshot. It need not be closed.
+func NewView(s blockstore.Store, m *Manifest) (*View, error) {
 	coder, err := pack.NewCoder(1, 0)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{ctx: ctx, m: m, f: f, coder: coder, shelf: pack.NewShelf(s, m.Job, pack.Blocks, coder), held: map[where]*plain{}}
+	return &View{m: m, coder: coder, pages: newPages(s, m.Job, coder), shelf: pack.NewShelf(s, m.Job, pack.Blocks, coder)}, nil
+}
+
+// Open finds a file of a snapshot. ctx bounds every later read. A path that is not there is ErrNotFound.
+func (v *View) Open(ctx context.Context, path string) (*Reader, error) {
+	f := v.m.Find(path)
+	if f == nil || f.Dir {
+		return nil, fmt.Errorf("snapshot %s has no file %.200q: %w", v.m.ID, path, blockstore.ErrNotFound)
+	}
+	r := &Reader{ctx: ctx, m: v.m, f: f, coder: v.coder, shelf: v.shelf, held: map[where]*plain{}}
 	if !f.Root.zero() {
-		r.find = newFinder(newPages(s, m.Job, coder), f.Root, f.blocks(m.BlockSize))
+		r.find = newFinder(v.pages, f.Root, f.blocks(v.m.BlockSize))
 	}
 	return r, nil
 }
 
-// Close lets the memory go.
+// Open finds one file of a snapshot; a View is better for many. ctx bounds every later read. A path that is not there is
+// ErrNotFound.
+func Open(ctx context.Context, s blockstore.Store, m *Manifest, path string) (*Reader, error) {
+	v, err := NewView(s, m)
+	if err != nil {
+		return nil, err
+	}
+	return v.Open(ctx, path)
+}
+
+// Close lets the frames go that are held. The Reader can still be used.
 func (r *Reader) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.held, r.order, r.size = map[where]*plain{}, nil, 0
-	r.coder.Close()
 	return nil
 }
 

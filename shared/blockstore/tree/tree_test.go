@@ -1,7 +1,6 @@
 package tree_test
 
 import (
-	"bytes"
 	"context"
 	"io/fs"
 	"math/rand/v2"
@@ -167,5 +166,4 @@ func TestSnapshotsGiveBackWhatWasThere(t *testing.T) {
 	if d := cmp.Diff(m2, m); d != "" {
 		t.Errorf("loaded: %s", d)
 	}
-	_ = bytes.MinRead
 }
