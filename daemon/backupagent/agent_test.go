@@ -311,3 +311,8 @@ func TestABackupIsWhatTheSourceHolds(t *testing.T) {
 		})
 	}
 }
+
+func mongoSession(t *testing.T, s *mongo.Session) context.Context {
+	t.Helper()
+	return mongo.NewSessionContext(t.Context(), s)
+}

@@ -126,8 +126,11 @@ func (e *Refused) Unwrap() error { return e.Err }
 func (r *Reader) Run(ctx context.Context) (oplog.OpTime, error) {
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
-	defer watch.Wait()
-	defer stop()
+	defer func() {
+		stop()
+		watch.Wait()
+		r.note(func(p *Progress) { p.Throttled = "" })
+	}()
 	if r.o.MaxLag > 0 {
 		watch.Go(func() { r.watchLag(watching) })
 	}

@@ -446,6 +446,9 @@ func (r *reader) add(ctx context.Context, e *oplog.Entry) error {
 	if err != nil {
 		return fmt.Errorf("the oplog cannot be read on: %w", err)
 	}
+	if len(reads) > 0 && e.At == r.t.place.At && !r.t.place.Begun {
+		kept, reads = nil, nil // the epoch begins with it: what is read of the source is read after it
+	}
 	if len(reads) > 0 {
 		if err := r.cut(ctx); err != nil {
 			return err
