@@ -113,7 +113,6 @@ const (
 // The event types of backup: what the daemon and agents tell, what people do, and what alerts of the backup are about.
 const (
 	EventSyncRequired        EventType = "SYNC_REQUIRED_AUDIT"         // a full read is wanted: why is in the text
-	EventSyncPending         EventType = "SYNC_PENDING_AUDIT"          // it waits for an agent
 	EventSyncStarted         EventType = "INITIAL_SYNC_STARTED_AUDIT"  // an epoch began
 	EventSyncFinished        EventType = "INITIAL_SYNC_FINISHED_AUDIT" // the head passed the fuzzy window
 	EventBackupState         EventType = "RS_STATE_CHANGED_AUDIT"      // started, stopped, terminated

@@ -37,7 +37,9 @@ func TestBackups(t *testing.T) {
 	}{
 		{"oplog is fresh", model.EventOplogBehind, false, nil, Good, ""},
 		{"oplog is old", model.EventOplogBehind, false, func(b *BackupFact, _ *DaemonFact, _ *model.Agent) { b.Newest = ago(76 * time.Minute) }, Bad, "newest stored oplog of replica set rs0"},
-		{"oplog is old, but it was just started again", model.EventOplogBehind, false, func(b *BackupFact, _ *DaemonFact, _ *model.Agent) { b.Newest, b.Since = ago(50*time.Hour), ago(time.Hour) }, Good, ""},
+		{"oplog is old, but it was just started again", model.EventOplogBehind, false, func(b *BackupFact, _ *DaemonFact, _ *model.Agent) {
+			b.Newest, b.Since = ago(50*time.Hour), ago(time.Hour)
+		}, Good, ""},
 		{"no oplog ever", model.EventOplogBehind, false, func(b *BackupFact, _ *DaemonFact, _ *model.Agent) { b.Newest = time.Time{} }, Bad, "No oplog of replica set rs0"},
 		{"nothing wanted", model.EventResyncRequired, false, nil, Good, ""},
 		{"full read wanted", model.EventResyncRequired, false, func(b *BackupFact, _ *DaemonFact, _ *model.Agent) {
@@ -62,7 +64,7 @@ func TestBackups(t *testing.T) {
 		{"bound", model.EventBindError, true, nil, Good, ""},
 		{"not bound", model.EventBindError, true, func(b *BackupFact, _ *DaemonFact, _ *model.Agent) { b.Unbound, b.Problem = ago(time.Hour), "no room" }, Bad, "no room."},
 		{"daemon lives", model.EventDaemonDown, true, nil, Good, ""},
-		{"daemon is silent", model.EventDaemonDown, true, func(_ *BackupFact, d *DaemonFact, _ *model.Agent) { d.Beat = ago(16 * time.Minute) }, Bad, "It had 3 backups"},
+		{"daemon is silent", model.EventDaemonDown, true, func(_ *BackupFact, d *DaemonFact, _ *model.Agent) { d.Beat = ago(16 * time.Minute) }, Bad, "Backups it had: 3"},
 		{"daemon was stopped", model.EventDaemonDown, true, func(_ *BackupFact, d *DaemonFact, _ *model.Agent) { d.Beat, d.Stopped = ago(16*time.Minute), true }, Good, ""},
 		{"room", model.EventLowHeadSpacePercent, true, nil, Good, ""},
 		{"little room", model.EventLowHeadSpacePercent, true, func(_ *BackupFact, d *DaemonFact, _ *model.Agent) { d.Free = 9 << 30 }, Bad, "9.0 GB of 100.0 GB"},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/shared/catalog"
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/rule/backups"
 	"github.com/heartwood-db/heartwood/shared/rule/kind"
 	"github.com/heartwood-db/heartwood/shared/rule/match"
 	"github.com/heartwood-db/heartwood/shared/rule/unit"
@@ -134,16 +135,16 @@ var groupJudges = map[model.EventType]func(j *judge, yield func(*Verdict)){
 
 	model.EventBackupAgentDown:     (*judge).backupAgentDown,
 	model.EventBackupAgentBehind:   (*judge).agentVersions,
-	model.EventOplogBehind:         ofBackup((*judge).oplogLate),
-	model.EventResyncRequired:      ofBackup((*judge).resyncWanted),
-	model.EventBackupWindowShort:   ofBackup((*judge).windowShort),
-	model.EventLateSnapshot:        ofBackup((*judge).lateSnapshot),
-	model.EventBackupUnexpected:    ofBackup((*judge).standsStill),
-	model.EventBackupRetries:       ofBackup((*judge).retries),
-	model.EventBindError:           ofBackup((*judge).bindError),
-	model.EventDaemonDown:          (*judge).daemons,
-	model.EventLowHeadSpace:        headSpace(func(d *DaemonFact) bool { return d.Free < lowHeadBytes }),
-	model.EventLowHeadSpacePercent: headSpace(func(d *DaemonFact) bool { return d.Free*100 < d.Size*lowHeadPercent }),
+	model.EventOplogBehind:         ofBackup(backups.OplogLate),
+	model.EventResyncRequired:      ofBackup(backups.ResyncWanted),
+	model.EventBackupWindowShort:   ofBackup(backups.WindowShort),
+	model.EventLateSnapshot:        ofBackup(backups.LateSnapshot),
+	model.EventBackupUnexpected:    ofBackup(backups.StandsStill),
+	model.EventBackupRetries:       ofBackup(backups.Retries),
+	model.EventBindError:           ofBackup(backups.BindError),
+	model.EventDaemonDown:          ofDaemon(backups.DaemonDown),
+	model.EventLowHeadSpace:        ofDaemon(backups.LowBytes),
+	model.EventLowHeadSpacePercent: ofDaemon(backups.LowPercent),
 }
 
 func newJudge(c *model.AlertConfig, s *Snapshot) judge {

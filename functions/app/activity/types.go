@@ -106,7 +106,6 @@ func kinds() []kind {
 		{model.EventServerCertStale, "alerts", "Server certificate ends"},
 		{model.EventServerCertCurrent, "alerts", "Server certificate current"},
 		{model.EventSyncRequired, "backup", "Full read wanted"},
-		{model.EventSyncPending, "backup", "Full read waits"},
 		{model.EventSyncStarted, "backup", "Full read began"},
 		{model.EventSyncFinished, "backup", "Full read done"},
 		{model.EventBackupState, "backup", "State changed"},

@@ -45,7 +45,7 @@ func constants(t *testing.T) map[string]model.EventType {
 func emitted(t *testing.T) map[model.EventType]bool {
 	t.Helper()
 	names, out := constants(t), map[model.EventType]bool{}
-	for _, root := range []string{"../../topology", "../../../functions/ingestion", "../../../functions/app"} {
+	for _, root := range []string{"../../topology", "../../../functions/ingestion", "../../../functions/app", "../../../daemon/backupd"} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err

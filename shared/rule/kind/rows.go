@@ -126,7 +126,7 @@ func agentTypes() []Type {
 }
 
 func backupTypes() []Type {
-	return []Type{
+	return append([]Type{
 		{
 			Name: model.EventOplogBehind, Label: "Backup is behind", Category: Backup, ClosedBy: model.EventOplogCurrent,
 			Help: "The newest stored oplog is older than 75 minutes: what came after it cannot be restored.",
@@ -139,7 +139,24 @@ func backupTypes() []Type {
 			Name: model.EventBackupWindowShort, Label: "Source's oplog may overrun the backup", Category: Backup, ClosedBy: model.EventBackupWindowEnough,
 			Threshold: model.LessThan, Optional: true, Default: 3, Help: "Hours that the source's oplog reaches back behind what is stored.",
 		},
-	}
+	}, informs(Backup,
+		row{model.EventBackupState, "Backup started, stopped or terminated", "Somebody changed the state of a backup."},
+		row{model.EventSyncRequired, "Full read is wanted", "A backup has to read everything anew."},
+		row{model.EventSyncStarted, "Full read began", "An agent began to read everything."},
+		row{model.EventSyncFinished, "Full read is done", "Everything was read, and the first snapshot can be taken."},
+		row{model.EventSnapshotTaken, "Snapshot taken", "A snapshot is complete."},
+		row{model.EventSnapshotDeleted, "Snapshot deleted", "Somebody deleted a snapshot."},
+		row{model.EventSnapshotExpiry, "Expiry of a snapshot changed", "Somebody changed how long a snapshot is kept."},
+		row{model.EventBackupSchedule, "Snapshot schedule changed", "Somebody changed when snapshots are taken, or how long they are kept."},
+		row{model.EventBackupFilter, "Namespaces of a backup changed", "Somebody changed which namespaces a backup holds."},
+		row{model.EventBackupCredential, "Credentials of a backup changed", "Somebody changed as whom the agent reads."},
+		row{model.EventRestoreRequested, "Restore asked for", "Somebody asked for a restore."},
+		row{model.EventRestoreReady, "Restore is ready", "An archive can be fetched, or what was pushed is in place."},
+		row{model.EventRestoreFailed, "Restore failed", "A restore ended without success."},
+		row{model.EventRestoreDownloaded, "Restore downloaded", "Somebody fetched the archive of a restore."},
+		row{model.EventBackupMoved, "Backup moved", "Another daemon took a backup over."},
+		row{model.EventOplogKept, "Oplog is kept for longer", "A head lags: the oplog it needs does not expire."},
+	)...)
 }
 
 func groupTypes() []Type {
@@ -208,6 +225,8 @@ func siteTypes() []Type {
 		row{model.EventAPIKeyChanged, "API key changed", "Somebody changed a key for the Public API."},
 		row{model.EventAPIKeyDeleted, "API key deleted", "Somebody deleted a key for the Public API."},
 		row{model.EventAccessListChanged, "Access list of an API key changed", "Somebody changed from where an API key may be used."},
+		row{model.EventBackupStoreChanged, "Block store changed", "Somebody added, changed or removed a store of backups."},
+		row{model.EventBackupDaemonChanged, "Backup daemon changed", "Somebody changed what a backup daemon may do."},
 		row{model.EventGlobalListChanged, "Global access list changed", "Somebody changed from where API keys may be used."},
 	)...)
 	for i := range all {
@@ -245,11 +264,11 @@ func silentTypes() []Type {
 		{ReplicaSet, `ONE_PRIMARY ENOUGH_HEALTHY_MEMBERS`},
 		{Cluster, `CLUSTER_MONGOS_IS_PRESENT SHARD_ADDED SHARD_REMOVED`},
 		{Backup, `OPLOG_CURRENT RESYNC_PERFORMED BAD_CLUSTERSHOTS GOOD_CLUSTERSHOT
-			INCONSISTENT_BACKUP_CONFIGURATION CONSISTENT_BACKUP_CONFIGURATION INITIAL_SYNC_STARTED_AUDIT INITIAL_SYNC_FINISHED_AUDIT
-			RESTORE_REQUESTED_AUDIT SYNC_PENDING_AUDIT SYNC_REQUIRED_AUDIT SNAPSHOT_DELETED_AUDIT SNAPSHOT_EXPIRY_UPDATED_AUDIT
-			CLUSTERSHOT_DELETED_AUDIT CLUSTERSHOT_EXPIRY_UPDATED_AUDIT RS_STATE_CHANGED_AUDIT RS_BLACKLIST_UPDATED_AUDIT
-			RS_DENYLIST_UPDATED_AUDIT CLUSTER_DENYLIST_UPDATED_AUDIT RS_CREDENTIAL_UPDATED_AUDIT RS_ROTATE_MASTER_KEY_AUDIT
-			RS_SNAPSHOT_SCHEDULE_UPDATED_AUDIT RS_STORAGE_ENGINE_UPDATED_AUDIT CLUSTER_STATE_CHANGED_AUDIT CLUSTER_BLACKLIST_UPDATED_AUDIT
+			INCONSISTENT_BACKUP_CONFIGURATION CONSISTENT_BACKUP_CONFIGURATION 
+			SYNC_PENDING_AUDIT 
+			CLUSTERSHOT_DELETED_AUDIT CLUSTERSHOT_EXPIRY_UPDATED_AUDIT RS_BLACKLIST_UPDATED_AUDIT
+			CLUSTER_DENYLIST_UPDATED_AUDIT RS_ROTATE_MASTER_KEY_AUDIT
+			RS_STORAGE_ENGINE_UPDATED_AUDIT CLUSTER_STATE_CHANGED_AUDIT CLUSTER_BLACKLIST_UPDATED_AUDIT
 			CLUSTER_CHECKKPOINT_UPDATED_AUDIT CLUSTER_CREDENTIAL_UPDATED_AUDIT CLUSTER_SNAPSHOT_SCHEDULE_UPDATED_AUDIT
 			CLUSTER_STORAGE_ENGINE_UPDATED_AUDIT`},
 		{Group, `USERS_WITHOUT_MULTI_FACTOR_AUTH ALL_USERS_HAVE_MULTI_FACTOR_AUTH INVITED_TO_GROUP INVITED_TO_ORG REMOVED_FROM_TEAM
@@ -263,7 +282,7 @@ func silentTypes() []Type {
 			BACKING_DATABASE_PROCESS_DOWN BACKING_DATABASE_PROCESS_UP BACKING_DATABASE_PROCESS_STARTUP_WARNINGS
 			BACKING_DATABASE_PROCESS_NO_STARTUP_WARNINGS BACKINGDB_DEFAULTRW_CONCERN_VERIFICATION_FAILED DAEMON_UP
 			SUFFICIENT_HEAD_FREE_SPACE OUTSIDE_SPACE_USED_THRESHOLD
-			INSIDE_SPACE_USED_THRESHOLD OPLOG_TTL_RESIZE THEFT_FAILED BALANCER_ON BALANCER_OFF CRON_JOB_COMPLETED CRON_JOB_DISABLED
+			INSIDE_SPACE_USED_THRESHOLD THEFT_FAILED BALANCER_ON BALANCER_OFF CRON_JOB_COMPLETED CRON_JOB_DISABLED
 			CRON_JOB_ENABLED ORDINARY_ALERT_PROCESSING_DISABLED ORDINARY_ALERT_PROCESSING_ENABLED LOG_DEBUG_OVERRIDE_ACTIVE`},
 	} {
 		all = append(all, silent(s.c, s.names)...)
