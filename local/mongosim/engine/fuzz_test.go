@@ -8,9 +8,12 @@ import (
 	"testing"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/update"
+	product "github.com/heartwood-db/heartwood/shared/oplog"
+	"github.com/heartwood-db/heartwood/shared/oplog/document"
 )
 
 // seeds are all recorded commands.
@@ -105,8 +108,15 @@ func FuzzDiff(f *testing.F) {
 		var x, y bsonval.Builder
 		before := x.Int32("_id", 1).Doc("d", a).Raw()
 		after := y.Int32("_id", 1).Doc("d", b).Raw()
-		if got := update.ApplyEntry(before, update.Diff(before, after)); string(got) != string(after) {
-			t.Errorf("%s\n+ %s\n= %s\nnot %s", before, update.Diff(before, after), got, after)
+		diff := update.Diff(before, after)
+		if got := update.ApplyEntry(before, diff); string(got) != string(after) {
+			t.Errorf("%s\n+ %s\n= %s\nnot %s", before, diff, got, after)
+		}
+		id, _ := bsonval.Lookup(before, "_id")
+		op := &product.Op{Kind: product.Update, O: diff, ID: bsoncore.Value{Type: bsoncore.Type(id.Type), Data: id.Value}}
+		got, odd, err := document.Apply(before, op)
+		if err != nil || odd != 0 || string(got) != string(after) {
+			t.Errorf("the product's applier: %s\n+ %s\n= %s (%v, %v)\nnot %s", before, diff, got, odd, err, after)
 		}
 	})
 }

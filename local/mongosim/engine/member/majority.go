@@ -3,6 +3,8 @@ package member
 import (
 	"context"
 	"math"
+	"slices"
+	"sort"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
@@ -40,12 +42,9 @@ func (e *Engine) stamp(at oplog.OpTime) {
 		return
 	}
 	com, _ := e.o.Committed()
-	n := 0
-	for n < len(steps) && !com.Before(steps[n].at) {
-		n++
-	}
+	n := sort.Search(len(steps), func(i int) bool { return com.Before(steps[i].at) })
 	if n >= len(steps)/2 { // what is kept is copied seldom
-		e.past.steps = append([]step(nil), steps[n:]...)
+		e.past.steps = slices.Clone(steps[n:])
 	}
 }
 
