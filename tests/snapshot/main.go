@@ -9,10 +9,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -105,6 +107,8 @@ type bench struct {
 	o    options
 	self string
 	best map[string]cost // by step and program
+
+	one, two []byte // to read files into
 }
 
 var steps = []struct{ id, prev, name string }{
@@ -132,7 +136,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{o: o, self: self, best: map[string]cost{}}
+	b := &bench{o: o, self: self, best: map[string]cost{}, one: make([]byte, 1<<20), two: make([]byte, 1<<20)}
 	for round := range o.rounds {
 		if err := b.round(ctx, round); err != nil {
 			return err
@@ -188,7 +192,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 		if p == theirs {
 			to = filepath.Join(to, head)
 		}
-		if err := same(head, to); err != nil {
+		if err := b.same(head, to); err != nil {
 			return fmt.Errorf("%s restored something else: %w", p, err)
 		}
 		if err := os.RemoveAll(filepath.Join(dir, "restored")); err != nil {
@@ -270,17 +274,7 @@ func (b *bench) fill(head, state string) error {
 			return err
 		}
 		for _, f := range files {
-			content, err := os.ReadFile(filepath.Join(from, f.Name()))
-			if err != nil {
-				return err
-			}
-			if b.o.distinct {
-				mark(content, k)
-			}
-			if have, err := os.ReadFile(filepath.Join(dir, f.Name())); err == nil && string(have) == string(content) {
-				continue
-			}
-			if err := os.WriteFile(filepath.Join(dir, f.Name()), content, 0o600); err != nil {
+			if err := b.copyFile(filepath.Join(from, f.Name()), filepath.Join(dir, f.Name()), k); err != nil {
 				return err
 			}
 		}
@@ -288,10 +282,50 @@ func (b *bench) fill(head, state string) error {
 	return nil
 }
 
+// copyFile copies in pieces, for the memory of this process is counted against those that it starts. A copy that is as it should
+// be is left alone.
+func (b *bench) copyFile(from, to string, k int) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	var at int64
+	for {
+		n, err := io.ReadFull(in, b.one)
+		want, have := b.one[:n], b.two[:n]
+		if b.o.distinct {
+			mark(want, k, at)
+		}
+		if h, _ := out.ReadAt(have, at); h < n || !bytes.Equal(want, have) {
+			if _, err := out.WriteAt(want, at); err != nil {
+				return err
+			}
+		}
+		at += int64(n)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	info, err := out.Stat()
+	if err == nil && info.Size() > at {
+		err = out.Truncate(at)
+	}
+	return err
+}
+
 // mark makes a copy differ in each 4 KiB from the others, but not from its own other states.
-func mark(b []byte, k int) {
+func mark(b []byte, k int, offset int64) {
 	for at := 64; at+16 <= len(b); at += 4096 {
-		copy(b[at:], fmt.Sprintf("%08x%08x", k, at))
+		copy(b[at:], fmt.Sprintf("%08x%08x", k, offset+int64(at)))
 	}
 }
 
@@ -317,26 +351,37 @@ func size(dir string) (n int64, err error) {
 }
 
 // same compares two folders of files.
-func same(a, b string) error {
-	return filepath.WalkDir(a, func(path string, d fs.DirEntry, err error) error {
+func (b *bench) same(one, two string) error {
+	return filepath.WalkDir(one, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		rel, err := filepath.Rel(a, path)
+		rel, err := filepath.Rel(one, path)
 		if err != nil {
 			return err
 		}
-		x, err := os.ReadFile(path)
+		x, err := os.Open(path)
 		if err != nil {
 			return err
 		}
-		y, err := os.ReadFile(filepath.Join(b, rel))
+		defer x.Close()
+		y, err := os.Open(filepath.Join(two, rel))
 		if err != nil {
 			return err
 		}
-		if string(x) != string(y) {
-			return fmt.Errorf("%s differs", rel)
+		defer y.Close()
+		for {
+			n, err := io.ReadFull(x, b.one)
+			m, _ := io.ReadFull(y, b.two)
+			if !bytes.Equal(b.one[:n], b.two[:m]) {
+				return fmt.Errorf("%s differs", rel)
+			}
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
 		}
-		return nil
 	})
 }

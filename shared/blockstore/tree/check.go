@@ -28,12 +28,6 @@ func Check(ctx context.Context, s blockstore.Store, m *Manifest, share float64, 
 	defer coder.Close()
 	c := &checker{m: m, share: share, seed: rnd.Uint64(), shelf: pack.NewShelf(s, m.Job, pack.Blocks, coder), packs: map[string]bool{}}
 	c.fetch = newFetcher(s, m, coder, workers)
-	c.fetch.piece = func(_ context.Context, _, _ uint32, data []byte, _ int) error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.report.Bytes += int64(len(data))
-		return nil
-	}
 	c.fetch.spoilt = func(_ *want, d *Damage) error { return c.fault(*d) }
 	p := newPages(s, m.Job, coder)
 	for i := range m.Files {
@@ -61,7 +55,7 @@ func Check(ctx context.Context, s blockstore.Store, m *Manifest, share float64, 
 	if err := c.fetch.flush(ctx); err != nil {
 		return nil, fmt.Errorf("check snapshot %s: %w", m.ID, err)
 	}
-	c.report.Frames, c.report.Packs = c.fetch.frames.Load(), int64(len(c.packs))
+	c.report.Frames, c.report.Bytes, c.report.Packs = c.fetch.frames.Load(), c.fetch.bytes.Load(), int64(len(c.packs))
 	return &c.report, nil
 }
 

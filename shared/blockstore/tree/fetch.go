@@ -30,6 +30,8 @@ const (
 	// fetched once a window. It bounds the memory: 56 bytes a block.
 	window    = 1 << 20
 	maxFetch  = 4 << 20   // bytes of frames in one request
+	maxUnit   = 32 << 20  // plain bytes of frames that are put in the order of the files; two such units are held
+	maxPiece  = 1 << 20   // bytes in one call of piece
 	maxUnused = 128 << 10 // bytes between two frames that are read and thrown away rather than asking twice
 )
 
@@ -39,8 +41,7 @@ type fetcher struct {
 	shelf   *pack.Shelf
 	coder   *pack.Coder
 	workers int
-	// block receives checked blocks of one frame: those of one file that follow each other, as one piece. Several calls run at
-	// a time.
+	// piece receives checked blocks that follow each other in a file. Several calls run at a time. nil: they are only counted.
 	piece func(ctx context.Context, file, index uint32, data []byte, blocks int) error
 	// spoilt hears of blocks that are not to be had. An error ends the fetch.
 	spoilt func(w *want, d *Damage) error
@@ -49,7 +50,8 @@ type fetcher struct {
 	number map[string]uint32
 	wants  []want
 
-	read, frames atomic.Int64
+	read, frames, bytes atomic.Int64
+	buffers             sync.Pool
 }
 
 func newFetcher(s blockstore.Store, m *Manifest, coder *pack.Coder, workers int) *fetcher {
@@ -77,48 +79,54 @@ type batch struct {
 	groups [][]want // each of one frame, ascending
 }
 
-// flush fetches what is wanted.
+// flush fetches what is wanted: frames in the order of the packs, a unit of some of them at a time, whose blocks go on in the
+// order of the files, while the next unit is fetched.
 func (f *fetcher) flush(ctx context.Context) error {
 	slices.SortFunc(f.wants, func(a, b want) int {
 		return cmp.Or(cmp.Compare(a.pack, b.pack), cmp.Compare(a.frame, b.frame), cmp.Compare(a.file, b.file), cmp.Compare(a.index, b.index))
 	})
 	g, ctx := errgroup.WithContext(ctx)
-	work := make(chan batch)
+	units := make(chan *unit)
 	g.Go(func() error {
-		defer close(work)
-		return f.plan(ctx, work)
+		defer close(units)
+		return f.plan(ctx, units)
 	})
-	for range f.workers {
-		g.Go(func() error {
-			u := &unpacker{f: f}
-			for b := range work {
-				if err := u.batch(ctx, b); err != nil {
-					return err
-				}
+	g.Go(func() error {
+		for u := range units {
+			if err := u.deliver(ctx); err != nil {
+				return err
 			}
-			return nil
-		})
-	}
+		}
+		return nil
+	})
 	err := g.Wait()
 	f.wants = f.wants[:0]
 	return err
 }
 
-// plan groups the wanted blocks by frame, and frames that lie near each other into batches.
-func (f *fetcher) plan(ctx context.Context, work chan<- batch) error {
-	send := func(b batch) error {
-		if len(b.groups) == 0 {
-			return nil
+// plan groups the wanted blocks by frame, frames that lie near each other into batches, and batches into units.
+func (f *fetcher) plan(ctx context.Context, units chan<- *unit) error {
+	u := &unit{f: f}
+	var b batch
+	var end, size, raw int64
+	next := func() {
+		if len(b.groups) > 0 {
+			u.batches = append(u.batches, b)
+		}
+		b, size = batch{}, 0
+	}
+	send := func() error {
+		if err := u.fetch(ctx); err != nil {
+			return err
 		}
 		select {
-		case work <- b:
+		case units <- u:
+			u, raw = &unit{f: f}, 0
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	var b batch
-	var end, size int64
 	for rest := f.wants; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].pack == rest[0].pack && rest[n].frame == rest[0].frame {
@@ -136,18 +144,24 @@ func (f *fetcher) plan(ctx context.Context, work chan<- batch) error {
 			}
 			continue
 		}
-		gap := int64(fr.Offset) - end
-		if gen != b.gen || gap < 0 || gap > maxUnused || size+gap+int64(fr.Stored) > maxFetch {
-			if err := send(b); err != nil {
+		if raw+int64(fr.Raw) > maxUnit && raw > 0 {
+			next()
+			if err := send(); err != nil {
 				return err
 			}
-			b, size, gap = batch{gen: gen}, 0, 0
+		}
+		gap := int64(fr.Offset) - end
+		if gen != b.gen || gap < 0 || gap > maxUnused || size+gap+int64(fr.Stored) > maxFetch {
+			next()
+			b.gen, gap = gen, 0
 		}
 		b.groups = append(b.groups, group)
 		end = int64(fr.Offset) + int64(fr.Stored)
 		size += gap + int64(fr.Stored)
+		raw += int64(fr.Raw)
 	}
-	return send(b)
+	next()
+	return send()
 }
 
 // find is where the blocks of a group, all of one frame, are.
@@ -187,14 +201,33 @@ func (f *fetcher) lose(w *want, key string, err error) error {
 	return f.spoilt(w, d)
 }
 
-// unpacker decompresses and checks frames. It belongs to one goroutine.
-type unpacker struct {
-	f     *fetcher
-	plain []byte
-	seen  map[uint16]page.Hash
+// unit is a number of frames whose blocks are held at once.
+type unit struct {
+	f       *fetcher
+	batches []batch
+
+	mu      sync.Mutex
+	pieces  []piece
+	buffers []*[]byte // what the pieces are in
 }
 
-func (u *unpacker) batch(ctx context.Context, b batch) error {
+// piece is checked bytes of a file: the block index and, when it is longer, those after it.
+type piece struct {
+	file, index uint32
+	data        []byte
+}
+
+// fetch reads, decompresses and checks the frames of a unit.
+func (u *unit) fetch(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(u.f.workers)
+	for _, b := range u.batches {
+		g.Go(func() error { return u.batch(ctx, b) })
+	}
+	return g.Wait()
+}
+
+func (u *unit) batch(ctx context.Context, b batch) error {
 	first, last := b.groups[0][0].frame, b.groups[len(b.groups)-1][0].frame
 	data, err := u.f.shelf.Read(ctx, b.gen, first, last)
 	if err != nil && errors.Is(err, blockstore.ErrNotFound) && ctx.Err() == nil {
@@ -215,15 +248,15 @@ func (u *unpacker) batch(ctx context.Context, b batch) error {
 	base := b.gen.Frame(first).Offset
 	for _, group := range b.groups {
 		fr := b.gen.Frame(group[0].frame)
-		if err := u.frame(ctx, b.gen.Key, fr, data[fr.Offset-base:][:fr.Stored], group); err != nil {
+		if err := u.frame(b.gen.Key, fr, data[fr.Offset-base:][:fr.Stored], group); err != nil {
 			return err
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // again looks for frames whose object went away between looking and reading: a groom rewrote it.
-func (u *unpacker) again(ctx context.Context, b batch) error {
+func (u *unit) again(ctx context.Context, b batch) error {
 	u.f.shelf.Forget(u.f.names[b.groups[0][0].pack])
 	for _, group := range b.groups {
 		gen, fr, err := u.f.find(ctx, group)
@@ -241,66 +274,116 @@ func (u *unpacker) again(ctx context.Context, b batch) error {
 			continue
 		}
 		u.f.read.Add(int64(len(data)))
-		if err := u.frame(ctx, gen.Key, fr, data, group); err != nil {
+		if err := u.frame(gen.Key, fr, data, group); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// frame checks the wanted blocks of a frame and hands them on, those that follow each other in a file together.
-func (u *unpacker) frame(ctx context.Context, key string, fr *pack.Frame, stored []byte, group []want) error {
-	plain, err := u.f.coder.Plain(fr, stored, u.plain)
+// frame decompresses a frame and checks the wanted blocks in it.
+func (u *unit) frame(key string, fr *pack.Frame, stored []byte, group []want) error {
+	buffer, ok := u.f.buffers.Get().(*[]byte)
+	if !ok {
+		buffer = new([]byte)
+	}
+	plain, err := u.f.coder.Plain(fr, stored, *buffer)
 	if err != nil {
 		return u.f.lost(group, key, err)
 	}
-	if fr.Codec != pack.Plain {
-		u.plain = plain
+	if fr.Codec != pack.Plain { // else it is part of what was read
+		*buffer = plain
 	}
 	u.f.frames.Add(1)
 	offsets := make([]uint32, len(fr.Lengths)+1)
 	for i, l := range fr.Lengths {
 		offsets[i+1] = offsets[i] + l
 	}
-	if u.seen == nil {
-		u.seen = map[uint16]page.Hash{}
-	}
-	clear(u.seen) // a block that several files want is hashed once
 	bs := int64(u.f.m.BlockSize)
-	good := func(w *want) error {
-		n := int64(fr.Lengths[w.block])
-		h, ok := u.seen[w.block]
-		if !ok {
-			h = hashOf(plain[offsets[w.block]:offsets[w.block+1]])
-			u.seen[w.block] = h
-		}
-		if h != w.hash {
-			return errHash
-		}
-		if n != min(bs, u.f.m.Files[w.file].Size-int64(w.index)*bs) {
-			return errLength
-		}
-		return nil
-	}
-	for i := 0; i < len(group); {
+	hashes := make([]page.Hash, len(fr.Lengths)) // a block that several files want is hashed once
+	hashed := make([]bool, len(fr.Lengths))
+	pieces := make([]piece, 0, len(group))
+	var size int64
+	for i := range group {
 		w := &group[i]
-		i++
-		if err := good(w); err != nil {
-			if err := u.f.lose(w, key, err); err != nil {
+		data := plain[offsets[w.block]:offsets[w.block+1]]
+		if !hashed[w.block] {
+			hashes[w.block], hashed[w.block] = hashOf(data), true
+		}
+		var bad error
+		switch {
+		case hashes[w.block] != w.hash:
+			bad = errHash
+		case int64(len(data)) != min(bs, u.f.m.Files[w.file].Size-int64(w.index)*bs):
+			bad = errLength
+		}
+		if bad != nil {
+			if err := u.f.lose(w, key, bad); err != nil {
 				return err
 			}
 			continue
 		}
-		last := w
-		for i < len(group) && group[i].file == w.file && group[i].index == last.index+1 && group[i].block == last.block+1 && good(&group[i]) == nil {
-			last = &group[i]
-			i++
-		}
-		if err := u.f.piece(ctx, w.file, w.index, plain[offsets[w.block]:offsets[last.block+1]], int(last.index-w.index)+1); err != nil {
-			return err
-		}
+		pieces = append(pieces, piece{file: w.file, index: w.index, data: data})
+		size += int64(len(data))
+	}
+	u.f.bytes.Add(size)
+	if u.f.piece == nil {
+		u.f.buffers.Put(buffer)
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.pieces = append(u.pieces, pieces...)
+	u.buffers = append(u.buffers, buffer)
+	return nil
+}
+
+// deliver hands the pieces on in the order of the files, those that follow each other together.
+func (u *unit) deliver(ctx context.Context) error {
+	slices.SortFunc(u.pieces, func(a, b piece) int {
+		return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.index, b.index))
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	share := max(len(u.pieces)/u.f.workers+1, 64)
+	for part := range slices.Chunk(u.pieces, share) {
+		g.Go(func() error {
+			var joined []byte
+			for len(part) > 0 {
+				n := run(part)
+				data := part[0].data
+				if n > 1 {
+					joined = joined[:0]
+					for i := range part[:n] {
+						joined = append(joined, part[i].data...)
+					}
+					data = joined
+				}
+				if err := u.f.piece(ctx, part[0].file, part[0].index, data, n); err != nil {
+					return err
+				}
+				part = part[n:]
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	u.pieces = nil
+	for _, b := range u.buffers {
+		u.f.buffers.Put(b)
 	}
 	return nil
+}
+
+// run is how many pieces from the first on can be one.
+func run(p []piece) int {
+	n, size := 1, len(p[0].data)
+	for n < len(p) && p[n].file == p[0].file && p[n].index == p[0].index+uint32(n) && size+len(p[n].data) <= maxPiece {
+		size += len(p[n].data)
+		n++
+	}
+	return n
 }
 
 var (
