@@ -8,9 +8,11 @@
 package config
 
 import (
+	"path/filepath"
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/snapshot"
 )
 
 // Server is the configuration of `heartwood serve`. The tags: key is the setting's name, default its default, help its
@@ -114,6 +116,24 @@ type Server struct {
 	BlockStoreEncrypt  bool         `key:"heartwood.blockstore.encrypt" default:"false" help:"encrypt objects with a key from gen.key before they reach the block store; then agents cannot upload to a bucket directly"`
 	BlockStoreBytes    int64        `key:"heartwood.blockstore.maxBytesPerSecond" default:"0" help:"bytes read and written a second by one process; 0: without limit"`
 
+	// The backup daemon.
+	BackupDaemon     bool          `key:"heartwood.backup.daemon" default:"false" help:"run a backup daemon in the server's process, as serve --backup does; with the embedded database it is the only way"`
+	HeadRoot         string        `key:"rootDirectory" help:"folder of the heads, the private copies of what is backed up: as much room as the data, and a fifth (default: heads in heartwood.data)"`
+	HeadReleases     string        `key:"mongodb.release.directory" help:"folder with the mongods that heads run: one folder a release, as MongoDB's archives unpack (default: releases in heartwood.data)"`
+	HeadWorkers      int           `key:"numWorkers" default:"4" help:"heads that run at once; with more backups they take turns"`
+	HeadBasePort     int           `key:"heartwood.backup.headPort" default:"27500" help:"first 127.0.0.1 port of the heads; as many follow as numWorkers says"`
+	HeadCacheMB      int           `key:"heartwood.backup.headCacheMB" default:"256" help:"cache of each head's mongod in MB, at least 256"`
+	BackupPort       int           `key:"heartwood.backup.port" default:"8090" help:"127.0.0.1 port of the backup daemon's /health and /metrics, where it is a process of its own"`
+	BackupKillPort   int           `key:"heartwood.backup.killPort" default:"8640" help:"127.0.0.1 port through which the backup daemon is stopped, where it is a process of its own; 0: none"`
+	BackupTakeOver   time.Duration `key:"heartwood.backup.takeOver" default:"15m" help:"silence of a backup daemon after which others take its backups over, from 2m on"`
+	MinOplogHours    int           `key:"mms.backup.minimumOplogWindowHours" default:"3" help:"a source whose oplog reaches back for less behind what is stored is warned about; as long as the interval of snapshots is better"`
+	SnapshotInterval int           `key:"brs.snapshotSchedule.interval" default:"24" help:"of new backups: hours between snapshots: 6, 8, 12 or 24"`
+	SnapshotDays     int           `key:"brs.snapshotSchedule.retention.base" default:"2" help:"of new backups: days that a snapshot is kept"`
+	SnapshotDaily    int           `key:"brs.snapshotSchedule.retention.daily" default:"0" help:"of new backups: days that the first snapshot of a day is kept; 0: no longer than others"`
+	SnapshotWeekly   int           `key:"brs.snapshotSchedule.retention.weekly" default:"2" help:"of new backups: weeks that the first snapshot of a week is kept"`
+	SnapshotMonthly  int           `key:"brs.snapshotSchedule.retention.monthly" default:"1" help:"of new backups: months that the first snapshot of a month is kept"`
+	PointInTimeHours int           `key:"brs.pitWindowInHours" default:"24" help:"of new backups: hours back to any second of which they can be restored"`
+
 	// Retention.
 	RetainMinutes time.Duration `key:"heartwood.retention.minute" default:"48h" help:"how long 1 minute points are kept"`
 	RetainFives   time.Duration `key:"heartwood.retention.fiveMinutes" default:"168h" help:"how long 5 minute points are kept"`
@@ -150,6 +170,30 @@ func (s *Server) Drain() time.Duration {
 		return balancerDrain
 	}
 	return 0
+}
+
+// Schedule is that of new backups.
+func (s *Server) Schedule() snapshot.Policy {
+	return snapshot.Policy{
+		IntervalHours: s.SnapshotInterval, RetentionDays: s.SnapshotDays, DailyDays: s.SnapshotDaily, WeeklyWeeks: s.SnapshotWeekly,
+		MonthlyMonths: s.SnapshotMonthly, PointInTimeHour: s.PointInTimeHours,
+	}
+}
+
+// Heads is the folder of the heads, as an absolute path that ends with a slash.
+func (s *Server) Heads() string { return folder(s.HeadRoot, s.DataDir, "heads") + "/" }
+
+// Releases is the folder of the mongods that heads run, as an absolute path.
+func (s *Server) Releases() string { return folder(s.HeadReleases, s.DataDir, "releases") }
+
+func folder(named, data, below string) string {
+	if named == "" {
+		named = filepath.Join(data, below)
+	}
+	if abs, err := filepath.Abs(named); err == nil {
+		return abs
+	}
+	return filepath.Clean(named)
 }
 
 // SandboxWasm is the value of heartwood.sandbox with which functions run as guests.

@@ -53,8 +53,8 @@ var known = []string{
 	"mms.password.*", "mms.user.*", "mms.email.validation", "mms.multiFactorAuth.*", "mms.userSvcClass", "mms.ldap.*",
 	"mms.kerberos.*", "jvm.*", "mms.alerts.*", "mms.backup.*", "brs.*", "backup.*", "mms.publicApi.whitelistEnabled",
 	"mms.admin.*", "mms.security.disableBrowserCaching", "mms.security.show.om.version", "mms.allclusters.onlyMembership",
-	"snmp.*", "automation.*", "mongodb.release.*", "ping.queue.size", "ping.thread.count", "increment.queue.size",
-	"increment.thread.count", "rootDirectory", "numWorkers", "mms.featureFlag.*", "mms.prom.*", "mms.ignoreInitialUiSetup",
+	"snmp.*", "automation.*", "mongodb.release.autoDownload", "ping.queue.size", "ping.thread.count", "increment.queue.size",
+	"increment.thread.count", "mms.featureFlag.*", "mms.prom.*", "mms.ignoreInitialUiSetup",
 	"mms.monitoring.*", "mms.appVersion", "mms.license.*", "mms.helpAndSupportPage.*",
 }
 

@@ -78,6 +78,7 @@ func (s *Server) validate() []error {
 	faults = append(faults, s.mailFaults()...)
 	faults = append(faults, s.accountFaults()...)
 	faults = append(faults, s.blockStoreFaults()...)
+	faults = append(faults, s.backupFaults()...)
 	if s.AgentSessionMillis < minAgentSessionMillis {
 		fault("mms.monitoring.agent.session.timeoutMillis: %d is below %d", s.AgentSessionMillis, minAgentSessionMillis)
 	}
