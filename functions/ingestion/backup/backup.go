@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net/http"
 	"time"
@@ -345,18 +344,4 @@ func answer[T wire.BackupMessage](w http.ResponseWriter, m T) error {
 
 func (in *Intake) ack(w http.ResponseWriter, repeated bool) error {
 	return answer(w, wire.BackupAck{Time: in.o.Now().UTC(), Repeated: repeated})
-}
-
-// take is the first n of a sequence.
-func take[T any](seq iter.Seq2[T, error], n int) ([]T, error) {
-	var out []T
-	for v, err := range seq {
-		if err != nil {
-			return out, err
-		}
-		if out = append(out, v); len(out) == n {
-			break
-		}
-	}
-	return out, nil
 }

@@ -418,12 +418,10 @@ func (in *Intake) pushProgress(w http.ResponseWriter, r *http.Request) error {
 	}
 	repeated := false
 	err = in.o.Area.UpdateRestore(r.Context(), res.ID, func(res *backup.Restore) error {
-		switch {
-		case res.Status == model.RestoreInProgress:
-		case res.Status == ended:
-			repeated = true
-			return errUnchanged
-		default:
+		if res.Status != model.RestoreInProgress {
+			if repeated = res.Status == ended; repeated {
+				return errUnchanged
+			}
 			return refuse(wire.CodeStopped, "the restore is %s", res.Status)
 		}
 		res.Step, res.Done, res.Total, res.Beat = cut(m.Step), m.Done, m.Total, now

@@ -93,10 +93,10 @@ func (c *Config) validate() error {
 	if !c.ClusterID.Valid() {
 		fault("clusterId: %q is no id", c.ClusterID)
 	}
-	switch source := strings.ToUpper(c.SyncSource); {
-	case source == "":
+	switch source := strings.ToUpper(c.SyncSource); source {
+	case "":
 		c.SyncSource = SyncSecondary
-	case source == SyncPrimary || source == SyncSecondary:
+	case SyncPrimary, SyncSecondary:
 		c.SyncSource = source
 	default:
 		if _, _, err := model.SplitAddress(c.SyncSource); err != nil || !strings.Contains(c.SyncSource, ":") {
