@@ -611,6 +611,55 @@ func TestFeatureCompatibilityVersion(t *testing.T) {
 	}
 }
 
+// FuzzParse reads any command line.
+func FuzzParse(f *testing.F) {
+	f.Add("--dbpath\x00/tmp\x00--port=1\x00-vv", "7.0.14")
+	f.Add("--setParameter\x00a=b\x00--serverVersion=4.2.1\x00--nojournal", "")
+	f.Fuzz(func(t *testing.T, line, version string) {
+		args := append([]string{"mongod"}, strings.Split(line, "\x00")...)
+		if o, err := headd.Parse(args, version); err == nil && (o.Show == headd.Serve && o.Port == 0 || o.DBPath == "" && !strings.Contains(line, "dbpath")) {
+			t.Errorf("%q: %+v", line, o)
+		}
+	})
+}
+
+func TestRenameAcrossDatabases(t *testing.T) {
+	h := start(t, t.TempDir(), "7.0.14")
+	h.must(t, "db", bson.D{{Key: "insert", Value: "a"}, {Key: "documents", Value: bson.A{bson.D{{Key: "_id", Value: 2}}, bson.D{{Key: "_id", Value: 1}}}}})
+	h.must(t, "db", bson.D{{Key: "createIndexes", Value: "a"}, {Key: "indexes", Value: bson.A{bson.D{{Key: "key", Value: bson.D{{Key: "x", Value: 1}}}, {Key: "name", Value: "x_1"}}}}})
+	h.must(t, "other", bson.D{{Key: "create", Value: "b"}})
+	cmd := bson.D{{Key: "renameCollection", Value: "db.a"}, {Key: "to", Value: "other.b"}}
+	if _, err := h.run("admin", cmd); code(err) != 48 {
+		t.Errorf("over a collection: %v", err)
+	}
+	h.must(t, "admin", append(cmd, bson.E{Key: "dropTarget", Value: true}))
+	if diff := cmp.Diff([]bson.D{{{Key: "_id", Value: int32(2)}}, {{Key: "_id", Value: int32(1)}}}, h.all(t, "other", "b")); diff != "" {
+		t.Error(diff)
+	}
+	if n := len(h.uuids(t, "db")) + len(h.uuids(t, "other")); n != 1 {
+		t.Errorf("%d collections are left", n)
+	}
+	r := h.must(t, "other", bson.D{{Key: "listIndexes", Value: "b"}})
+	if r.Lookup("cursor", "firstBatch", "1", "name").StringValue() != "x_1" {
+		t.Errorf("%s", r)
+	}
+}
+
+func TestNoTransactions(t *testing.T) {
+	h := start(t, t.TempDir(), "7.0.14")
+	s, err := h.StartSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.EndSession(context.Background())
+	_, err = s.WithTransaction(context.Background(), func(ctx context.Context) (any, error) {
+		return h.Database("db").Collection("c").InsertOne(ctx, bson.D{{Key: "_id", Value: 1}})
+	})
+	if code(err) != 20 {
+		t.Errorf("a transaction on a standalone: %v", err)
+	}
+}
+
 func BenchmarkInsertMany(b *testing.B) {
 	h := start(b, b.TempDir(), "7.0.14")
 	c := h.Database("bench").Collection("a")

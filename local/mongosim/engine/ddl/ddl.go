@@ -539,15 +539,49 @@ func RenameCollection(c *member.Call) (*bsonval.Builder, error) {
 	if err := spec.CheckName(to); err != nil {
 		return nil, err
 	}
-	if store.DBOf(from) != store.DBOf(to) {
-		return nil, refuse.Errf(refuse.CodeInvalidOptions, "renaming between databases is not simulated")
-	}
 	var target *store.Collection
 	if target = c.E.Main().Get(to); target != nil && !bsonval.Truthy(c.Arg("dropTarget")) {
 		return nil, refuse.Errf(refuse.CodeNamespaceExists, "target namespace exists")
 	}
+	if coll.View {
+		return nil, refuse.Errf(166, "Cannot rename a view: %s", from)
+	}
+	if target != nil && target.View {
+		return nil, refuse.Errf(refuse.CodeNamespaceExists, "a view already exists with that name: %s", to)
+	}
+	if store.DBOf(from) != store.DBOf(to) {
+		return &bsonval.Builder{}, renameAcross(c, coll, target, to)
+	}
 	rename(c, coll, target, to)
 	return &bsonval.Builder{}, nil
+}
+
+// renameAcross moves a collection to another database: a copy under a name of its own takes the target's place, and the
+// collection is dropped; mu is held.
+func renameAcross(c *member.Call, coll, target *store.Collection, to string) error {
+	tmp := store.DBOf(to) + ".tmp" + rand.Text()[:5] + ".renameCollection"
+	if err := c.E.CreateCollection(tmp, coll.Options, member.NewUUID(), c); err != nil {
+		return err
+	}
+	fresh := c.E.Main().Get(tmp)
+	var specs []bson.Raw
+	for _, x := range coll.Indexes {
+		if !x.Primary {
+			specs = append(specs, x.Spec)
+		}
+	}
+	if err := buildIndexes(c, fresh, specs); err != nil {
+		return err
+	}
+	for _, doc := range coll.Records.Ascend(0) {
+		if _, err := c.E.Main().Insert(c.E.Batch(), fresh, doc); err != nil {
+			return err
+		}
+		c.E.Log(oplog.Entry{Op: "i", NS: tmp, UI: fresh.UUID, O: doc, FromMigrate: true})
+	}
+	rename(c, fresh, target, to)
+	dropCollection(c, coll)
+	return nil
 }
 
 // rename renames over a target and logs it; mu is held.
@@ -558,8 +592,6 @@ func rename(c *member.Call, coll, target *store.Collection, to string) {
 		o.Value("dropTarget", bsonval.UUID(target.UUID))
 		o2 = new(bsonval.Builder).Value("numRecords", bsonval.Int(int64(target.Records.Len()))).Raw()
 		c.E.Main().Drop(c.E.Batch(), target)
-	} else {
-		o.Bool("dropTarget", false)
 	}
 	ns := store.DBOf(coll.NS) + ".$cmd"
 	c.E.Main().Rename(c.E.Batch(), coll, to)

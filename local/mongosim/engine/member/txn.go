@@ -45,6 +45,9 @@ func (c *Call) begin() *refuse.Error {
 	if !c.hasNum {
 		return nil
 	}
+	if c.E.o.NextOpTime == nil && !c.Session.Internal {
+		return refuse.Errf(refuse.CodeIllegalOperation, "Transaction numbers are only allowed on a replica set member or mongos")
+	}
 	e := c.E
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -382,6 +382,54 @@ func FuzzReplay(f *testing.F) {
 	})
 }
 
+// FuzzFiles reads anything as a dbpath's catalog and a collection's file, with and without right checksums.
+func FuzzFiles(f *testing.F) {
+	dir := f.TempDir()
+	s := NewState(none)
+	j, err := OpenJournal(dir, s, JournalOptions{NoSync: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	var b Batch
+	c := newCollection(f, s, &b, "db.c")
+	for i := range 3 {
+		if _, err := s.Insert(&b, c, doc(f, bson.D{{Key: "_id", Value: i}})); err != nil {
+			f.Fatal(err)
+		}
+	}
+	j.Append(b.Take())
+	if err := j.Close(s, true); err != nil {
+		f.Fatal(err)
+	}
+	read := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		return b
+	}
+	f.Add(read(catalogName), read("collection-0.sim"), false)
+	f.Add([]byte{5, 0, 0, 0, 0}, []byte{opPut, 0, 0, 0, 0, 0, 0, 0, 1, 5, 0, 0, 0, 0}, true)
+	f.Fuzz(func(t *testing.T, catalog, records []byte, framed bool) {
+		if framed {
+			catalog, records = frame(nil, catalog), frame(nil, records)
+		}
+		dir := t.TempDir()
+		for name, b := range map[string][]byte{catalogName: catalog, "collection-0.sim": records} {
+			if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := NewState(none)
+		if j, err := OpenJournal(dir, s, JournalOptions{NoSync: true}); err == nil {
+			if err := j.Close(s, true); err != nil {
+				t.Error(err)
+			}
+		}
+		_ = newCollection(t, NewState(none), nil, "db.c").replayRecords(records)
+	})
+}
+
 func ExampleCollection_FindID() {
 	s := NewState(none)
 	id, _ := s.NewIndex(bson.Raw(bsonval.FromElems([]bsonval.Elem{
