@@ -124,7 +124,7 @@ func (w *world) until(what string, ok func() bool) {
 			if n := len(reports); n > 0 {
 				state += fmt.Sprintf(", last report %+v", reports[n-1].Jobs)
 			}
-			w.t.Fatalf("%s: not in %s; %s", what, patience, state)
+			w.t.Fatalf("%s: not in %s; %s; %s", what, patience, state, w.server.History())
 		case <-tick.C:
 		}
 	}

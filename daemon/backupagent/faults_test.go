@@ -13,8 +13,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/heartwood-db/heartwood/daemon/backupagent/intaketest"
+	"github.com/heartwood-db/heartwood/daemon/backupagent/source"
 	"github.com/heartwood-db/heartwood/local/mongosim"
 	"github.com/heartwood-db/heartwood/shared/config"
+	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/oplog/chain"
 	"github.com/heartwood-db/heartwood/shared/oplog/filter"
 	"github.com/heartwood-db/heartwood/shared/wire"
@@ -441,17 +443,23 @@ func TestDocumentsThatAreMissedAreFetched(t *testing.T) {
 }
 
 func TestAReadHoldsBackWhileTheSetLags(t *testing.T) {
-	w := newWorld(t, mongosim.Options{}, func(task *wire.BackupTask) { task.MaxLagSeconds, task.BandwidthBytes = 3, 1<<20 })
-	w.fill("shop.big", 6000)
+	w := newWorld(t, mongosim.Options{}, func(task *wire.BackupTask) { task.MaxLagSeconds = 3 })
+	w.fill("shop.big", 100)
 	stop := w.load("shop.orders")
 	defer stop()
-	a := w.agent(t.TempDir())
-	w.until("the read has begun", func() (ok bool) {
-		w.server.Lock(func(_ int64, e *intaketest.Epoch) { ok = len(e.Collections) > 0 })
-		return ok
-	})
 	slow := (w.d.Primary() + 1) % 3
 	w.d.Lag(slow, 30*time.Second)
+	set := source.NewSet("rs0", hosts(t, w.d), plain{})
+	defer set.Close()
+	w.until("a member lags", func() bool {
+		top, err := set.Look(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		lag, _ := top.Lag()
+		return lag > 4*time.Second
+	})
+	a := w.agent(t.TempDir())
 	throttled := func() string {
 		a.a.mu.Lock()
 		j := a.a.jobs[intaketest.Job]
@@ -462,9 +470,22 @@ func TestAReadHoldsBackWhileTheSetLags(t *testing.T) {
 		return j.report().Throttled
 	}
 	w.until("it says that it holds back", func() bool { return strings.Contains(throttled(), "behind its primary") })
+	w.server.Lock(func(_ int64, e *intaketest.Epoch) {
+		if len(e.Seeds) > 0 {
+			t.Error("it reads although a member lags")
+		}
+	})
 	w.d.Lag(slow, 0)
 	w.scanned()
 	if s := throttled(); s != "" {
 		t.Errorf("it still holds back: %s", s)
 	}
+}
+
+// plain connects without credentials.
+type plain struct{}
+
+// Options are those of a direct connection.
+func (plain) Options(host wire.Host, _ bool) *options.ClientOptions {
+	return options.Client().SetHosts([]string{model.Address(host.Hostname, int(host.Port))}).SetDirect(true)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupagent/tail"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/opererr"
+	"github.com/heartwood-db/heartwood/shared/oplog"
 	"github.com/heartwood-db/heartwood/shared/oplog/chain"
 	"github.com/heartwood-db/heartwood/shared/oplog/filter"
 	"github.com/heartwood-db/heartwood/shared/wire"
@@ -46,6 +47,7 @@ type job struct {
 	outbox   *push.Outbox
 	err      error // why it does nothing at the moment
 	code     string
+	floor    oplog.OpTime    // where the last epoch ended: the next one begins no earlier
 	idle     bool            // nothing goes on until a configuration comes, or a while passes
 	answered map[string]bool // wishes for missing documents that were answered
 }
@@ -270,7 +272,10 @@ func (j *job) begin(ctx context.Context, task *wire.BackupTask, m *source.Member
 	if err != nil {
 		return err
 	}
-	entry, err := m.Start(ctx)
+	j.mu.Lock()
+	floor := j.floor
+	j.mu.Unlock()
+	entry, err := m.Start(ctx, floor)
 	if err != nil {
 		return err
 	}
@@ -383,6 +388,9 @@ func (j *job) over(ctx context.Context, out *push.Outbox, task *wire.BackupTask,
 		err := j.a.client.End(ctx, wire.EndEpoch{Job: j.id, Epoch: task.Epoch, Verdict: ended.Verdict, Why: ended.Why, At: j.a.clock().UTC()})
 		switch {
 		case err == nil:
+			j.mu.Lock()
+			j.floor = ended.At
+			j.mu.Unlock()
 			return fmt.Errorf("%w: %w", errAsk, ended)
 		case errors.Is(asking(err), errAsk):
 			return asking(err)

@@ -555,3 +555,18 @@ func (s *Server) Position() oplog.OpTime {
 	s.Lock(func(_ int64, e *Epoch) { at = e.Head.Last })
 	return at
 }
+
+// History says why each epoch was begun and ended.
+func (s *Server) History() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := ""
+	for n := int64(1); n <= s.current; n++ {
+		e := s.epochs[n]
+		out += fmt.Sprintf("\nepoch %d from %s (%s)", n, e.Begin.Start, e.Begin.Why)
+		if e.Ended != nil {
+			out += fmt.Sprintf(" ended: %s, %s", e.Ended.Verdict, e.Ended.Why)
+		}
+	}
+	return out
+}

@@ -132,7 +132,12 @@ func (r *Reader) Run(ctx context.Context) (oplog.OpTime, error) {
 		r.note(func(p *Progress) { p.Throttled = "" })
 	}()
 	if r.o.MaxLag > 0 {
-		watch.Go(func() { r.watchLag(watching) })
+		shut := r.lookAtLag(ctx, false)
+		watch.Go(func() {
+			for call.Pause(watching, lookEvery) {
+				shut = r.lookAtLag(watching, shut)
+			}
+		})
 	}
 	var work []wire.CollectionInfo
 	err := r.insist(ctx, func(m *source.Member) (err error) {
@@ -497,32 +502,26 @@ func (r *Reader) gate(ctx context.Context) error {
 	}
 }
 
-// watchLag closes and opens the gate.
-func (r *Reader) watchLag(ctx context.Context) {
-	shut := false
-	for {
-		why := ""
-		if top, err := r.o.Set.Look(ctx); err == nil {
-			if lag, who := top.Lag(); lag > r.o.MaxLag {
-				why = fmt.Sprintf("%s is %s behind its primary; the full read goes on below %s", who, lag.Round(time.Second), r.o.MaxLag)
-			}
-		} else {
-			why = r.Progress().Throttled // as before
-		}
-		r.mu.Lock()
-		r.progress.Throttled = why
-		switch {
-		case why != "" && !shut:
-			r.open, shut = make(chan struct{}), true
-		case why == "" && shut:
-			close(r.open)
-			shut = false
-		}
-		r.mu.Unlock()
-		if !call.Pause(ctx, lookEvery) {
-			return
-		}
+// lookAtLag closes and opens the gate, and reports whether it is shut.
+func (r *Reader) lookAtLag(ctx context.Context, shut bool) bool {
+	top, err := r.o.Set.Look(ctx)
+	if err != nil {
+		return shut // as before: it is not known
 	}
+	why := ""
+	if lag, who := top.Lag(); lag > r.o.MaxLag {
+		why = fmt.Sprintf("%s is %s behind its primary; the full read goes on below %s", who, lag.Round(time.Second), r.o.MaxLag)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.Throttled = why
+	switch {
+	case why != "" && !shut:
+		r.open = make(chan struct{})
+	case why == "" && shut:
+		close(r.open)
+	}
+	return why != ""
 }
 
 // end gives the position behind everything that was read: an entry of the majority that was the set's newest after the last

@@ -19,12 +19,17 @@ var ErrStartGone = errors.New("the oplog no longer holds the beginning of a tran
 //
 // Three looks, in this order: the newest entry P; the transactions that are open now (A); the entries between P and A. A
 // transaction that was open at P is open at A too, or it ended in between, and then its last entry lies there.
-func (m *Member) Start(ctx context.Context) (bson.Raw, error) {
+//
+// The newest entry must not lie before floor, where a history ended that is not to be begun again.
+func (m *Member) Start(ctx context.Context, floor oplog.OpTime) (bson.Raw, error) {
 	entry, err := m.edge(ctx, -1)
 	if err != nil {
 		return nil, err
 	}
 	newest := position(entry)
+	if newest.Before(floor) {
+		return nil, fmt.Errorf("the majority is at %s on %s, the history before ended at %s: the next one does not begin earlier", newest, m.Address, floor)
+	}
 	start := newest
 	open, err := m.oldestOpen(ctx)
 	if err != nil {

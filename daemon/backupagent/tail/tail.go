@@ -54,6 +54,7 @@ type Options struct {
 type Ended struct {
 	Verdict string // chain.Verdict, or VerdictFilter
 	Why     string
+	At      oplog.OpTime // of the entry that ended it, zero where there is none: a new epoch begins no earlier
 }
 
 // VerdictFilter ends an epoch because a collection came into view that was never read.
@@ -453,7 +454,7 @@ func (r *reader) add(ctx context.Context, e *oplog.Entry) error {
 		if err := r.cut(ctx); err != nil {
 			return err
 		}
-		return &Ended{Verdict: VerdictFilter, Why: fmt.Sprintf("%s was renamed to a name that is backed up, at %s: what it holds was never read", reads[0].NS, e.At)}
+		return &Ended{Verdict: VerdictFilter, At: e.At, Why: fmt.Sprintf("%s was renamed to a name that is backed up, at %s: what it holds was never read", reads[0].NS, e.At)}
 	}
 	if r.slice != nil && r.bytes > 0 && r.bytes+int64(len(kept)) > r.t.o.SliceBytes { // one large entry is a slice of its own
 		if err := r.cut(ctx); err != nil {
