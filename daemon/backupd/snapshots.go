@@ -40,6 +40,10 @@ func (w *worker) snapshot(ctx context.Context, s *job.State, take job.Take) erro
 	if err := w.d.o.Backup.AddSnapshot(ctx, w.token, x); err != nil {
 		return fmt.Errorf("begin the snapshot: %w", err)
 	}
+	held, _ := w.head.applier.Catalogue()
+	if err := w.d.o.Backup.SetContents(ctx, w.id, x.ID, snap.Contents(ctx, w.head.head.Client(), held)); err != nil {
+		return fmt.Errorf("note what the snapshot holds: %w", err)
+	}
 	w.stopHead(ctx)
 	if w.mark.Dirty {
 		return fmt.Errorf("stop the head for a snapshot: %w", head.ErrDirty)
