@@ -15,7 +15,7 @@ type collector struct {
 
 	mu                           sync.Mutex
 	current                      *frame
-	recent                       [][4]recent         // by the first bits of the hash
+	recent                       [][4]recent         // by the first bits of the fingerprint
 	known                        map[page.Hash]where // map pages that were written a short while ago
 	waiting                      int                 // map pages that wait for a frame
 	added, addedSize, pagesAdded int64
@@ -26,12 +26,13 @@ type collector struct {
 // makes way.
 type recent struct {
 	hash  page.Hash
+	quick page.Quick
 	frame *frame
 	block uint16
 }
 
 const (
-	recentBits = 15   // buckets of four: 131,072 blocks, 2 GiB of changed blocks of 16 KiB, 6 MiB of memory
+	recentBits = 15   // buckets of four: 131,072 blocks, 2 GiB of changed blocks of 16 KiB, 9 MiB of memory
 	maxKnown   = 8192 // map pages
 	maxWaiting = 256  // map pages that wait for the current frame before it is closed early
 )
@@ -57,6 +58,7 @@ type draft struct {
 // place is where a block is: in a frame of this run, or where the last snapshot has it.
 type place struct {
 	hash  page.Hash
+	quick page.Quick
 	frame *frame // nil: pack and no say where
 	pack  string
 	no    uint32
@@ -87,22 +89,41 @@ func (c *collector) add(ctx context.Context, data []byte, lengths []int, places 
 	return nil
 }
 
+func (c *collector) bucket(p *place) *[4]recent {
+	return &c.recent[binary.LittleEndian.Uint32(p.quick[:])>>(32-recentBits)]
+}
+
+// recall says whether a block with the fingerprint was stored a short while ago, and gives it that one's place and hash.
+func (c *collector) recall(p *place) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.find(p)
+}
+
+func (c *collector) find(p *place) bool {
+	bucket := c.bucket(p)
+	for i := range bucket {
+		if slot := &bucket[i]; slot.frame != nil && slot.quick == p.quick {
+			p.hash, p.frame, p.block = slot.hash, slot.frame, slot.block
+			return true
+		}
+	}
+	return false
+}
+
 // put adds one block to the current frame, which it returns if it is full now.
 func (c *collector) put(data []byte, p *place) *frame {
-	bucket := &c.recent[binary.LittleEndian.Uint32(p.hash[:])>>(32-recentBits)]
-	for i := range bucket {
-		if slot := &bucket[i]; slot.frame != nil && slot.hash == p.hash {
-			p.frame, p.block = slot.frame, slot.block
-			return nil
-		}
+	if c.find(p) {
+		return nil
 	}
 	if c.current == nil {
 		c.current = &frame{raw: make([]byte, 0, c.w.o.FrameSize)}
 	}
 	f := c.current
 	p.frame, p.block = f, uint16(len(f.lengths))
+	bucket := c.bucket(p)
 	copy(bucket[1:], bucket[:])
-	bucket[0] = recent{hash: p.hash, frame: f, block: p.block}
+	bucket[0] = recent{hash: p.hash, quick: p.quick, frame: f, block: p.block}
 	f.raw = append(f.raw, data...)
 	f.lengths = append(f.lengths, uint32(len(data)))
 	c.added++
@@ -189,9 +210,9 @@ func (c *collector) page(ctx context.Context, d *draft) error {
 	for i := range d.entries {
 		p := &d.entries[i]
 		if p.frame != nil {
-			b.Add(p.frame.pack, page.Entry{Hash: p.hash, Frame: p.frame.no, Block: p.block})
+			b.Add(p.frame.pack, page.Entry{Hash: p.hash, Quick: p.quick, Frame: p.frame.no, Block: p.block})
 		} else {
-			b.Add(p.pack, page.Entry{Hash: p.hash, Frame: p.no, Block: p.block, Zero: p.zero})
+			b.Add(p.pack, page.Entry{Hash: p.hash, Quick: p.quick, Frame: p.no, Block: p.block, Zero: p.zero})
 		}
 	}
 	d.entries = nil

@@ -10,7 +10,7 @@ import (
 
 // FuzzManifest: no bytes make the decoder fall over, and what it accepts can be written and read again.
 func FuzzManifest(f *testing.F) {
-	m := &Manifest{Version: 1, ID: "s1", Job: "j", BlockSize: 16384, Created: time.Unix(0, 0).UTC(), Files: []File{
+	m := &Manifest{Version: 1, ID: "s1", Job: "j", BlockSize: 16384, Key: make([]byte, 32), Created: time.Unix(0, 0).UTC(), Files: []File{
 		{Path: "a", Size: 5, Root: Ref{Pack: "p", Hash: make([]byte, 32)}}, {Path: "b"}, {Path: "c", Dir: true},
 	}}
 	b, err := encodeManifest(m)

@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/pack"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/page"
 )
 
@@ -28,6 +29,7 @@ const (
 	minBlockSize    = 64
 	maxBlockSize    = 16 << 20
 	manifestHead    = 4 + 4 + sha256.Size
+	keySize         = 32
 )
 
 var manifestMagic = [4]byte{'H', 'W', 'S', 'N'}
@@ -134,6 +136,8 @@ func (m *Manifest) check() error {
 		return fmt.Errorf("%w: %d", ErrVersion, m.Version)
 	case !segment(m.ID) || !segment(m.Job) || m.Prev != "" && !segment(m.Prev):
 		return fmt.Errorf("snapshot %q of job %q", m.ID, m.Job)
+	case len(m.Key) != keySize:
+		return fmt.Errorf("a key of %d bytes", len(m.Key))
 	case m.BlockSize < minBlockSize || m.BlockSize > maxBlockSize:
 		return fmt.Errorf("blocks of %d bytes", m.BlockSize)
 	case len(m.Files) > maxFiles:
@@ -155,7 +159,7 @@ func (m *Manifest) check() error {
 			}
 		case n > 1<<32-1:
 			return fmt.Errorf("the file %.200q has %d blocks", f.Path, n)
-		case f.Root.Level != page.Levels(n) || !page.ValidName(f.Root.Pack) || len(f.Root.Hash) != sha256.Size || f.Root.Frame < 0 || f.Root.Frame > 1<<32-1:
+		case f.Root.Level != page.Levels(n) || !page.ValidName(f.Root.Pack) || len(f.Root.Hash) != sha256.Size || f.Root.Frame < 0 || f.Root.Frame >= pack.MaxFrames:
 			return fmt.Errorf("the map of %.200q", f.Path)
 		}
 	}

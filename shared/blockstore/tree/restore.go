@@ -47,7 +47,7 @@ func Restore(ctx context.Context, s blockstore.Store, m *Manifest, dir string, o
 	if err := r.run(ctx); err != nil {
 		return Stats{}, fmt.Errorf("restore snapshot %s: %w", m.ID, err)
 	}
-	r.stats.Read, r.stats.Stored = r.fetch.read.Load(), 0
+	r.stats.Read = r.fetch.read.Load()
 	r.stats.Changed, r.stats.ChangedSize = r.blocks.Load(), r.bytes.Load()
 	return r.stats, nil
 }
@@ -240,7 +240,9 @@ func (r *restorer) settle(ctx context.Context, chosen []int) error {
 			if err := r.finish(f); err != nil {
 				return r.name(i, err)
 			}
-			r.meter.add(1, 0, 0)
+			if f.Size > 0 && !f.Dir { // the others counted from the beginning
+				r.meter.add(1, 0, 0)
+			}
 			return nil
 		})
 	}

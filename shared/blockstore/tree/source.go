@@ -82,11 +82,10 @@ type source struct {
 	oldN   int64
 	users  atomic.Int64
 
-	mu     sync.Mutex
-	refs   []page.Entry // of the leaf pages
-	packs  []string     // of refs
-	open   int          // leaf pages that have no place yet
-	closed bool
+	mu    sync.Mutex
+	refs  []page.Entry // of the leaf pages
+	packs []string     // of refs
+	open  int          // leaf pages that have no place yet
 }
 
 func (w *writer) open(f *File, old *File) (*source, error) {

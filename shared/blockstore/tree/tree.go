@@ -46,6 +46,7 @@ type Manifest struct {
 	Attempt   string    `bson:"attempt"`   // the name of the run that wrote it; its packs carry it
 	Created   time.Time `bson:"created"`   // as given in Options
 	BlockSize int       `bson:"blockSize"` // bytes
+	Key       []byte    `bson:"key"`       // of the fingerprints in the map pages; made at random with the job's first snapshot
 	Files     []File    `bson:"files"`     // ascending by path
 	Meta      bson.Raw  `bson:"meta,omitempty"`
 	Stats     Stats     `bson:"stats"`

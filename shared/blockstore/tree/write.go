@@ -72,7 +72,10 @@ func Write(ctx context.Context, s blockstore.Store, root *os.Root, prev *Manifes
 	m := &Manifest{Version: manifestVersion, ID: o.ID, Job: o.Job, Token: o.Token, Created: o.Created.UTC().Truncate(time.Millisecond), BlockSize: o.BlockSize, Files: files, Meta: o.Meta}
 	m.Attempt = newAttempt(o.Token)
 	if prev != nil {
-		m.Prev = prev.ID
+		m.Prev, m.Key = prev.ID, prev.Key
+	} else {
+		m.Key = make([]byte, keySize)
+		_, _ = rand.Read(m.Key) // never fails
 	}
 	if err := begin(ctx, s, m); err != nil {
 		return nil, fmt.Errorf("write snapshot %s: %w", o.ID, err)
@@ -265,6 +268,13 @@ type span struct {
 func (w *writer) files(ctx context.Context) error {
 	var g errgroup.Group
 	work := make(chan span)
+	readers := make([]*reader, w.o.Workers)
+	for i := range readers {
+		var err error
+		if readers[i], err = newReader(w); err != nil {
+			return err
+		}
+	}
 	g.Go(func() error {
 		defer close(work)
 		for i := range w.m.Files {
@@ -275,9 +285,8 @@ func (w *writer) files(ctx context.Context) error {
 		}
 		return nil
 	})
-	for range w.o.Workers {
+	for _, r := range readers {
 		g.Go(func() error {
-			r := newReader(w)
 			var failed error
 			for s := range work { // to the end, so that feed never waits for nobody and every file is closed
 				if err := r.span(ctx, s); err != nil && failed == nil {
@@ -316,9 +325,7 @@ func (w *writer) feed(ctx context.Context, f *File, work chan<- span) error {
 		select {
 		case work <- span{src, int64(i)}:
 		case <-ctx.Done():
-			src.release(w)
-			src.release(w)
-			return context.Cause(ctx)
+			return errors.Join(context.Cause(ctx), src.release(w), src.release(w))
 		}
 	}
 	return src.release(w)

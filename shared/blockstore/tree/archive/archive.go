@@ -53,7 +53,7 @@ type Result struct {
 	Bytes  int64 // of the files
 }
 
-// ErrChanged: a file had not the size that was said. The archive is of no use.
+// ErrChanged says that a file had not the size that was said. The archive is of no use.
 var ErrChanged = errors.New("archive: a file changed while it was being read")
 
 // Small makes a file of content that is in memory.

@@ -16,7 +16,7 @@ const (
 	MaxBytes = 1 << 18 // no page has more
 	maxName  = 64      // bytes of the name of a pack
 	header   = 10
-	perEntry = 2 + 4 + 2 + sha256.Size
+	perEntry = 2 + 4 + 2 + sha256.Size + len(Quick{})
 	nowhere  = 0xffff // the pack of a block of zeros, which is stored nowhere
 	version  = 1
 )
@@ -29,9 +29,15 @@ var ErrFormat = errors.New("not a map page")
 // Hash is a SHA-256.
 type Hash = [sha256.Size]byte
 
+// Quick is a fingerprint of a block under the job's secret key: GMAC, that is AES-GCM over the block as additional data with a
+// nonce of zeros. It tells a changed block from an unchanged one at several times the speed of SHA-256. Who does not have the key
+// cannot make a block that has the fingerprint of another.
+type Quick = [16]byte
+
 // Entry says where a block (on level 0) or a page (above) is, and what its plain content hashes to.
 type Entry struct {
 	Hash  Hash
+	Quick Quick  // of a block; zero above level 0
 	Frame uint32 // in the pack
 	Pack  uint16 // in Page.Packs; meaningless when Zero
 	Block uint16 // in the frame; 0 for pages
@@ -94,6 +100,9 @@ func (p *Page) Encode() []byte {
 	for i := range p.Entries {
 		b = append(b, p.Entries[i].Hash[:]...)
 	}
+	for i := range p.Entries {
+		b = append(b, p.Entries[i].Quick[:]...)
+	}
 	return b
 }
 
@@ -128,20 +137,21 @@ func Decode(b []byte) (*Page, error) {
 		return nil, fmt.Errorf("%w: %d bytes for %d entries", ErrFormat, len(b), count)
 	}
 	p.Entries = make([]Entry, count)
-	frames, blocks, hashes := b[2*count:], b[6*count:], b[8*count:]
+	frames, blocks, hashes, quicks := b[2*count:], b[6*count:], b[8*count:], b[(8+sha256.Size)*count:]
 	for i := range p.Entries {
 		e := &p.Entries[i]
 		e.Pack = binary.LittleEndian.Uint16(b[2*i:])
 		e.Frame = binary.LittleEndian.Uint32(frames[4*i:])
 		e.Block = binary.LittleEndian.Uint16(blocks[2*i:])
 		copy(e.Hash[:], hashes[sha256.Size*i:])
+		copy(e.Quick[:], quicks[len(e.Quick)*i:])
 		switch {
 		case e.Pack == nowhere:
 			if e.Frame != 0 || e.Block != 0 || p.Level > 0 {
 				return nil, fmt.Errorf("%w: entry %d has a place but no pack", ErrFormat, i)
 			}
 			e.Pack, e.Zero = 0, true
-		case int(e.Pack) >= packs || p.Level > 0 && e.Block != 0:
+		case int(e.Pack) >= packs || p.Level > 0 && (e.Block != 0 || e.Quick != Quick{}):
 			return nil, fmt.Errorf("%w: entry %d points nowhere", ErrFormat, i)
 		}
 	}
@@ -164,7 +174,7 @@ func NewBuilder(level, entries int) *Builder {
 // Add appends an entry in a pack; the pack of a Zero entry is ignored.
 func (b *Builder) Add(pack string, e Entry) {
 	if e.Zero {
-		b.page.Entries = append(b.page.Entries, Entry{Hash: e.Hash, Zero: true})
+		b.page.Entries = append(b.page.Entries, Entry{Hash: e.Hash, Quick: e.Quick, Zero: true})
 		return
 	}
 	if pack != b.last || len(b.index) == 0 {

@@ -11,7 +11,7 @@ import (
 func sample(n int) *Page {
 	b := NewBuilder(0, n)
 	for i := range n {
-		b.Add(fmt.Sprintf("pack-%d", i%3), Entry{Hash: Hash{byte(i), byte(i >> 8)}, Frame: uint32(i * 7), Block: uint16(i), Zero: i%5 == 4})
+		b.Add(fmt.Sprintf("pack-%d", i%3), Entry{Hash: Hash{byte(i), byte(i >> 8)}, Quick: Quick{1, byte(i)}, Frame: uint32(i * 7), Block: uint16(i), Zero: i%5 == 4})
 	}
 	return b.Page()
 }
