@@ -74,7 +74,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef(cmd.CommandPath()+" --help", "%w", err)
 	})
-	root.AddCommand(newServeCmd(), newDemoCmd(), newMonitoringAgentCmd(), newBackupAgentCmd(), newStatusCmd(), newStopCmd(), newConfigCmd(), newStoreCmd(), mongosim.New(), newHealthcheckCmd(),
+	root.AddCommand(newServeCmd(), newDemoCmd(), newMonitoringAgentCmd(), newBackupAgentCmd(), newBackupDaemonCmd(), newStatusCmd(), newStopCmd(), newConfigCmd(), newStoreCmd(), mongosim.New(), newHealthcheckCmd(),
 		profile.Command(), alerts.Command())
 	root.AddCommand(backups.Commands()...)
 	return root

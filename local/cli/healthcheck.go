@@ -42,6 +42,7 @@ looks at what process 1 runs, and reads the same settings:
   monitoring-agent  reads in the state folder when the agent last called the server. An agent whose server is away is well (it
                     keeps pings in its spool); one that the server refuses, or that no longer calls, is not
   backup-agent      the same
+  backup-daemon     asks /health
   mongosim          connects to its port
 
 Exit codes: 0 well, 1 not well (the reason is on standard output), 2 wrong usage.`,
@@ -98,6 +99,8 @@ func checkHealth(ctx context.Context, args []string) (string, error) {
 		return agentHealth(args, monitoragent.StateDir)
 	case "backup-agent":
 		return agentHealth(args, backupagent.StateDir)
+	case "backup-daemon":
+		return daemonHealth(ctx, args[1:])
 	case "mongosim":
 		return simHealth(ctx, args[1:])
 	default:
@@ -133,7 +136,24 @@ func serverHealth(ctx context.Context, args []string) (string, error) {
 	case c.HTTPSPEMKeyFile != "":
 		scheme = "https"
 	}
-	url := scheme + "://" + address + "/monitor/health"
+	return askHealth(ctx, scheme+"://"+address+"/monitor/health")
+}
+
+func daemonHealth(ctx context.Context, args []string) (string, error) {
+	var f serverFlags
+	cmd := &cobra.Command{Use: "backup-daemon"}
+	f.register(cmd)
+	if err := parseAs(cmd, args); err != nil {
+		return "", err
+	}
+	loaded, _, err := f.load()
+	if err != nil {
+		return "", err
+	}
+	return askHealth(ctx, "http://"+net.JoinHostPort("127.0.0.1", strconv.Itoa(loaded.Server.BackupPort))+"/health")
+}
+
+func askHealth(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err

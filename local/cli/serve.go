@@ -21,9 +21,13 @@ func newServeCmd() *cobra.Command {
 Without mongo.mongoUri it keeps its data in an embedded database in the data folder: one machine, nothing to install.
 SIGTERM or Ctrl-C stops it in order; a second one ends it at once.
 
+With --backup it is a backup daemon, too: it needs a folder for heads (rootDirectory) and one that holds mongod
+(mongodb.release.directory). heartwood backup-daemon runs one on another machine.
+
 Exit codes: 0 stopped in order, 1 failed (the reason is on standard error), 2 wrong usage.`,
 		Example: `  heartwood serve --data /var/lib/heartwood --listen 0.0.0.0:8080
   heartwood serve --config /etc/heartwood/conf-mms.properties
+  heartwood serve --backup --set mongodb.release.directory=/opt/mongodb --set rootDirectory=/var/lib/mongodb/backup/
   heartwood serve --data second --port-base 9080`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -41,6 +45,7 @@ Exit codes: 0 stopped in order, 1 failed (the reason is on standard error), 2 wr
 	}
 	f.register(cmd)
 	f.registerSandbox(cmd)
+	f.registerBackup(cmd)
 	return cmd
 }
 

@@ -13,12 +13,17 @@ import (
 	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
-// Distances of the server's ports from the first one, as with the classic 8080, 8081, 8091, 8092 and 8650.
+// Distances of the ports from the first one, as with the classic 8080, 8081, 8091, 8092 and 8650, the backup daemon's 8090 and
+// 8640, and the heads' 27500.
 const (
 	ingestionOffset   = 1
 	diagnosticsOffset = 11
 	alertsOffset      = 12
 	killOffset        = 570
+	daemonOffset      = 10
+	daemonKillOffset  = 560
+	headsOffset       = 19_420
+	highestHeads      = 65_000
 )
 
 // serverFlags are the flags by which every command that touches the server's settings finds them.
@@ -29,6 +34,7 @@ type serverFlags struct {
 	portBase int
 	set      []string
 	sandbox  string
+	backup   bool
 }
 
 func (f *serverFlags) register(cmd *cobra.Command) {
@@ -42,6 +48,11 @@ func (f *serverFlags) register(cmd *cobra.Command) {
 // registerSandbox is for the commands that run functions.
 func (f *serverFlags) registerSandbox(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.sandbox, "sandbox", "", "wasm: run the functions as WebAssembly guests (setting heartwood.sandbox; make guests builds them)")
+}
+
+// registerBackup is for the command that may run a backup daemon beside the functions.
+func (f *serverFlags) registerBackup(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.backup, "backup", false, "run a backup daemon in this process, too (setting heartwood.backup.daemon)")
 }
 
 // sources turns the flags, the file and the environment into configuration layers; the database layer is the caller's.
@@ -72,6 +83,9 @@ func (f *serverFlags) sources() (config.Sources, error) {
 	if f.sandbox != "" {
 		src.Flags["heartwood.sandbox"] = f.sandbox
 	}
+	if f.backup {
+		src.Flags["heartwood.backup.daemon"] = "true"
+	}
 	return src, f.shiftPorts(src.Flags)
 }
 
@@ -96,6 +110,9 @@ func (f *serverFlags) shiftPorts(flags map[string]string) error {
 	flags["heartwood.diagnostics.port"] = strconv.Itoa(f.portBase + diagnosticsOffset)
 	flags["heartwood.alerts.port"] = strconv.Itoa(f.portBase + alertsOffset)
 	flags["heartwood.alerts.killPort"] = strconv.Itoa(f.portBase + killOffset)
+	flags["heartwood.backup.port"] = strconv.Itoa(f.portBase + daemonOffset)
+	flags["heartwood.backup.killPort"] = strconv.Itoa(f.portBase + daemonKillOffset)
+	flags["heartwood.backup.headPort"] = strconv.Itoa(min(f.portBase+headsOffset, highestHeads))
 	return nil
 }
 

@@ -68,6 +68,7 @@ type Server struct {
 	upgrading         atomic.Bool // servers of several versions run on the database: writes through the API wait
 	draining          atomic.Bool // the server is about to stop: its health check fails, and it still serves
 	drainFor          time.Duration
+	stopFor           time.Duration // more than others, to stop in order: for heads
 }
 
 // Run serves until ctx ends, then stops in order. It returns nil after an orderly stop.
@@ -85,7 +86,7 @@ func Run(ctx context.Context, o Options) error {
 	case err = <-s.failed:
 		s.drainFor = 0 // what failed cannot be served meanwhile
 	}
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drainFor+stopBudget)
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drainFor+stopBudget+s.stopFor)
 	defer cancel()
 	return errors.Join(err, s.Stop(stopCtx))
 }
@@ -109,6 +110,11 @@ func (s *Server) start(ctx context.Context, o Options, began time.Time) error {
 	boot, err := config.Load(o.Sources)
 	if err != nil {
 		return fmt.Errorf("settings:\n%w", err)
+	}
+	if boot.Server.BackupDaemon {
+		if err := Preflight(&boot.Server); err != nil {
+			return err
+		}
 	}
 	release, err := claimData(boot.Server.DataDir)
 	if err != nil {
@@ -138,20 +144,29 @@ func (s *Server) start(ctx context.Context, o Options, began time.Time) error {
 	s.addresses(c, ports)
 
 	instance := model.NewID()
-	if err := s.register(ctx, instance, began); err != nil {
+	if err := s.register(ctx, instance, roleServer, s.url, began); err != nil {
 		return err
 	}
-	probe, err := s.health(c, began)
+	probe, err := s.health(c, roleServer, began)
+	if err != nil {
+		return err
+	}
+	blobs, err := s.blockStores(ctx, c)
 	if err != nil {
 		return err
 	}
 	if c.Sandbox == config.SandboxWasm {
 		probe, err = s.sandboxed(ctx, c, probe, ports, string(instance), began)
 	} else {
-		err = s.native(c, probe, ports, string(instance))
+		err = s.native(c, probe, ports, string(instance), blobs)
 	}
 	if err != nil {
 		return err
+	}
+	if c.BackupDaemon {
+		if _, err := s.backupDaemon(ctx, c, blobs); err != nil {
+			return err
+		}
 	}
 	return s.open(c, probe, ports)
 }
@@ -217,14 +232,20 @@ func (s *Server) addresses(c *config.Server, l *listeners) {
 	s.url, s.ingestionURL = local(l.app), local(l.ingestion)
 }
 
+// The roles of instances.
+const (
+	roleServer = "server"
+	roleDaemon = "backup-daemon"
+)
+
 // register makes the instance known and keeps its heartbeat.
-func (s *Server) register(ctx context.Context, id model.ID, began time.Time) error {
+func (s *Server) register(ctx context.Context, id model.ID, role, address string, began time.Time) error {
 	hostname, err := os.Hostname()
 	if err != nil {
 		hostname = "unknown"
 	}
 	err = s.site.Store.Register(ctx, model.Instance{
-		ID: string(id), Hostname: hostname, Role: "server", Version: obs.Build().Version, Started: began.UTC(), Address: s.url,
+		ID: string(id), Hostname: hostname, Role: role, Version: obs.Build().Version, Started: began.UTC(), Address: address,
 	})
 	if err != nil {
 		return fmt.Errorf("register this server: %w", err)
@@ -258,7 +279,7 @@ func (s *Server) beat(ctx context.Context, id model.ID) error {
 }
 
 // health builds the health function. The backup database is the application database unless a setting names another one.
-func (s *Server) health(c *config.Server, began time.Time) (http.Handler, error) {
+func (s *Server) health(c *config.Server, role string, began time.Time) (http.Handler, error) {
 	appDB := func(ctx context.Context) error {
 		_, err := s.site.Store.Now(ctx)
 		return err
@@ -278,14 +299,14 @@ func (s *Server) health(c *config.Server, began time.Time) (http.Handler, error)
 	}
 	return health.New(health.Options{
 		Checks: map[string]func(context.Context) error{"mms_db": appDB, "backup_db": backupDB},
-		Role:   "server", Version: obs.Build().Version, Started: began, Gatherer: s.reg, Upgrade: s.upgrading.Load, Draining: s.draining.Load,
+		Role:   role, Version: obs.Build().Version, Started: began, Gatherer: s.reg, Upgrade: s.upgrading.Load, Draining: s.draining.Load,
 	})
 }
 
 // native builds the functions into this process.
-func (s *Server) native(c *config.Server, probe http.Handler, l *listeners, instance string) error {
+func (s *Server) native(c *config.Server, probe http.Handler, l *listeners, instance string, blobs blockStores) error {
 	build := obs.Build()
-	intake, err := ingestion.Assemble(c, s.site.Site, ingestion.Outside{Log: s.log, Reg: s.reg, Health: probe})
+	intake, err := ingestion.Assemble(c, s.site.Site, ingestion.Outside{Log: s.log, Reg: s.reg, Health: probe, Blobs: blobs})
 	if err != nil {
 		return err
 	}
