@@ -29,17 +29,17 @@ import (
 )
 
 var (
-	// ErrCorruption: the head is not what it should be. Keep the last good snapshot and ask for a new full read.
+	// ErrCorruption says that the head is not what it should be. Keep the last good snapshot and ask for a new full read.
 	ErrCorruption = plan.ErrCorruption
-	// ErrNewSnapshot: no replay goes past the next entry; the history goes on with a new full read.
+	// ErrNewSnapshot says that no replay goes past the next entry; the history goes on with a new full read.
 	ErrNewSnapshot = oplog.ErrNewSnapshot
-	// ErrUnknown: the next entry is whole and this build does not know it.
+	// ErrUnknown says that the next entry is whole and this build does not know it.
 	ErrUnknown = oplog.ErrUnknown
-	// ErrWindow: the next entry lies after the fuzzy window, which must be finished first (FinishWindow).
+	// ErrWindow says that the next entry lies after the fuzzy window, which must be finished first (FinishWindow).
 	ErrWindow = errors.New("the entries go on past the end of the fuzzy window: finish it first")
-	// ErrMissing: the window cannot be finished, documents must be fetched from the source first (Missing, Fetched).
+	// ErrMissing says that the window cannot be finished, documents must be fetched from the source first (Missing, Fetched).
 	ErrMissing = errors.New("documents are missing that must be read from the source")
-	// ErrNoState: the folder holds no state: it was never begun, or seeding did not end.
+	// ErrNoState says that the folder holds no state: it was never begun, or seeding did not end.
 	ErrNoState = errors.New("the folder holds no state of an applier")
 )
 
@@ -86,11 +86,11 @@ type Options struct {
 	Client      *mongo.Client // of the head
 	Dir         string        // the job's folder
 	Filter      *filter.Filter
-	Connections int // 0 means 4
-	MaxOps      int // of a batch; 0 means 20,000
-	MaxBytes    int // of the operations of a batch, and of the documents read for it; 0 means 16 MB
-	SpillBytes  int // of open transactions in memory; the rest lies on disk; 0 means 32 MB
-	RedoBytes   int64
+	Connections int   // 0 means 4
+	MaxOps      int   // of a batch; 0 means 20,000
+	MaxBytes    int   // of the operations of a batch, and of the documents read for it; 0 means 16 MB
+	SpillBytes  int   // of open transactions in memory; the rest lies on disk; 0 means 32 MB
+	RedoBytes   int64 // from where on the redo log begins anew; 0 means 64 MB
 	Log         *slog.Logger
 }
 

@@ -86,6 +86,12 @@ func (a *Applier) entry(ctx context.Context, e *oplog.Entry, until bson.Timestam
 		return before(e, fmt.Errorf("%w: %s", ErrNewSnapshot, why))
 	}
 	verdict, err := a.buf.Add(e)
+	if a.state.open && errors.Is(err, txn.ErrNotWhole) {
+		// The history begins with the oldest transaction that was open when the read began. One that began before it and was
+		// not open then had ended: the copy holds it.
+		a.odd("transaction that ended before the read began", true)
+		verdict, err = txn.Held, nil
+	}
 	if err != nil {
 		return before(e, err)
 	}

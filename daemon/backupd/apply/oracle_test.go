@@ -121,15 +121,10 @@ func each(list []bson.Raw) iter.Seq2[bson.Raw, error] {
 	}
 }
 
-var (
-	releaseOnce sync.Once
-	releases    harness.Releases
-)
-
 // heads gives a manager of heads on mongod, or on what stands in for it, and says which.
 func heads(t testing.TB) (*head.Manager, head.Release) {
 	t.Helper()
-	releases = harness.Heads(t)
+	releases := harness.Heads(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -309,14 +309,20 @@ func (w *Writer) exceptional(ctx context.Context, ns string, p plan.Put) error {
 			return nil
 		}
 	}
-	if len(empty) == 0 {
-		return nil
-	}
+	return w.setEmpty(ctx, ns, p)
+}
+
+// setEmpty makes the timestamps at the top of a document empty again that a server filled in.
+func (w *Writer) setEmpty(ctx context.Context, ns string, p plan.Put) error {
 	var set []byte
-	for _, name := range empty {
+	for _, name := range document.EmptyTimestamps(p.Doc) {
 		set = bsoncore.AppendTimestampElement(set, name, 0, 0)
 	}
-	_, err := w.update(ctx, ns, []plan.Put{{ID: p.ID, Doc: bson.Raw(bsoncore.BuildDocument(nil, bsoncore.AppendDocumentElement(nil, "$set", bsoncore.BuildDocument(nil, set))))}}, false)
+	if set == nil {
+		return nil
+	}
+	change := bsoncore.BuildDocument(nil, bsoncore.AppendDocumentElement(nil, "$set", bsoncore.BuildDocument(nil, set)))
+	_, err := w.update(ctx, ns, []plan.Put{{ID: p.ID, Doc: change}})
 	return err
 }
 
@@ -337,7 +343,7 @@ func appendEqual(buf []byte, field string, id bsoncore.Value) []byte {
 }
 
 // update sends one update a document, in order, and gives how many documents there were.
-func (w *Writer) update(ctx context.Context, ns string, puts []plan.Put, upsert bool) (matched int, err error) {
+func (w *Writer) update(ctx context.Context, ns string, puts []plan.Put) (matched int, err error) {
 	db, coll := oplog.Split(ns)
 	for len(puts) > 0 {
 		c := begin("update", coll, "updates", ordered)
@@ -348,9 +354,6 @@ func (w *Writer) update(ctx context.Context, ns string, puts []plan.Put, upsert 
 			at, c.buf = bsoncore.AppendDocumentStart(c.buf)
 			c.buf = appendEqual(c.buf, "q", puts[n].ID)
 			c.buf = bsoncore.AppendDocumentElement(c.buf, "u", puts[n].Doc)
-			if upsert {
-				c.buf = bsoncore.AppendBooleanElement(c.buf, "upsert", true)
-			}
 			c.buf, _ = bsoncore.AppendDocumentEnd(c.buf, at)
 		}
 		reply, err := w.run(ctx, db, c.end())

@@ -116,25 +116,27 @@ func (w *Writer) inPlace(ctx context.Context, part *plan.Writes, again bool) (mi
 	if missing, err = w.replace(ctx, ns, part.Replaces, again); err != nil {
 		return nil, err
 	}
-	plain, odd := parted(part.Upserts)
-	if _, err := w.update(ctx, ns, plain, true); err != nil {
-		return nil, err
-	}
-	if len(odd) > 0 {
-		err = w.instead(ctx, ns, odd)
+	if len(part.Upserts) > 0 {
+		err = w.instead(ctx, ns, part.Upserts)
 	}
 	return missing, err
 }
 
+// parted separates the documents that an ordinary update can put in place: not those that it would change, nor those whose
+// _id has another type than what they replace (1 and 1.0), whose index entry it would keep.
 func parted(puts []plan.Put) (plain, odd []plan.Put) {
-	if !slices.ContainsFunc(puts, func(p plan.Put) bool { return p.Exception != 0 }) {
+	isOdd := func(p plan.Put) bool {
+		id, _ := oplog.Lookup(p.Doc, "_id")
+		return p.Exception != 0 || !id.Equal(p.ID)
+	}
+	if !slices.ContainsFunc(puts, isOdd) {
 		return puts, nil
 	}
 	for _, p := range puts {
-		if p.Exception == 0 {
-			plain = append(plain, p)
-		} else {
+		if isOdd(p) {
 			odd = append(odd, p)
+		} else {
+			plain = append(plain, p)
 		}
 	}
 	return plain, odd
@@ -156,7 +158,7 @@ func (w *Writer) replace(ctx context.Context, ns string, puts []plan.Put, again 
 			return nil, err
 		}
 	}
-	n, err := w.update(ctx, ns, plain, false)
+	n, err := w.update(ctx, ns, plain)
 	if err != nil || n >= len(plain) {
 		return missing, err
 	}
@@ -226,27 +228,42 @@ const skip plan.Do = -1
 
 // overwrite replaces documents of a capped collection in their places. Those that were trimmed meanwhile are not there.
 func (w *Writer) overwrite(ctx context.Context, ns string, list []plan.Put) error {
-	plain, odd := parted(list)
-	for _, p := range odd {
-		if p.Exception&document.DollarName != 0 { // an applyOps of an insert replaces the document where it is
-			if err := w.applyOps(ctx, bson.D{{Key: "op", Value: "u"}, {Key: "ns", Value: ns}, {Key: "o2", Value: bson.Raw(bsoncore.BuildDocument(nil, bsoncore.AppendValueElement(nil, "_id", p.ID)))}, {Key: "o", Value: p.Doc}}); err != nil {
-				return fmt.Errorf("replace _id %s of %s: %w", p.ID, ns, err)
+	for len(list) > 0 {
+		n := slices.IndexFunc(list, func(p plan.Put) bool { return p.Exception != 0 })
+		switch {
+		case n < 0:
+			n = len(list)
+		case n == 0:
+			if err := w.overwriteOdd(ctx, ns, list[0]); err != nil {
+				return err
 			}
+			list = list[1:]
 			continue
 		}
-		if _, err := w.update(ctx, ns, []plan.Put{p}, false); err != nil {
+		if _, err := w.update(ctx, ns, list[:n]); err != nil {
 			return err
 		}
-		set := []byte(nil)
-		for _, name := range document.EmptyTimestamps(p.Doc) {
-			set = bsoncore.AppendTimestampElement(set, name, 0, 0)
-		}
-		if _, err := w.update(ctx, ns, []plan.Put{{ID: p.ID, Doc: bson.Raw(bsoncore.BuildDocument(nil, bsoncore.AppendDocumentElement(nil, "$set", bsoncore.BuildDocument(nil, set))))}}, false); err != nil {
-			return err
-		}
+		list = list[n:]
 	}
-	_, err := w.update(ctx, ns, plain, false)
-	return err
+	return nil
+}
+
+func (w *Writer) overwriteOdd(ctx context.Context, ns string, p plan.Put) error {
+	if p.Exception&document.DollarName == 0 {
+		if _, err := w.update(ctx, ns, []plan.Put{p}); err != nil {
+			return err
+		}
+		return w.setEmpty(ctx, ns, p)
+	}
+	// The oplog's insert replaces a document that is there, where it is; its update would take $v for its own.
+	there := false
+	if err := w.Find(ctx, ns, []bsoncore.Value{p.ID}, true, func(bson.Raw) error { there = true; return nil }); err != nil || !there {
+		return err
+	}
+	if err := w.applyOps(ctx, bson.D{{Key: "op", Value: "i"}, {Key: "ns", Value: ns}, {Key: "o", Value: p.Doc}}); err != nil {
+		return fmt.Errorf("replace _id %s of %s: %w", p.ID, ns, err)
+	}
+	return w.setEmpty(ctx, ns, p)
 }
 
 func puts(ops []plan.Ordered) []plan.Put {
