@@ -143,6 +143,13 @@ func (fs *files) loadRecords(c *Collection, f *file) error {
 		return err
 	}
 	defer func() { _ = in.Close() }()
+	fi, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if f.length < 0 || fi.Size() < f.length {
+		return fmt.Errorf("%w: %d bytes of %d", errBadJournal, fi.Size(), f.length)
+	}
 	good, err := replayFrames(bufio.NewReaderSize(io.LimitReader(in, f.length), 1<<20), f.length, c.replayRecords)
 	if err == nil && good != f.length {
 		err = fmt.Errorf("%w: %d bytes of %d", errBadJournal, good, f.length)
