@@ -225,6 +225,12 @@ const syncers = 8
 
 // settle syncs all files, gives them their modes and times, and syncs the folders.
 func (r *restorer) settle(ctx context.Context, chosen []int) error {
+	if len(chosen) > syncers {
+		if d, err := r.root.Open("."); err == nil {
+			syncMany(d)
+			_ = d.Close()
+		}
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(syncers)
 	dirs := map[string]bool{".": true}
