@@ -20,6 +20,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/snapshot"
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
+	"github.com/heartwood-db/heartwood/shared/store/backup/history"
 	"github.com/heartwood-db/heartwood/shared/store/storetest"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
@@ -286,11 +287,11 @@ func TestObjectsThatNothingNamesAreSwept(t *testing.T) {
 	named := v.objects("")
 	strange := model.ID("5f00000000000000000000ff")
 	foreign := []string{
-		backup.OplogKey(strange, 1, position(1), strings.Repeat("a", 64)), "blocks/" + string(strange) + "/b", "restores/" + string(strange) + "/x.tar", "other/thing",
+		history.OplogKey(strange, 1, position(1), strings.Repeat("a", 64)), "blocks/" + string(strange) + "/b", "restores/" + string(strange) + "/x.tar", "other/thing",
 	}
 	orphans := []string{
-		backup.OplogKey(rs0, 1, position(31), strings.Repeat("a", 64)), backup.OplogKey(rs0, 1, position(1), strings.Repeat("a", 64)), backup.OplogKey(rs0, 7, position(1), strings.Repeat("b", 64)),
-		backup.SeedKey(rs0, 1, people, 0, 1, strings.Repeat("c", 64)), backup.SeedKey(rs0, 1, oplog.UUID{9}, 0, 0, strings.Repeat("c", 64)), backup.FoundKey(rs0, 1, "abc"),
+		history.OplogKey(rs0, 1, position(31), strings.Repeat("a", 64)), history.OplogKey(rs0, 1, position(1), strings.Repeat("a", 64)), history.OplogKey(rs0, 7, position(1), strings.Repeat("b", 64)),
+		history.SeedKey(rs0, 1, people, 0, 1, strings.Repeat("c", 64)), history.SeedKey(rs0, 1, oplog.UUID{9}, 0, 0, strings.Repeat("c", 64)), history.FoundKey(rs0, 1, "abc"),
 	}
 	for _, key := range append(append([]string{}, foreign...), orphans...) {
 		if err := blockstore.Put(ctx, v.blobs, key, []byte("x")); err != nil {

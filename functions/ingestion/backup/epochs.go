@@ -15,6 +15,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
+	"github.com/heartwood-db/heartwood/shared/store/backup/history"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
@@ -222,7 +223,7 @@ func (in *Intake) missing(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	sum := sha256.Sum256(body)
-	key := backup.FoundKey(j.ID, e.Number, hex.EncodeToString(sum[:]))
+	key := history.FoundKey(j.ID, e.Number, hex.EncodeToString(sum[:]))
 	repeated := j.Found != nil && j.Found.Key == key
 	if !repeated {
 		if key, err = in.put(ctx, bs, key, bytes.Clone(body)); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/oplog/chain"
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
+	"github.com/heartwood-db/heartwood/shared/store/backup/history"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
@@ -134,7 +135,7 @@ func (in *Intake) seed(w http.ResponseWriter, r *http.Request) error {
 }
 
 func seedKey(h *wire.SeedHeader) string {
-	return backup.SeedKey(model.ID(h.Job), h.Epoch, h.UUID, h.Attempt, h.Seq, h.Digest.String())
+	return history.SeedKey(model.ID(h.Job), h.Epoch, h.UUID, h.Attempt, h.Seq, h.Digest.String())
 }
 
 func result(repeated bool) string {
@@ -224,7 +225,7 @@ func (in *Intake) misfit(ctx context.Context, j *backup.Job, e *backup.Epoch, er
 }
 
 func oplogKey(s *chain.Slice) string {
-	return backup.OplogKey(model.ID(s.Job), s.Epoch, s.First, s.Sum().String())
+	return history.OplogKey(model.ID(s.Job), s.Epoch, s.First, s.Sum().String())
 }
 
 func (in *Intake) oplogAck(w http.ResponseWriter, h chain.Head, repeated bool) error {

@@ -19,6 +19,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/oplog/filter"
 	"github.com/heartwood-db/heartwood/shared/snapshot"
 	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/backup/history"
 	"github.com/heartwood-db/heartwood/shared/store/storetest"
 )
 
@@ -31,7 +32,7 @@ const (
 
 func at(n int) oplog.OpTime { return oplog.OpTime{TS: bson.Timestamp{T: 1000, I: uint32(n)}, Term: 1} }
 
-func entry(t testing.TB, n int) *oplog.Entry {
+func noop(t testing.TB, n int) *oplog.Entry {
 	t.Helper()
 	raw, err := bson.Marshal(bson.D{
 		{Key: "ts", Value: at(n).TS},
@@ -56,7 +57,7 @@ func slice(t testing.TB, h chain.Head, n int64, from, to int) OplogSlice {
 	t.Helper()
 	b := chain.Begin(string(cluster), n, h.Last, h.Sum)
 	for i := from; i <= to; i++ {
-		e := entry(t, i)
+		e := noop(t, i)
 		if err := b.Add(e, e.Raw); err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +66,7 @@ func slice(t testing.TB, h chain.Head, n int64, from, to int) OplogSlice {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return OplogSlice{Slice: *s, Key: OplogKey(cluster, n, s.First, s.Sum().String()), Stored: 100, At: t0}
+	return OplogSlice{Slice: *s, Key: history.OplogKey(cluster, n, s.First, s.Sum().String()), Stored: 100, At: t0}
 }
 
 func open(t testing.TB, e docstore.Engine) *Backup {

@@ -9,11 +9,12 @@ import (
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/backup/entry"
 )
 
 // Config returns the configuration of a cluster, or store.ErrNotFound.
 func (b *Backup) Config(ctx context.Context, cluster model.ID) (Config, error) {
-	if err := checkID("cluster", cluster); err != nil {
+	if err := entry.CheckID("cluster", cluster); err != nil {
 		return Config{}, fmt.Errorf("%w: %w", store.ErrNotFound, err)
 	}
 	return store.Get[Config](ctx, b.s, collConfigs, string(cluster))
@@ -163,15 +164,23 @@ func (b *Backup) Terminated(ctx context.Context, cluster model.ID, now time.Time
 	if c.Status != model.BackupTerminating {
 		return &StateError{Have: c.Status, Want: model.BackupInactive}
 	}
-	from, to := store.Under(under(cluster))
-	for _, coll := range []string{collEpochs, collCollections, collSeeds, collSlices, collSnapshots} {
-		n, err := b.s.Engine().Count(ctx, docstore.Query{Collection: coll, From: from, To: to}, 1)
+	left, err := b.Left(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	if left == "" {
+		left = collSnapshots
+		from, to := store.Under(entry.Under(cluster))
+		n, err := b.s.Engine().Count(ctx, docstore.Query{Collection: collSnapshots, From: from, To: to}, 1)
 		if err != nil {
-			return fmt.Errorf("count %s of backup %s: %w", coll, cluster, err)
+			return fmt.Errorf("count the snapshots of backup %s: %w", cluster, err)
 		}
-		if n > 0 {
-			return fmt.Errorf("%w: backup %s still has %s", ErrState, cluster, coll)
+		if n == 0 {
+			left = ""
 		}
+	}
+	if left != "" {
+		return fmt.Errorf("%w: backup %s still has %s", ErrState, cluster, left)
 	}
 	last := c.LastEpoch
 	j, err := b.Job(ctx, cluster)

@@ -10,6 +10,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/restoreplan"
 	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/backup/entry"
 )
 
 // contentsPart is how many collections one document lists: names are at most 255 bytes, so that it stays below a few MB.
@@ -25,7 +26,7 @@ func contentsOf(job model.ID, id string) string { return snapshotID(job, id) + "
 // SetContents keeps the list of a snapshot's collections, without internal ones: what previews show and selections are checked
 // against. The list is written before the snapshot is complete; writing it again is harmless.
 func (b *Backup) SetContents(ctx context.Context, job model.ID, id string, all []restoreplan.Namespace) error {
-	if err := errors.Join(checkID("job", job), checkID("snapshot", model.ID(id))); err != nil {
+	if err := errors.Join(entry.CheckID("job", job), entry.CheckID("snapshot", model.ID(id))); err != nil {
 		return err
 	}
 	n := 0
@@ -40,7 +41,7 @@ func (b *Backup) SetContents(ctx context.Context, job model.ID, id string, all [
 
 // Contents lists a snapshot's collections; none where nothing was kept.
 func (b *Backup) Contents(ctx context.Context, job model.ID, id string) ([]restoreplan.Namespace, error) {
-	if err := errors.Join(checkID("job", job), checkID("snapshot", model.ID(id))); err != nil {
+	if err := errors.Join(entry.CheckID("job", job), entry.CheckID("snapshot", model.ID(id))); err != nil {
 		return nil, err
 	}
 	from, to := store.Under(contentsOf(job, id))

@@ -3,15 +3,17 @@ package backup
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/backup/entry"
 )
 
 // Job returns a job, or store.ErrNotFound.
 func (b *Backup) Job(ctx context.Context, id model.ID) (Job, error) {
-	if err := checkID("job", id); err != nil {
+	if err := entry.CheckID("job", id); err != nil {
 		return Job{}, fmt.Errorf("%w: %w", store.ErrNotFound, err)
 	}
 	return store.Get[Job](ctx, b.s, collJobs, string(id))
@@ -55,6 +57,21 @@ func (b *Backup) UpdateJobAs(ctx context.Context, id model.ID, token int64, chan
 			return err
 		}
 		j.ID, j.GroupID, j.Token = id, group, token
+		return nil
+	})
+}
+
+// SetFound keeps where the documents are that the agent found of Job.Missing. ErrState when none are asked for in this epoch.
+func (b *Backup) SetFound(ctx context.Context, job model.ID, f Found, now time.Time) error {
+	f.At = now
+	return b.UpdateJob(ctx, job, func(j *Job) error {
+		switch {
+		case j.Found != nil && j.Found.Key == f.Key:
+			return store.ErrUnchanged
+		case j.Epoch != f.Epoch || len(j.Missing) == 0:
+			return fmt.Errorf("job %s: %w: no documents are asked for", job, ErrState)
+		}
+		j.Found, j.Missing = &f, nil
 		return nil
 	})
 }

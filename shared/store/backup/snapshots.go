@@ -12,12 +12,13 @@ import (
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/snapshot"
 	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/backup/entry"
 )
 
 // AddSnapshot keeps a snapshot as the holder of the job's lease: ErrFenced when a higher token was seen, by the job or by the
 // snapshot itself. The same id again is replaced: a snapshot is begun incomplete, and completed last.
 func (b *Backup) AddSnapshot(ctx context.Context, token int64, s Snapshot) error {
-	if err := checkID("snapshot", model.ID(s.ID)); err != nil {
+	if err := entry.CheckID("snapshot", model.ID(s.ID)); err != nil {
 		return err
 	}
 	// The first write under a token shuts out the holders before, so the job is written before what must not come late.
@@ -43,7 +44,7 @@ func (b *Backup) AddSnapshot(ctx context.Context, token int64, s Snapshot) error
 
 // Snapshot returns one snapshot of a job, or store.ErrNotFound.
 func (b *Backup) Snapshot(ctx context.Context, job model.ID, id string) (Snapshot, error) {
-	if err := errors.Join(checkID("job", job), checkID("snapshot", model.ID(id))); err != nil {
+	if err := errors.Join(entry.CheckID("job", job), entry.CheckID("snapshot", model.ID(id))); err != nil {
 		return Snapshot{}, fmt.Errorf("%w: %w", store.ErrNotFound, err)
 	}
 	return store.Get[Snapshot](ctx, b.s, collSnapshots, snapshotID(job, id))
@@ -51,10 +52,10 @@ func (b *Backup) Snapshot(ctx context.Context, job model.ID, id string) (Snapsho
 
 // Snapshots lists the snapshots of a job in the order in which they were begun, condemned and incomplete ones too.
 func (b *Backup) Snapshots(ctx context.Context, job model.ID) ([]Snapshot, error) {
-	if err := checkID("job", job); err != nil {
+	if err := entry.CheckID("job", job); err != nil {
 		return nil, err
 	}
-	from, to := store.Under(under(job))
+	from, to := store.Under(entry.Under(job))
 	all, err := store.All[Snapshot](ctx, b.s, docstore.Query{Collection: collSnapshots, From: from, To: to})
 	slices.SortStableFunc(all, func(a, b Snapshot) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) })
 	return all, err

@@ -12,6 +12,9 @@ import (
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/backup/entry"
+	"github.com/heartwood-db/heartwood/shared/store/backup/history"
+	"github.com/heartwood-db/heartwood/shared/store/backup/restores"
 )
 
 // Sweep is how far the search for objects that no document names is in a block store. Its id is the store's.
@@ -55,7 +58,7 @@ func (b *Backup) Known(ctx context.Context, keys []string) (map[string]bool, err
 	// In the order of their names: epochs before slices, because a slice has its own document before its epoch lets go of it.
 	for _, collection := range slices.Sorted(maps.Keys(want)) {
 		docs := want[collection]
-		for ids := range slices.Chunk(slices.Collect(maps.Keys(docs)), MaxPage) {
+		for ids := range slices.Chunk(slices.Collect(maps.Keys(docs)), entry.MaxPage) {
 			found, err := b.s.Engine().Get(ctx, collection, ids...)
 			if err != nil {
 				return nil, fmt.Errorf("read %d documents of %s: %w", len(ids), collection, err)
@@ -105,10 +108,7 @@ func references(key string) []reference {
 	case "snapshots", "pages", "blocks": // groomed by the daemon while there is a job
 		return []reference{site, {collJobs, owner, always}}
 	case "restores":
-		return []reference{{collRestores, owner, func(doc docstore.Doc, _ string) (bool, error) {
-			d, err := store.Decode[restoreDoc](doc)
-			return err == nil && d.Cleaned.IsZero(), err
-		}}}
+		return []reference{{restores.Coll, owner, func(doc docstore.Doc, _ string) (bool, error) { return restores.Keeps(doc) }}}
 	case "oplog":
 		if len(parts) != 4 || len(parts[3]) < 16 {
 			return nil
@@ -119,11 +119,11 @@ func references(key string) []reference {
 		}
 		return []reference{
 			site,
-			{collSlices, slicesOf(model.ID(owner), n) + parts[3][:16], func(doc docstore.Doc, key string) (bool, error) {
+			{history.CollSlices, history.SlicesOf(model.ID(owner), n) + parts[3][:16], func(doc docstore.Doc, key string) (bool, error) {
 				s, err := store.Decode[OplogSlice](doc)
 				return err == nil && s.Key == key, err
 			}},
-			{collEpochs, epochID(model.ID(owner), n), func(doc docstore.Doc, key string) (bool, error) {
+			{history.CollEpochs, entry.EpochID(model.ID(owner), n), func(doc docstore.Doc, key string) (bool, error) {
 				e, err := store.Decode[Epoch](doc)
 				return err == nil && e.Last != nil && e.Last.Key == key, err
 			}},
@@ -143,7 +143,7 @@ func references(key string) []reference {
 			return nil
 		}
 		id := strings.Join([]string{owner, parts[2], parts[3], place[0], place[1]}, "/")
-		return []reference{site, {collSeeds, id, func(doc docstore.Doc, key string) (bool, error) {
+		return []reference{site, {history.CollSeeds, id, func(doc docstore.Doc, key string) (bool, error) {
 			s, err := store.Decode[SeedSlice](doc)
 			return err == nil && s.Key == key, err
 		}}}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/oplog"
-	"github.com/heartwood-db/heartwood/shared/oplog/chain"
 	"github.com/heartwood-db/heartwood/shared/oplog/filter"
 	"github.com/heartwood-db/heartwood/shared/snapshot"
 )
@@ -169,85 +168,6 @@ type Found struct {
 	At            time.Time    `bson:"at"`
 }
 
-// Epoch is one unbroken history of a job: a full read and the oplog from its start on. Its id is "<job>/<8 digits>".
-//
-// Its first oplog slice begins with the source's entry at Start itself: what an open transaction wrote first is part of it, and
-// that it is the same entry is the proof that nothing lies between.
-type Epoch struct {
-	Job          model.ID     `bson:"job"`
-	Number       int64        `bson:"number"`
-	Began        time.Time    `bson:"began"`
-	Why          string       `bson:"why"` // what it was begun for
-	ReplicaSetID string       `bson:"replicaSetId"`
-	SetName      string       `bson:"setName"`
-	Version      string       `bson:"version"`
-	FCV          string       `bson:"fcv"`
-	StoreID      string       `bson:"storeId"`    // of the blockstore that holds its seeds and oplog
-	AgentID      string       `bson:"agentId"`    // who began it
-	Start        oplog.OpTime `bson:"start"`      // first position of its oplog: the oldest open transaction's first entry, or the newest entry, as it was before anything was read
-	StartEntry   chain.Digest `bson:"startEntry"` // of the source's entry at Start
-	ScanEnd      oplog.OpTime `bson:"scanEnd"`    // the newest entry when the last collection had been read; zero until then
-	Collections  int64        `bson:"collections"`
-	Seeded       time.Time    `bson:"seeded,omitempty"`   // when a head had passed ScanEnd: sync slices may go
-	Head         chain.Head   `bson:"head"`               // the end of the stored oplog
-	HeadWall     time.Time    `bson:"headWall,omitempty"` // wall clock of its last entry, as the source has it
-	HeadAt       time.Time    `bson:"headAt,omitempty"`   // when its last slice was stored
-	// Last is the slice the head ends with. It is written with the head; its own document follows.
-	Last        *OplogSlice  `bson:"last,omitempty"`
-	OplogBytes  int64        `bson:"oplogBytes"`  // of all its slices so far, uncompressed
-	OplogStored int64        `bson:"oplogStored"` // as objects
-	Kept        oplog.OpTime `bson:"kept"`        // oplog up to here was expired
-	Breaks      []Break      `bson:"breaks,omitempty"`
-	Ended       time.Time    `bson:"ended,omitempty"`
-	EndedWhy    string       `bson:"endedWhy,omitempty"`
-}
-
-// Break is a point of an epoch behind which nothing is replayed.
-type Break struct {
-	At  bson.Timestamp `bson:"at"`
-	Why string         `bson:"why"`
-}
-
-// Collection is one collection of a full read: its making and how far its slices are. Its id is "<job>/<epoch>/<uuid>".
-type Collection struct {
-	UUID    oplog.UUID `bson:"uuid"`
-	NS      string     `bson:"ns"`
-	Options bson.Raw   `bson:"options,omitempty"`
-	IDIndex bson.Raw   `bson:"idIndex,omitempty"`
-	Indexes []bson.Raw `bson:"indexes,omitempty"`
-	View    bson.Raw   `bson:"view,omitempty"` // a view instead of a collection: its document of system.views; UUID is zero
-	Slices  int64      `bson:"slices"`         // how many there are, once Done
-	Docs    int64      `bson:"docs"`
-	Bytes   int64      `bson:"bytes"`
-	Attempt int64      `bson:"attempt"` // slices of earlier attempts do not count
-	Done    bool       `bson:"done"`
-	Lost    string     `bson:"lost,omitempty"` // why it could not be read to its end: dropped meanwhile
-}
-
-// Complete reports whether nothing more is to be read of it.
-func (c *Collection) Complete() bool { return c.Done || c.Lost != "" || c.View != nil }
-
-// SeedSlice is a stored part of a collection. Its id is "<job>/<epoch>/<uuid>/<attempt>/<seq>".
-type SeedSlice struct {
-	Attempt int64        `bson:"attempt"`
-	Seq     int64        `bson:"seq"`
-	Key     string       `bson:"key"` // of the object: zstd of the documents one after another
-	Docs    int64        `bson:"docs"`
-	Bytes   int64        `bson:"bytes"`            // of the documents
-	Stored  int64        `bson:"stored"`           // of the object
-	Digest  chain.Digest `bson:"digest"`           // of the documents
-	Resume  []byte       `bson:"resume,omitempty"` // the agent's note of where to read on
-	At      time.Time    `bson:"at"`
-}
-
-// OplogSlice is a stored slice. Its id is "<job>/<epoch>/<first position, sortable>".
-type OplogSlice struct {
-	Slice  chain.Slice `bson:"slice"`
-	Key    string      `bson:"key"` // of the object: zstd of the entries one after another
-	Stored int64       `bson:"stored"`
-	At     time.Time   `bson:"at"` // when it was stored
-}
-
 // Snapshot is a stored state of a head. Its id is 24 hexadecimal digits.
 type Snapshot struct {
 	ID          string          `bson:"id"`
@@ -287,89 +207,4 @@ func (s *Snapshot) Rule() snapshot.Snapshot {
 		ID: s.ID, Epoch: s.Epoch, At: s.At, Kinds: s.Kinds, Expires: s.Expires, DoNotDelete: s.DoNotDelete,
 		Complete: s.Complete && s.Condemned.IsZero(), Created: s.Created, Applied: s.Applied.TS, ReplayFrom: s.ReplayFrom.TS,
 	}
-}
-
-// Restore is one restore job.
-type Restore struct {
-	ID          string               `bson:"id"`
-	BatchID     string               `bson:"batchId"`
-	GroupID     model.ID             `bson:"groupId"`
-	Job         model.ID             `bson:"job"` // whose backup is restored
-	Created     time.Time            `bson:"created"`
-	By          string               `bson:"by"`
-	Status      model.RestoreStatus  `bson:"status"`
-	Method      model.DeliveryMethod `bson:"method"`
-	Format      string               `bson:"format"` // FILES (a dbpath) or BSON (mongorestore's layout)
-	Compress    bool                 `bson:"compress"`
-	SnapshotID  string               `bson:"snapshotId,omitempty"`
-	PointInTime bool                 `bson:"pointInTime"`
-	Epoch       int64                `bson:"epoch,omitempty"`  // whose history is restored
-	Target      bson.Timestamp       `bson:"target,omitempty"` // inclusive; zero for a snapshot as it is
-	Namespaces  []string             `bson:"namespaces,omitempty"`
-	Rename      map[string]string    `bson:"rename,omitempty"`      // from namespace or database to another
-	TargetGroup model.ID             `bson:"targetGroup,omitempty"` // PUSH: where to
-	TargetID    model.ID             `bson:"targetId,omitempty"`    // PUSH: the cluster
-	Drop        bool                 `bson:"drop,omitempty"`        // PUSH: collections in the way are dropped, after everything was fetched
-	Plan        bson.Raw             `bson:"plan,omitempty"`        // restoreplan.Plan: what the preview showed and the daemon carries out
-	Step        string               `bson:"step,omitempty"`        // what is being done, for people
-	Done        int64                `bson:"done,omitempty"`        // bytes of the step
-	Total       int64                `bson:"total,omitempty"`
-	Daemon      string               `bson:"daemon,omitempty"`
-	Token       int64                `bson:"token,omitempty"`
-	Beat        time.Time            `bson:"beat,omitempty"` // last sign of life
-	Finished    time.Time            `bson:"finished,omitempty"`
-	Error       string               `bson:"error,omitempty"`
-	Remedy      string               `bson:"remedy,omitempty"`
-	Delivery    Delivery             `bson:"delivery"`
-	StoreID     string               `bson:"storeId,omitempty"` // of the blockstore that holds Objects
-	Objects     []Object             `bson:"objects,omitempty"`
-	Cleaned     time.Time            `bson:"cleaned,omitempty"` // its objects were deleted
-}
-
-// Delivery is the state of a download link. Downloads is the largest count of any of the objects.
-type Delivery struct {
-	Digest       []byte               `bson:"digest,omitempty"` // SHA-256 of the link's token
-	Sealed       []byte               `bson:"sealed,omitempty"` // the token, sealed: the link is shown again to who may restore
-	Expires      time.Time            `bson:"expires,omitempty"`
-	Hours        int                  `bson:"hours"` // from the moment on that the objects are there
-	MaxDownloads int                  `bson:"maxDownloads"`
-	Downloads    int                  `bson:"downloads"`
-	Status       model.DeliveryStatus `bson:"status,omitempty"`
-}
-
-// Object is a stored file of a restore.
-type Object struct {
-	Key    string `bson:"key"`
-	Name   string `bson:"name"`
-	Bytes  int64  `bson:"bytes"`
-	SHA256 string `bson:"sha256"` // hexadecimal
-
-	Downloads int       `bson:"downloads,omitempty"` // begun
-	UseEnds   time.Time `bson:"useEnds,omitempty"`   // until then the last one may be resumed
-}
-
-// Daemon is a running, or once running, backup daemon. Its id is "<machine>:<head root>".
-type Daemon struct {
-	ID       string    `bson:"id"`
-	Machine  string    `bson:"machine"`
-	HeadRoot string    `bson:"headRoot"` // ends with /
-	Version  string    `bson:"version"`
-	Started  time.Time `bson:"started"`
-	Beat     time.Time `bson:"beat"`
-	Stopped  bool      `bson:"stopped,omitempty"` // it said goodbye
-	BasePort int       `bson:"basePort"`
-	Heads    int       `bson:"heads"` // how many run at once
-	Jobs     int       `bson:"jobs"`
-	Releases []string  `bson:"releases"` // versions of mongod it has
-	Free     int64     `bson:"free"`     // bytes on the disk of the head root
-	Size     int64     `bson:"size"`
-	// What administrators set; a change counts within five minutes.
-	Assignment bool   `bson:"assignment"` // new jobs may be bound to it
-	BackupJobs bool   `bson:"backupJobs"`
-	Garbage    bool   `bson:"garbage"`
-	Restores   bool   `bson:"restores"`
-	Configured bool   `bson:"configured"`
-	Error      string `bson:"error,omitempty"`
-	// Full is when the disk of the heads will be full if it goes on filling as it did; zero: not soon, or not known.
-	Full time.Time `bson:"full,omitempty"`
 }

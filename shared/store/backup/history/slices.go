@@ -1,4 +1,4 @@
-package backup
+package history
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/oplog"
 	"github.com/heartwood-db/heartwood/shared/oplog/chain"
 	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/backup/entry"
 )
 
 // AddSlice keeps an oplog slice whose object is stored, if it follows what is stored; chain.Head.Follow tells what is wrong with
@@ -19,12 +20,12 @@ import (
 //
 // The slice and the new head are one write, of the epoch's document, which only one of several servers wins. The slice before
 // moves to a document of its own first. So there is no moment at which a slice counts and is not found, or the reverse.
-func (b *Backup) AddSlice(ctx context.Context, s OplogSlice, wall time.Time) (head chain.Head, repeated bool, err error) {
+func (h *History) AddSlice(ctx context.Context, s OplogSlice, wall time.Time) (head chain.Head, repeated bool, err error) {
 	job, n := model.ID(s.Slice.Job), s.Slice.Epoch
-	if err := checkID("job", job); err != nil {
+	if err := entry.CheckID("job", job); err != nil {
 		return head, false, err
 	}
-	err = b.updateEpoch(ctx, job, n, func(e *Epoch) error {
+	err = h.updateEpoch(ctx, job, n, func(e *Epoch) error {
 		head, repeated = e.Head, false
 		next, again, err := e.Follow(&s.Slice)
 		switch {
@@ -34,9 +35,9 @@ func (b *Backup) AddSlice(ctx context.Context, s OplogSlice, wall time.Time) (he
 			repeated = true
 			return store.ErrUnchanged
 		case !e.Ended.IsZero():
-			return fmt.Errorf("epoch %d of job %s: %w: %s", n, job, ErrEnded, e.EndedWhy)
+			return fmt.Errorf("epoch %d of job %s: %w: %s", n, job, entry.ErrEnded, e.EndedWhy)
 		}
-		if err := b.settle(ctx, e); err != nil {
+		if err := h.settle(ctx, e); err != nil {
 			return err
 		}
 		e.Head, e.Last, e.HeadAt = next, &s, s.At
@@ -50,7 +51,7 @@ func (b *Backup) AddSlice(ctx context.Context, s OplogSlice, wall time.Time) (he
 	})
 	if errors.Is(err, chain.ErrOverlap) {
 		// An earlier slice, sent again because its success was not heard of while others went on, changes nothing.
-		have, readErr := store.Get[OplogSlice](ctx, b.s, collSlices, s.Slice.ID())
+		have, readErr := store.Get[OplogSlice](ctx, h.s, CollSlices, s.Slice.ID())
 		if readErr == nil && have.Slice.Sum() == s.Slice.Sum() {
 			return head, true, nil
 		}
@@ -68,25 +69,25 @@ func (e *Epoch) Follow(s *chain.Slice) (next chain.Head, again bool, err error) 
 }
 
 // settle gives the last slice of an epoch a document of its own.
-func (b *Backup) settle(ctx context.Context, e *Epoch) error {
+func (h *History) settle(ctx context.Context, e *Epoch) error {
 	if e.Last == nil {
 		return nil
 	}
-	op, err := store.InsertOp(collSlices, e.Last.Slice.ID(), e.Last)
+	op, err := store.InsertOp(CollSlices, e.Last.Slice.ID(), e.Last)
 	if err != nil {
 		return err
 	}
-	return b.s.WriteOnce(ctx, op)
+	return h.s.WriteOnce(ctx, op)
 }
 
 // Slices returns up to limit slices with positions after a position (zero: from the beginning), in order: one unbroken chain
-// from the first slice that reaches beyond it. None: there is nothing newer. ErrExpired: what follows the position is no longer kept.
-func (b *Backup) Slices(ctx context.Context, job model.ID, n int64, after oplog.OpTime, limit int) ([]OplogSlice, error) {
-	if limit <= 0 || limit > MaxPage {
-		limit = MaxPage
+// from the first slice that reaches beyond it. None: there is nothing newer. entry.ErrExpired: what follows the position is no longer kept.
+func (h *History) Slices(ctx context.Context, job model.ID, n int64, after oplog.OpTime, limit int) ([]OplogSlice, error) {
+	if limit <= 0 || limit > entry.MaxPage {
+		limit = entry.MaxPage
 	}
 	// The epoch is read first: what has a document of its own later is in this copy of it.
-	e, err := b.Epoch(ctx, job, n)
+	e, err := h.Epoch(ctx, job, n)
 	if err != nil {
 		return nil, err
 	}
@@ -94,14 +95,14 @@ func (b *Backup) Slices(ctx context.Context, job model.ID, n int64, after oplog.
 		return nil, nil
 	}
 	if after.Before(e.Kept) {
-		return nil, fmt.Errorf("epoch %d of job %s: %w: it is kept after %s, wanted is what follows %s", n, job, ErrExpired, e.Kept, after)
+		return nil, fmt.Errorf("epoch %d of job %s: %w: it is kept after %s, wanted is what follows %s", n, job, entry.ErrExpired, e.Kept, after)
 	}
-	from, to := store.Under(slicesOf(job, n))
+	from, to := store.Under(SlicesOf(job, n))
 	if !after.IsZero() {
 		// The slice that a position lies in begins at it or before. Ids of slices have one length: nothing lies between one and itself with a letter more.
-		first := sliceID(job, n, after)
-		q := docstore.Query{Collection: collSlices, From: from, To: first + "!", Descending: true, Limit: 1}
-		switch have, err := store.First[OplogSlice](ctx, b.s, q); {
+		first := SliceID(job, n, after)
+		q := docstore.Query{Collection: CollSlices, From: from, To: first + "!", Descending: true, Limit: 1}
+		switch have, err := store.First[OplogSlice](ctx, h.s, q); {
 		case err == nil && after.Before(have.Slice.Last):
 			from = have.Slice.ID()
 		case err == nil || errors.Is(err, store.ErrNotFound):
@@ -111,7 +112,7 @@ func (b *Backup) Slices(ctx context.Context, job model.ID, n int64, after oplog.
 		}
 	}
 	var out []OplogSlice
-	for s, err := range store.ScanAll[OplogSlice](ctx, b.s, docstore.Query{Collection: collSlices, From: from, To: to, Limit: limit}) {
+	for s, err := range store.ScanAll[OplogSlice](ctx, h.s, docstore.Query{Collection: CollSlices, From: from, To: to, Limit: limit}) {
 		if err != nil {
 			return nil, err
 		}
@@ -126,8 +127,8 @@ func (b *Backup) Slices(ctx context.Context, job model.ID, n int64, after oplog.
 		out = append(out, *e.Last)
 	}
 	if err = e.whole(out, after); err != nil {
-		if now, again := b.Epoch(ctx, job, n); again == nil && after.Before(now.Kept) {
-			return nil, fmt.Errorf("epoch %d of job %s: %w: it expired while it was read", n, job, ErrExpired)
+		if now, again := h.Epoch(ctx, job, n); again == nil && after.Before(now.Kept) {
+			return nil, fmt.Errorf("epoch %d of job %s: %w: it expired while it was read", n, job, entry.ErrExpired)
 		}
 	}
 	return out, err
@@ -140,23 +141,23 @@ func (e *Epoch) whole(slices []OplogSlice, after oplog.OpTime) error {
 		headers[i] = slices[i].Slice
 	}
 	if _, err := chain.Verify(headers); err != nil {
-		return fmt.Errorf("epoch %d of job %s: %w: %w", e.Number, e.Job, ErrDamaged, err)
+		return fmt.Errorf("epoch %d of job %s: %w: %w", e.Number, e.Job, entry.ErrDamaged, err)
 	}
 	if len(headers) > 0 && after.Before(headers[0].After) {
-		return fmt.Errorf("epoch %d of job %s: %w: the slice after %s is missing", e.Number, e.Job, ErrDamaged, after)
+		return fmt.Errorf("epoch %d of job %s: %w: the slice after %s is missing", e.Number, e.Job, entry.ErrDamaged, after)
 	}
 	return nil
 }
 
 // ExpireSlices forgets up to limit slices that lie wholly before a position, oldest first, and gives the keys of their objects,
 // which are to be deleted afterwards. The last slice of an epoch goes only when the epoch has ended. None: there are no more.
-func (b *Backup) ExpireSlices(ctx context.Context, job model.ID, n int64, before oplog.OpTime, limit int) (keys []string, err error) {
-	e, err := b.Epoch(ctx, job, n)
+func (h *History) ExpireSlices(ctx context.Context, job model.ID, n int64, before oplog.OpTime, limit int) (keys []string, err error) {
+	e, err := h.Epoch(ctx, job, n)
 	if err != nil {
 		return nil, err
 	}
-	from, to := store.Under(slicesOf(job, n))
-	page, err := b.s.Engine().Scan(ctx, docstore.Query{Collection: collSlices, From: from, To: to, Limit: limit})
+	from, to := store.Under(SlicesOf(job, n))
+	page, err := h.s.Engine().Scan(ctx, docstore.Query{Collection: CollSlices, From: from, To: to, Limit: limit})
 	if err != nil {
 		return nil, fmt.Errorf("slices of epoch %d of job %s: %w", n, job, err)
 	}
@@ -170,14 +171,14 @@ func (b *Backup) ExpireSlices(ctx context.Context, job model.ID, n int64, before
 		if !s.Slice.Last.Before(before) || e.Last != nil && s.Slice.ID() == e.Last.Slice.ID() {
 			break
 		}
-		ops, keys = append(ops, docstore.Op{Kind: docstore.Delete, Collection: collSlices, ID: doc.ID}), append(keys, s.Key)
+		ops, keys = append(ops, docstore.Op{Kind: docstore.Delete, Collection: CollSlices, ID: doc.ID}), append(keys, s.Key)
 		if kept.Before(s.Slice.Last) {
 			kept = s.Slice.Last
 		}
 	}
 	if len(ops) > 0 {
 		// The boundary first: nobody begins to read what is about to go.
-		err := b.updateEpoch(ctx, job, n, func(e *Epoch) error {
+		err := h.updateEpoch(ctx, job, n, func(e *Epoch) error {
 			if !e.Kept.Before(kept) {
 				return store.ErrUnchanged
 			}
@@ -187,13 +188,13 @@ func (b *Backup) ExpireSlices(ctx context.Context, job model.ID, n int64, before
 		if err != nil {
 			return nil, err
 		}
-		return keys, b.s.Write(ctx, ops...)
+		return keys, h.s.Write(ctx, ops...)
 	}
 	if e.Ended.IsZero() || e.Last == nil || !e.Last.Slice.Last.Before(before) {
 		return nil, nil
 	}
 	keys = []string{e.Last.Key}
-	err = b.updateEpoch(ctx, job, n, func(e *Epoch) error {
+	err = h.updateEpoch(ctx, job, n, func(e *Epoch) error {
 		if e.Last == nil {
 			return store.ErrUnchanged
 		}
@@ -204,19 +205,19 @@ func (b *Backup) ExpireSlices(ctx context.Context, job model.ID, n int64, before
 		return nil, err
 	}
 	// It may have got a document too, where the slice after it was never kept.
-	return keys, b.s.Delete(ctx, collSlices, sliceID(job, n, e.Head.LastFirst))
+	return keys, h.s.Delete(ctx, CollSlices, SliceID(job, n, e.Head.LastFirst))
 }
 
 // HasSlice reports whether a slice that begins at a position is known, and under which key its object is kept.
-func (b *Backup) HasSlice(ctx context.Context, s *chain.Slice) (key string, ok bool, err error) {
-	e, err := b.Epoch(ctx, model.ID(s.Job), s.Epoch)
+func (h *History) HasSlice(ctx context.Context, s *chain.Slice) (key string, ok bool, err error) {
+	e, err := h.Epoch(ctx, model.ID(s.Job), s.Epoch)
 	if err != nil {
 		return "", false, err
 	}
 	if e.Last != nil && e.Last.Slice.ID() == s.ID() {
 		return e.Last.Key, e.Last.Slice.Sum() == s.Sum(), nil
 	}
-	have, err := store.Get[OplogSlice](ctx, b.s, collSlices, s.ID())
+	have, err := store.Get[OplogSlice](ctx, h.s, CollSlices, s.ID())
 	if errors.Is(err, store.ErrNotFound) {
 		return "", false, nil
 	}

@@ -1,4 +1,4 @@
-package backup
+package restores
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/backup/entry"
 )
 
 // useLife is for how long at least a download that has begun may be resumed, also beyond the end of the link: large archives
@@ -22,13 +23,13 @@ func tokenContext(restore string) string { return "backup/download/" + restore }
 
 // OfferDownload makes the link of a restore whose objects are stored: a fresh token, from now on for Delivery.Hours. It is called
 // within the change that sets Objects (UpdateRestoreAs); only the token's digest and its sealed form are kept.
-func (b *Backup) OfferDownload(r *Restore, now time.Time) {
+func (rs *Register) OfferDownload(r *Restore, now time.Time) {
 	var raw [32]byte
 	_, _ = rand.Read(raw[:]) // never fails: crypto/rand ends the program instead
 	token := base64.RawURLEncoding.EncodeToString(raw[:])
 	digest := sha256.Sum256([]byte(token))
 	d := &r.Delivery
-	d.Digest, d.Sealed = digest[:], b.s.Box().Seal([]byte(token), tokenContext(r.ID))
+	d.Digest, d.Sealed = digest[:], rs.s.Box().Seal([]byte(token), tokenContext(r.ID))
 	d.Hours, d.MaxDownloads = max(d.Hours, 1), max(d.MaxDownloads, 1)
 	d.Expires, d.Downloads, d.Status = now.Add(time.Duration(d.Hours)*time.Hour), 0, model.DeliveryReady
 	for i := range r.Objects {
@@ -36,15 +37,15 @@ func (b *Backup) OfferDownload(r *Restore, now time.Time) {
 	}
 }
 
-// DownloadToken is the token of a restore's link, for those who may restore. ErrLink when there is none, ErrLinkEnded when it is over.
-func (b *Backup) DownloadToken(r *Restore, now time.Time) (model.Secret, error) {
+// DownloadToken is the token of a restore's link, for those who may restore. entry.ErrLink when there is none, entry.ErrLinkEnded when it is over.
+func (rs *Register) DownloadToken(r *Restore, now time.Time) (model.Secret, error) {
 	if len(r.Delivery.Sealed) == 0 {
-		return "", ErrLink
+		return "", entry.ErrLink
 	}
 	if r.Delivery.StatusAt(r.Objects, now) != model.DeliveryReady && r.Delivery.StatusAt(r.Objects, now) != model.DeliveryTransferring {
-		return "", ErrLinkEnded
+		return "", entry.ErrLinkEnded
 	}
-	token, err := b.s.Box().Open(r.Delivery.Sealed, tokenContext(r.ID))
+	token, err := rs.s.Box().Open(r.Delivery.Sealed, tokenContext(r.ID))
 	if err != nil {
 		return "", fmt.Errorf("the link of restore %s: %w", r.ID, err)
 	}
@@ -84,10 +85,10 @@ func running(objects []Object, now time.Time) bool {
 	return false
 }
 
-// Download finds the file that a link names. ErrLink: there is no such restore, token or file; the time it takes tells no
-// more. ErrLinkEnded: the link expired or is used up. resume asks to go on with a download that has begun.
-func (b *Backup) Download(ctx context.Context, id, token, file string, resume bool, now time.Time) (Restore, int, error) {
-	r, err := b.Restore(ctx, id)
+// Download finds the file that a link names. entry.ErrLink: there is no such restore, token or file; the time it takes tells no
+// more. entry.ErrLinkEnded: the link expired or is used up. resume asks to go on with a download that has begun.
+func (rs *Register) Download(ctx context.Context, id, token, file string, resume bool, now time.Time) (Restore, int, error) {
+	r, err := rs.Restore(ctx, id)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return r, 0, err
 	}
@@ -97,37 +98,37 @@ func (b *Backup) Download(ctx context.Context, id, token, file string, resume bo
 	}
 	have := sha256.Sum256([]byte(token))
 	if subtle.ConstantTimeCompare(have[:], want) != 1 || len(r.Delivery.Digest) != sha256.Size || r.Status != model.RestoreFinished {
-		return Restore{}, 0, ErrLink
+		return Restore{}, 0, entry.ErrLink
 	}
 	for i := range r.Objects {
 		if r.Objects[i].Name == file {
 			return r, i, r.mayDownload(i, resume, now)
 		}
 	}
-	return Restore{}, 0, ErrLink
+	return Restore{}, 0, entry.ErrLink
 }
 
 func (r *Restore) mayDownload(object int, resume bool, now time.Time) error {
 	o, d := &r.Objects[object], &r.Delivery
 	switch {
 	case !r.Cleaned.IsZero():
-		return fmt.Errorf("%w: the file was deleted", ErrLinkEnded)
+		return fmt.Errorf("%w: the file was deleted", entry.ErrLinkEnded)
 	case resume && now.Before(o.UseEnds):
 		return nil
 	case o.Downloads >= d.MaxDownloads:
-		return fmt.Errorf("%w: it was used %d times of %d", ErrLinkEnded, o.Downloads, d.MaxDownloads)
+		return fmt.Errorf("%w: it was used %d times of %d", entry.ErrLinkEnded, o.Downloads, d.MaxDownloads)
 	case !now.Before(d.Expires):
-		return fmt.Errorf("%w: it expired at %s", ErrLinkEnded, d.Expires.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: it expired at %s", entry.ErrLinkEnded, d.Expires.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
 
 // CountDownload counts a use of a link, before the first byte flows: of any number at once no more succeed than the link
-// allows (ErrLinkEnded for the others). A resumption within the life of a use is not counted.
-func (b *Backup) CountDownload(ctx context.Context, id string, object int, resume bool, now time.Time) error {
-	return b.UpdateRestore(ctx, id, func(r *Restore) error {
+// allows (entry.ErrLinkEnded for the others). A resumption within the life of a use is not counted.
+func (rs *Register) CountDownload(ctx context.Context, id string, object int, resume bool, now time.Time) error {
+	return rs.UpdateRestore(ctx, id, func(r *Restore) error {
 		if object < 0 || object >= len(r.Objects) {
-			return ErrLink
+			return entry.ErrLink
 		}
 		if err := r.mayDownload(object, resume, now); err != nil {
 			return err
@@ -148,8 +149,8 @@ func (b *Backup) CountDownload(ctx context.Context, id string, object int, resum
 }
 
 // EndDownload notes that a file was sent to its end. It is for people: nothing depends on it.
-func (b *Backup) EndDownload(ctx context.Context, id string, now time.Time) error {
-	return b.UpdateRestore(ctx, id, func(r *Restore) error {
+func (rs *Register) EndDownload(ctx context.Context, id string, now time.Time) error {
+	return rs.UpdateRestore(ctx, id, func(r *Restore) error {
 		d := &r.Delivery
 		if d.Status != model.DeliveryTransferring {
 			return store.ErrUnchanged

@@ -1,4 +1,4 @@
-package backup
+package history
 
 import (
 	"context"
@@ -6,31 +6,28 @@ import (
 	"fmt"
 	"iter"
 	"strings"
-	"time"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/oplog"
 	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/backup/entry"
 )
 
-// MaxPage is the largest page that the area gives.
-const MaxPage = 1_000
-
 // openEpoch is an epoch that can be added to.
-func (b *Backup) openEpoch(ctx context.Context, job model.ID, n int64) (Epoch, error) {
-	e, err := b.Epoch(ctx, job, n)
+func (h *History) openEpoch(ctx context.Context, job model.ID, n int64) (Epoch, error) {
+	e, err := h.Epoch(ctx, job, n)
 	if err == nil && !e.Ended.IsZero() {
-		err = fmt.Errorf("epoch %d of job %s: %w: %s", n, job, ErrEnded, e.EndedWhy)
+		err = fmt.Errorf("epoch %d of job %s: %w: %s", n, job, entry.ErrEnded, e.EndedWhy)
 	}
 	return e, err
 }
 
 // PutCollections keeps collections of a full read. It may be repeated: an attempt never becomes a lower one, and within an
 // attempt what is done stays done. A collection becomes done only when all the slices it is said to have are stored
-// (ErrSeed otherwise; those before it in the list are kept).
-func (b *Backup) PutCollections(ctx context.Context, job model.ID, n int64, collections []Collection) error {
-	e, err := b.openEpoch(ctx, job, n)
+// (entry.ErrSeed otherwise; those before it in the list are kept).
+func (h *History) PutCollections(ctx context.Context, job model.ID, n int64, collections []Collection) error {
+	e, err := h.openEpoch(ctx, job, n)
 	if err != nil {
 		return err
 	}
@@ -43,15 +40,15 @@ func (b *Backup) PutCollections(ctx context.Context, job model.ID, n int64, coll
 			return fmt.Errorf("collection %q: %w: it needs a name, and a UUID or the document of a view", c.NS, docstore.ErrInvalid)
 		}
 		if c.Done {
-			if err := b.allStored(ctx, job, n, c); err != nil {
+			if err := h.allStored(ctx, job, n, c); err != nil {
 				return err
 			}
 		}
 	}
 	for rest := collections; len(rest) > 0; {
-		some := rest[:min(len(rest), MaxPage)]
+		some := rest[:min(len(rest), entry.MaxPage)]
 		rest = rest[len(some):]
-		if err := b.putCollections(ctx, job, n, some); err != nil {
+		if err := h.putCollections(ctx, job, n, some); err != nil {
 			return err
 		}
 	}
@@ -59,12 +56,12 @@ func (b *Backup) PutCollections(ctx context.Context, job model.ID, n int64, coll
 }
 
 // putCollections writes them in one batch; those that somebody else wrote at the same time again, one by one.
-func (b *Backup) putCollections(ctx context.Context, job model.ID, n int64, collections []Collection) error {
+func (h *History) putCollections(ctx context.Context, job model.ID, n int64, collections []Collection) error {
 	ids := make([]string, len(collections))
 	for i := range collections {
 		ids[i] = collectionID(job, n, &collections[i])
 	}
-	docs, err := b.s.Engine().Get(ctx, collCollections, ids...)
+	docs, err := h.s.Engine().Get(ctx, CollCollections, ids...)
 	if err != nil {
 		return fmt.Errorf("read collections of epoch %d of job %s: %w", n, job, err)
 	}
@@ -76,7 +73,7 @@ func (b *Backup) putCollections(ctx context.Context, job model.ID, n int64, coll
 	var of []int
 	for i := range collections {
 		next := collections[i]
-		op := docstore.Op{Kind: docstore.Insert, Collection: collCollections, ID: ids[i]}
+		op := docstore.Op{Kind: docstore.Insert, Collection: CollCollections, ID: ids[i]}
 		if doc, ok := have[ids[i]]; ok {
 			was, err := store.Decode[Collection](doc)
 			if err != nil {
@@ -95,7 +92,7 @@ func (b *Backup) putCollections(ctx context.Context, job model.ID, n int64, coll
 	if len(ops) == 0 {
 		return nil
 	}
-	results, err := b.s.Engine().Write(ctx, ops, false)
+	results, err := h.s.Engine().Write(ctx, ops, false)
 	if err != nil && !errors.Is(err, docstore.ErrOutcomeUnknown) {
 		return fmt.Errorf("write collections of epoch %d of job %s: %w", n, job, err)
 	}
@@ -106,7 +103,7 @@ func (b *Backup) putCollections(ctx context.Context, job model.ID, n int64, coll
 		if err == nil && !errors.Is(results[k].Err, store.ErrConflict) && !errors.Is(results[k].Err, store.ErrExists) {
 			return fmt.Errorf("write collection %s: %w", ops[k].ID, results[k].Err)
 		}
-		one := store.Upsert(ctx, b.s, collCollections, ops[k].ID, func(was *Collection, exists bool) error {
+		one := store.Upsert(ctx, h.s, CollCollections, ops[k].ID, func(was *Collection, exists bool) error {
 			next := collections[of[k]]
 			if exists && !was.follow(&next) {
 				return store.ErrUnchanged
@@ -133,43 +130,43 @@ func (c *Collection) follow(next *Collection) bool {
 }
 
 // allStored checks that the slices 0 to c.Slices-1 of an attempt are there.
-func (b *Backup) allStored(ctx context.Context, job model.ID, n int64, c *Collection) error {
+func (h *History) allStored(ctx context.Context, job model.ID, n int64, c *Collection) error {
 	from, to := store.Under(attemptID(job, n, c.UUID, c.Attempt) + "/")
-	have, err := b.s.Engine().Count(ctx, docstore.Query{Collection: collSeeds, From: from, To: to}, int(c.Slices)+1)
+	have, err := h.s.Engine().Count(ctx, docstore.Query{Collection: CollSeeds, From: from, To: to}, int(c.Slices)+1)
 	if err != nil {
 		return fmt.Errorf("count the slices of %s: %w", c.NS, err)
 	}
 	if int64(have) != c.Slices {
-		return fmt.Errorf("%w: %s has %d of the %d slices it is said to have", ErrSeed, c.NS, have, c.Slices)
+		return fmt.Errorf("%w: %s has %d of the %d slices it is said to have", entry.ErrSeed, c.NS, have, c.Slices)
 	}
 	if c.Slices == 0 {
 		return nil
 	}
 	// As many as there should be, and the last one is the last one: so none is missing.
-	_, err = b.s.Doc(ctx, collSeeds, seedID(job, n, c.UUID, c.Attempt, c.Slices-1))
+	_, err = h.s.Doc(ctx, CollSeeds, seedID(job, n, c.UUID, c.Attempt, c.Slices-1))
 	if errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("%w: slice %d of %s is missing", ErrSeed, c.Slices-1, c.NS)
+		return fmt.Errorf("%w: slice %d of %s is missing", entry.ErrSeed, c.Slices-1, c.NS)
 	}
 	return err
 }
 
 // CollectionsOf yields the collections of a full read by UUID, then its views by name.
-func (b *Backup) CollectionsOf(ctx context.Context, job model.ID, n int64) iter.Seq2[Collection, error] {
-	from, to := store.Under(epochID(job, n) + "/")
-	return store.ScanAll[Collection](ctx, b.s, docstore.Query{Collection: collCollections, From: from, To: to, Limit: MaxPage})
+func (h *History) CollectionsOf(ctx context.Context, job model.ID, n int64) iter.Seq2[Collection, error] {
+	from, to := store.Under(entry.EpochID(job, n) + "/")
+	return store.ScanAll[Collection](ctx, h.s, docstore.Query{Collection: CollCollections, From: from, To: to, Limit: entry.MaxPage})
 }
 
 // CollectionsPage is a page of CollectionsOf: after is "" or what the page before gave, next is "" at the end.
-func (b *Backup) CollectionsPage(ctx context.Context, job model.ID, n int64, after string, limit int) (page []Collection, next string, err error) {
-	if limit <= 0 || limit > MaxPage {
-		limit = MaxPage
+func (h *History) CollectionsPage(ctx context.Context, job model.ID, n int64, after string, limit int) (page []Collection, next string, err error) {
+	if limit <= 0 || limit > entry.MaxPage {
+		limit = entry.MaxPage
 	}
-	prefix := epochID(job, n) + "/"
+	prefix := entry.EpochID(job, n) + "/"
 	from, to := store.Under(prefix)
 	if after != "" {
 		from = prefix + after + "\x01" // no id of the kind is longer by a byte that small
 	}
-	p, err := b.s.Engine().Scan(ctx, docstore.Query{Collection: collCollections, From: from, To: to, Limit: limit})
+	p, err := h.s.Engine().Scan(ctx, docstore.Query{Collection: CollCollections, From: from, To: to, Limit: limit})
 	if err != nil {
 		return nil, "", fmt.Errorf("collections of epoch %d of job %s: %w", n, job, err)
 	}
@@ -187,47 +184,47 @@ func (b *Backup) CollectionsPage(ctx context.Context, job model.ID, n int64, aft
 	return page, next, nil
 }
 
-// AddSeed keeps a slice of a full read whose object is stored. stored is false when the same one was there before; ErrSeed when
+// AddSeed keeps a slice of a full read whose object is stored. stored is false when the same one was there before; entry.ErrSeed when
 // another one is: then the collection is to be read again as the next attempt.
-func (b *Backup) AddSeed(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, s SeedSlice) (stored bool, err error) {
-	if _, err := b.openEpoch(ctx, job, n); err != nil {
+func (h *History) AddSeed(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, s SeedSlice) (stored bool, err error) {
+	if _, err := h.openEpoch(ctx, job, n); err != nil {
 		return false, err
 	}
 	id := seedID(job, n, uuid, s.Attempt, s.Seq)
-	switch err := store.Insert(ctx, b.s, collSeeds, id, s); {
+	switch err := store.Insert(ctx, h.s, CollSeeds, id, s); {
 	case errors.Is(err, store.ErrExists):
-		have, err := store.Get[SeedSlice](ctx, b.s, collSeeds, id)
+		have, err := store.Get[SeedSlice](ctx, h.s, CollSeeds, id)
 		if err != nil {
 			return false, err
 		}
 		if have.Digest != s.Digest || have.Docs != s.Docs {
-			return false, fmt.Errorf("slice %d of collection %s: %w", s.Seq, uuid, ErrSeed)
+			return false, fmt.Errorf("slice %d of collection %s: %w", s.Seq, uuid, entry.ErrSeed)
 		}
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("keep slice %d of collection %s: %w", s.Seq, uuid, err)
 	}
 	// What is added while the epoch ends must not outlive it.
-	if _, err := b.openEpoch(ctx, job, n); errors.Is(err, ErrEnded) || errors.Is(err, store.ErrNotFound) {
-		return false, errors.Join(err, b.s.Delete(ctx, collSeeds, id))
+	if _, err := h.openEpoch(ctx, job, n); errors.Is(err, entry.ErrEnded) || errors.Is(err, store.ErrNotFound) {
+		return false, errors.Join(err, h.s.Delete(ctx, CollSeeds, id))
 	}
 	return true, nil
 }
 
 // SeedAt is one stored slice, or store.ErrNotFound.
-func (b *Backup) SeedAt(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, attempt, seq int64) (SeedSlice, error) {
-	return store.Get[SeedSlice](ctx, b.s, collSeeds, seedID(job, n, uuid, attempt, seq))
+func (h *History) SeedAt(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, attempt, seq int64) (SeedSlice, error) {
+	return store.Get[SeedSlice](ctx, h.s, CollSeeds, seedID(job, n, uuid, attempt, seq))
 }
 
 // Seeds yields the slices of one attempt at a collection (Collection.Attempt), in order.
-func (b *Backup) Seeds(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, attempt int64) iter.Seq2[SeedSlice, error] {
+func (h *History) Seeds(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, attempt int64) iter.Seq2[SeedSlice, error] {
 	from, to := store.Under(attemptID(job, n, uuid, attempt) + "/")
-	return store.ScanAll[SeedSlice](ctx, b.s, docstore.Query{Collection: collSeeds, From: from, To: to})
+	return store.ScanAll[SeedSlice](ctx, h.s, docstore.Query{Collection: CollSeeds, From: from, To: to})
 }
 
 // Stored is how far an attempt at a collection is without a hole: the number of slices, and the agent's note in the last of them.
-func (b *Backup) Stored(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, attempt int64) (slices int64, resume []byte, err error) {
-	for s, err := range b.Seeds(ctx, job, n, uuid, attempt) {
+func (h *History) Stored(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, attempt int64) (slices int64, resume []byte, err error) {
+	for s, err := range h.Seeds(ctx, job, n, uuid, attempt) {
 		if err != nil {
 			return 0, nil, err
 		}
@@ -241,9 +238,9 @@ func (b *Backup) Stored(ctx context.Context, job model.ID, n int64, uuid oplog.U
 
 // DropSeeds forgets up to limit slices of a full read and gives the keys of their objects, which are to be deleted afterwards.
 // None: there are no more, and the collections of the read are forgotten too if the epoch has ended.
-func (b *Backup) DropSeeds(ctx context.Context, job model.ID, n int64, limit int) (keys []string, err error) {
-	from, to := store.Under(epochID(job, n) + "/")
-	page, err := b.s.Engine().Scan(ctx, docstore.Query{Collection: collSeeds, From: from, To: to, Limit: limit})
+func (h *History) DropSeeds(ctx context.Context, job model.ID, n int64, limit int) (keys []string, err error) {
+	from, to := store.Under(entry.EpochID(job, n) + "/")
+	page, err := h.s.Engine().Scan(ctx, docstore.Query{Collection: CollSeeds, From: from, To: to, Limit: limit})
 	if err != nil {
 		return nil, fmt.Errorf("seeds of epoch %d of job %s: %w", n, job, err)
 	}
@@ -254,29 +251,14 @@ func (b *Backup) DropSeeds(ctx context.Context, job model.ID, n int64, limit int
 			return nil, err
 		}
 		keys = append(keys, s.Key)
-		ops[i] = docstore.Op{Kind: docstore.Delete, Collection: collSeeds, ID: doc.ID}
+		ops[i] = docstore.Op{Kind: docstore.Delete, Collection: CollSeeds, ID: doc.ID}
 	}
-	return keys, b.s.Write(ctx, ops...)
+	return keys, h.s.Write(ctx, ops...)
 }
 
 // DropCollections forgets up to limit collections of an epoch, and says whether some may be left. Restores of an epoch that goes
 // on do not need them: the head knows its collections.
-func (b *Backup) DropCollections(ctx context.Context, job model.ID, n int64, limit int) (more bool, err error) {
-	deleted, err := b.s.DeleteUnder(ctx, collCollections, epochID(job, n)+"/", limit)
+func (h *History) DropCollections(ctx context.Context, job model.ID, n int64, limit int) (more bool, err error) {
+	deleted, err := h.s.DeleteUnder(ctx, CollCollections, entry.EpochID(job, n)+"/", limit)
 	return deleted >= limit, err
-}
-
-// SetFound keeps where the documents are that the agent found of Job.Missing. ErrState when none are asked for in this epoch.
-func (b *Backup) SetFound(ctx context.Context, job model.ID, f Found, now time.Time) error {
-	f.At = now
-	return b.UpdateJob(ctx, job, func(j *Job) error {
-		switch {
-		case j.Found != nil && j.Found.Key == f.Key:
-			return store.ErrUnchanged
-		case j.Epoch != f.Epoch || len(j.Missing) == 0:
-			return fmt.Errorf("job %s: %w: no documents are asked for", job, ErrState)
-		}
-		j.Found, j.Missing = &f, nil
-		return nil
-	})
 }
