@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -99,8 +100,10 @@ func TestRetriedVectoredInsertsAreOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd, err := bson.Marshal(bson.D{
-		{Key: "insert", Value: "a"}, {Key: "documents", Value: bson.A{bson.D{{Key: "_id", Value: 1}}, bson.D{{Key: "_id", Value: 2}}}},
-		{Key: "lsid", Value: bson.D{{Key: "id", Value: bson.Binary{Subtype: 4, Data: []byte("0123456789abcdef")}}}}, {Key: "txnNumber", Value: int64(1)},
+		{Key: "insert", Value: "a"},
+		{Key: "documents", Value: bson.A{bson.D{{Key: "_id", Value: 1}}, bson.D{{Key: "_id", Value: 2}}}},
+		{Key: "lsid", Value: bson.D{{Key: "id", Value: bson.Binary{Subtype: 4, Data: []byte("0123456789abcdef")}}}},
+		{Key: "txnNumber", Value: int64(1)},
 		{Key: "writeConcern", Value: bson.D{{Key: "w", Value: "majority"}}},
 	})
 	if err != nil {
@@ -261,5 +264,51 @@ func randomWrites(coll *mongo.Collection, rnd *rand.Rand) func(context.Context) 
 			return nil
 		}
 		return err
+	}
+}
+
+func TestATimeSeriesIsBuckets(t *testing.T) {
+	d := start(t, Options{})
+	c := dial(t, d.URI())
+	db := c.Database("shop")
+	o := options.CreateCollection().SetTimeSeriesOptions(options.TimeSeries().SetTimeField("at").SetMetaField("host"))
+	if err := db.CreateCollection(t.Context(), "m", o); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
+	for i := range 30 {
+		doc := bson.D{{Key: "at", Value: begin.Add(time.Duration(i) * 10 * time.Minute)}, {Key: "host", Value: "h"}, {Key: "v", Value: i}}
+		if _, err := db.Collection("m").InsertOne(t.Context(), doc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := db.Collection("m").CountDocuments(t.Context(), bson.D{{Key: "v", Value: bson.D{{Key: "$gte", Value: 10}}}}); err != nil || n != 20 {
+		t.Errorf("%d measurements: %v", n, err)
+	}
+	ops, docs := map[oplog.Kind]int{}, map[string]bson.Raw{}
+	for _, e := range entriesOf(t, c, "shop.system.buckets.m") {
+		ops[e.Kind]++
+		after, odd, err := document.Apply(docs[document.Key(e.ID)], &e.Op)
+		if err != nil || odd&document.Fatal != 0 {
+			t.Fatalf("%v: %v, %v", e.Raw, odd, err)
+		}
+		docs[document.Key(e.ID)] = after
+	}
+	if ops[oplog.Insert] != 5 || ops[oplog.Update] != 25 {
+		t.Errorf("entries: %v", ops)
+	}
+	cur, err := db.Collection("system.buckets.m").Find(t.Context(), bson.D{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for cur.Next(t.Context()) {
+		n++
+		if got := docs[document.Key(coreValue(cur.Current.Lookup("_id")))]; string(got) != string(cur.Current) {
+			t.Errorf("replay gives %v\nserver %v", got, cur.Current)
+		}
+	}
+	if n != 5 {
+		t.Errorf("%d buckets", n)
 	}
 }

@@ -423,6 +423,7 @@ func (m *Member) view() *status.View {
 		v.Gauges = m.model.At(role, now, v.Started, v.Counts[load.OplogBytes])
 	}
 	if eng != nil {
+		v.FCV = eng.FCV()
 		addReal(v, eng.Stats(), srv)
 		if set != nil && !m.d.o.Members[m.index].Arbiter {
 			v.Oplog = m.oplog(eng)

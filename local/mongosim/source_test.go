@@ -80,7 +80,10 @@ func TestATailOfASecondaryShowsWhatAMajorityHas(t *testing.T) {
 	if _, err := coll.InsertOne(t.Context(), bson.D{{Key: "_id", Value: 1}}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, d, "the secondary is level", func() bool { return !d.set.Committed().Before(d.Member(p).engine().LastOpTime()) })
+	until(t, d, "the secondary is level", func() bool {
+		at := d.Member(p).engine().LastOpTime()
+		return !d.Member(s).engine().LastOpTime().Before(at) && !d.set.Committed().Before(at)
+	})
 	from := newest(t, sec, readconcern.Majority())
 	cur := tail(t, sec, from)
 	if got := read(t, cur, "shop.a"); got.Lookup("_id").AsInt64() != 1 {
@@ -386,7 +389,10 @@ func TestTransactionsInTheOplog(t *testing.T) {
 	}
 	entries := func() []*oplog.Entry {
 		t.Helper()
-		until(t, d, "all have all", func() bool { return !d.set.Committed().Before(d.Member(p).engine().LastOpTime()) })
+		until(t, d, "all have all", func() bool {
+			last := d.Member(p).engine().LastOpTime()
+			return !slices.ContainsFunc([]int{0, 1, 2}, func(i int) bool { return d.Member(i).engine().LastOpTime().Before(last) })
+		})
 		cur, err := sec.Database("local").Collection("oplog.rs").Find(t.Context(), bson.D{{Key: "ns", Value: "admin.$cmd"}, {Key: "lsid", Value: bson.D{{Key: "$exists", Value: true}}}})
 		if err != nil {
 			t.Fatal(err)
@@ -522,4 +528,41 @@ func TestTransactionsInTheOplog(t *testing.T) {
 func has(doc bson.Raw, key string) bool {
 	_, err := doc.LookupErr(key)
 	return err == nil
+}
+
+func TestTheFeatureCompatibilityVersionIsADocument(t *testing.T) {
+	d := start(t, Options{Members: []MemberOptions{{}}, Version: "5.0.31"})
+	c := dial(t, d.URI())
+	shown := func() string {
+		t.Helper()
+		r := ask(t, c, bson.D{{Key: "getParameter", Value: 1}, {Key: "featureCompatibilityVersion", Value: 1}})
+		return r.Lookup("featureCompatibilityVersion", "version").StringValue()
+	}
+	if v := shown(); v != "5.0" {
+		t.Errorf("version %s", v)
+	}
+	err := c.Database("admin").RunCommand(t.Context(), bson.D{{Key: "setFeatureCompatibilityVersion", Value: "3.6"}}).Err()
+	if errCode(err) != 4926900 {
+		t.Errorf("a version too old: %v", err)
+	}
+	ask(t, c, bson.D{{Key: "setFeatureCompatibilityVersion", Value: "4.4"}})
+	if v := shown(); v != "4.4" {
+		t.Errorf("version %s", v)
+	}
+	es := entriesOf(t, c, "admin.system.version")
+	if len(es) != 2 || !has(es[0].O, "targetVersion") || has(es[1].O, "targetVersion") || es[1].O.Lookup("version").StringValue() != "4.4" {
+		t.Errorf("entries: %v", es)
+	}
+	// Below 5.0 updates are written in the older form.
+	coll := c.Database("shop").Collection("a")
+	if _, err := coll.InsertOne(t.Context(), bson.D{{Key: "_id", Value: 1}, {Key: "pad", Value: make([]byte, 100)}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := coll.UpdateByID(t.Context(), 1, bson.D{{Key: "$set", Value: bson.D{{Key: "x", Value: 1}}}}); err != nil {
+		t.Fatal(err)
+	}
+	all := entriesOf(t, c, "shop.a")
+	if v := all[len(all)-1].O.Lookup("$v").AsInt64(); v != 1 {
+		t.Errorf("update: %v", all[len(all)-1].Raw)
+	}
 }

@@ -11,7 +11,11 @@ import (
 // Parameters answers getParameter: all of them for "*", else those named; found says whether there is any.
 func (k *Kit) Parameters(v *View, req bson.Raw) (reply bson.D, found bool) {
 	all := k.params
-	fcv := bson.E{Key: "featureCompatibilityVersion", Value: bson.D{{Key: "version", Value: fmt.Sprintf("%d.%d", v.Version.Major, v.Version.Minor)}}}
+	compatible := v.FCV
+	if compatible == "" {
+		compatible = fmt.Sprintf("%d.%d", v.Version.Major, v.Version.Minor)
+	}
+	fcv := bson.E{Key: "featureCompatibilityVersion", Value: bson.D{{Key: "version", Value: compatible}}}
 	if first := req.Lookup("getParameter"); first.Type == bson.TypeString && first.StringValue() == "*" {
 		out := make(bson.D, 0, len(all)+2)
 		for _, e := range all {

@@ -156,6 +156,7 @@ type Oplog struct {
 
 // View is everything a reply of one process says.
 type View struct {
+	FCV          string // the feature compatibility version that the data say; empty: that of Version
 	Now, Started time.Time
 	Version      Version
 	Hostname     string // of the machine, without port

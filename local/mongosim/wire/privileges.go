@@ -62,8 +62,10 @@ func privilegesOf(r engine.Role) []privilege {
 	}
 	switch r.Role {
 	case "root", "__system":
-		return []privilege{{cluster, append(slices.Clone(monitor), "addShard", "appendOplogNote", "applyOps", "forceUUID", "fsync", "killop", "replSetConfigure", "replSetStateChange", "resync", "shutdown", "unlock")},
-			{anything, slices.Concat(reads, writes, []string{"bypassDocumentValidation", "collMod", "dropDatabase", "createUser", "createRole", "viewUser", "viewRole"})}}
+		return []privilege{
+			{cluster, append(slices.Clone(monitor), "addShard", "appendOplogNote", "applyOps", "forceUUID", "fsync", "killop", "replSetConfigure", "replSetStateChange", "resync", "shutdown", "unlock")},
+			{anything, slices.Concat(reads, writes, []string{"bypassDocumentValidation", "collMod", "dropDatabase", "createUser", "createRole", "viewUser", "viewRole"})},
+		}
 	case "read":
 		return []privilege{{resource{db: r.DB}, reads}}
 	case "readWrite":

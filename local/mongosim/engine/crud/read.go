@@ -9,6 +9,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/agg"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/bucket"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/cursor"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/match"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/member"
@@ -244,7 +245,15 @@ func viewDocs(c *member.Call, view *store.Collection) ([]bson.Raw, error) {
 		}
 	}
 	p, _ := bsonval.Lookup(view.Options, "pipeline")
-	stages, err := agg.Parse(bsonval.SubDocs(p))
+	list := bsonval.SubDocs(p)
+	if series, ok := bucket.Of(view.Options); ok {
+		var out []bson.Raw
+		for _, d := range docs {
+			out = append(out, series.Unpack(d)...)
+		}
+		docs, list = out, list[1:]
+	}
+	stages, err := agg.Parse(list)
 	if err != nil {
 		return nil, err
 	}

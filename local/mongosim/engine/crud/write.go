@@ -9,6 +9,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/agg"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/bucket"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/match"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/member"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
@@ -112,6 +113,15 @@ func Insert(c *member.Call) (*bsonval.Builder, error) {
 		}
 		if !keepsTimestamps(c) {
 			doc = update.FillTimestamps(doc, c.E.NextTS())
+		}
+		if view := c.State.Get(ns); view != nil && view.View {
+			if series, ok := bucket.Of(view.Options); ok {
+				if err := insertSeries(c, view, series, doc, i); err != nil {
+					return err
+				}
+				n++
+				return nil
+			}
 		}
 		coll, err := c.Writable(ns, true)
 		if err != nil {

@@ -305,7 +305,7 @@ func buildIndexes(c *member.Call, coll *store.Collection, specs []bson.Raw) erro
 	e := c.E
 	c.Wrote = true
 	cmdNS := store.DBOf(coll.NS) + ".$cmd"
-	if coll.Records.Len() == 0 || e.Options().HostPort == "" || e.Options().NextOpTime == nil {
+	if coll.Records.Len() == 0 || e.Options().HostPort == "" || e.Options().NextOpTime == nil || !e.Options().Version.AtLeast(4, 4) {
 		if err := e.AddIndexes(coll, specs); err != nil {
 			return indexBuildError(coll, member.NewUUID(), err)
 		}

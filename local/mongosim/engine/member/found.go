@@ -123,16 +123,22 @@ func (e *Engine) ResizeOplog(bytes int64) {
 	e.Seal()
 }
 
-// Diffs says that updates are logged as $v: 2 diffs: from 5.0 on, unless the feature compatibility version is still an older
-// one. mu is held.
-func (e *Engine) Diffs() bool {
-	if !e.o.DiffUpdates {
-		return false
-	}
+// FCV is the feature compatibility version that the data say, empty when they say none.
+func (e *Engine) FCV() string {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.fcv()
+}
+
+func (e *Engine) fcv() string {
 	c := e.st.Get(VersionNS)
 	if c == nil {
-		return true
+		return ""
 	}
 	_, doc, _ := c.FindID(bsonval.String("featureCompatibilityVersion"))
-	return !strings.HasPrefix(bsonval.StringField(doc, "version"), "4.")
+	return bsonval.StringField(doc, "version")
 }
+
+// Diffs says that updates are logged as $v: 2 diffs: from 5.0 on, unless the feature compatibility version is still an older
+// one. mu is held.
+func (e *Engine) Diffs() bool { return e.o.DiffUpdates && !strings.HasPrefix(e.fcv(), "4.") }
