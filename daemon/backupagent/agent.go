@@ -241,9 +241,10 @@ func (a *Agent) apply(ctx context.Context, conf *wire.BackupConf) {
 			}
 			working, stop := context.WithCancel(ctx)
 			j = &job{
-				a: a, id: t.Job, dir: filepath.Join(a.stateDir, "outbox", t.Job), stop: stop, changed: make(chan struct{}, 1), task: t, limits: l,
+				a: a, id: t.Job, dir: filepath.Join(a.stateDir, "outbox", t.Job), stop: stop, changed: make(chan struct{}, 1),
 				log: a.log.With(obs.KeyCluster, t.Job, obs.KeyRS, t.SetName), answered: map[string]bool{},
 			}
+			j.configure(t, l)
 			a.jobs[t.Job] = j
 			j.done.Go(func() { j.run(working) })
 		}

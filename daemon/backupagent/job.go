@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -70,6 +71,11 @@ func (l limits) slice(direct bool) int64 {
 // configure hands the job a new configuration. What only counts when work begins (the head, which moves with every slice) does
 // not disturb it.
 func (j *job) configure(t wire.BackupTask, l limits) {
+	t.Hosts = slices.Clone(t.Hosts)
+	for i := range t.Hosts { // what monitoring learns of a host changes no connection
+		h := &t.Hosts[i]
+		h.ID, h.Type, h.Logs, h.DBStats = "", "", false, false
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.seen++

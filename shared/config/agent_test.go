@@ -153,8 +153,8 @@ func TestClassicBackupAgentFile(t *testing.T) {
 	const rest = "mmsApiKey=abc\nmmsGroupId=5f3a1c0e9d8b7a6f5e4d3c2b\n"
 	for file, want := range map[string]string{
 		"mothership=mms.example.com:8081\nhttps=false\n": "http://mms.example.com:8081",
-		"mothership=mms.example.com\n":                    "https://mms.example.com",
-		"mothership=mms.example.com\nhttps=true\n":        "https://mms.example.com",
+		"mothership=mms.example.com\n":                   "https://mms.example.com",
+		"mothership=mms.example.com\nhttps=true\n":       "https://mms.example.com",
 	} {
 		l, err := loadAgent(t, file+rest)
 		if err != nil {

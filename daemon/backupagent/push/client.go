@@ -148,24 +148,10 @@ func (c *Client) Collections(ctx context.Context, job string, epoch int64) ([]wi
 
 // Seed sends a slice of a collection: its header, with Uploaded and Stored not set, and its compressed documents.
 func (c *Client) Seed(ctx context.Context, h wire.SeedHeader, content []byte, direct bool) error {
-	header, err := h.Encode()
-	if err != nil {
-		return err
-	}
-	if !direct {
-		past, err := c.upload(ctx, wire.UploadSeed, header, content)
-		if err != nil {
-			return err
-		}
-		if past {
-			h.Uploaded, h.Stored = true, int64(len(content))
-			if header, err = h.Encode(); err != nil {
-				return err
-			}
-			content = nil
-		}
-	}
-	b, err := c.Do(ctx, http.MethodPost, wire.PathBackupSeed, nil, wire.ContentTypeSlice, wire.Frame(header, content))
+	b, err := c.slice(ctx, wire.PathBackupSeed, wire.UploadSeed, content, direct, func(stored int64) (bson.Raw, error) {
+		h.Uploaded, h.Stored = stored > 0, stored
+		return h.Encode()
+	})
 	if err != nil {
 		return err
 	}
@@ -177,24 +163,10 @@ func (c *Client) Seed(ctx context.Context, h wire.SeedHeader, content []byte, di
 
 // Oplog sends a slice of the oplog and gives the head that the server has then.
 func (c *Client) Oplog(ctx context.Context, h wire.OplogHeader, content []byte, direct bool) (wire.Head, error) {
-	header, err := h.Encode()
-	if err != nil {
-		return wire.Head{}, err
-	}
-	if !direct {
-		past, err := c.upload(ctx, wire.UploadOplog, header, content)
-		if err != nil {
-			return wire.Head{}, err
-		}
-		if past {
-			h.Uploaded, h.Stored = true, int64(len(content))
-			if header, err = h.Encode(); err != nil {
-				return wire.Head{}, err
-			}
-			content = nil
-		}
-	}
-	b, err := c.Do(ctx, http.MethodPost, wire.PathBackupOplog, nil, wire.ContentTypeSlice, wire.Frame(header, content))
+	b, err := c.slice(ctx, wire.PathBackupOplog, wire.UploadOplog, content, direct, func(stored int64) (bson.Raw, error) {
+		h.Uploaded, h.Stored = stored > 0, stored
+		return h.Encode()
+	})
 	if err != nil {
 		return wire.Head{}, err
 	}
@@ -203,6 +175,28 @@ func (c *Client) Oplog(ctx context.Context, h wire.OplogHeader, content []byte, 
 		return wire.Head{}, fmt.Errorf("read the server's answer: %w", err)
 	}
 	return ack.Head, nil
+}
+
+// slice sends a slice, or first its content past the server and then its header. The header says how many bytes were uploaded:
+// none where the content goes with it.
+func (c *Client) slice(ctx context.Context, path, kind string, content []byte, direct bool, encode func(stored int64) (bson.Raw, error)) ([]byte, error) {
+	header, err := encode(0)
+	if err != nil {
+		return nil, err
+	}
+	if !direct {
+		past, err := c.upload(ctx, kind, header, content)
+		if err != nil {
+			return nil, err
+		}
+		if past {
+			if header, err = encode(int64(len(content))); err != nil {
+				return nil, err
+			}
+			content = nil
+		}
+	}
+	return c.Do(ctx, http.MethodPost, path, nil, wire.ContentTypeSlice, wire.Frame(header, content))
 }
 
 // upload puts content where the server says, past the server. It says false when the server wants it itself.
@@ -215,6 +209,8 @@ func (c *Client) upload(ctx context.Context, kind string, header bson.Raw, conte
 		return false, err
 	case u.Direct:
 		return false, nil
+	case u.There:
+		return true, nil
 	}
 	method := u.Method
 	if method == "" {

@@ -264,6 +264,8 @@ func (b *Outbox) send(ctx context.Context, h wire.OplogHeader, content []byte) e
 		return fmt.Errorf("%w: %w", ErrStale, err)
 	case err != nil:
 		return err
+	case next.Last.Before(head.Last): // it was stored before, and what follows it too: what waits is judged by that
+		next = HeadOf(b.o.Job, b.o.Epoch, head)
 	case head.Last != next.Last || head.Sum != next.Sum:
 		return fmt.Errorf("%w: the server's head is %s, after a slice that ends with %s", ErrStale, head.Last, next.Last)
 	}
