@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -378,4 +379,48 @@ func FuzzSegment(f *testing.F) {
 			t.Fatalf("before %+v, after %+v, read %d", before, st, len(got))
 		}
 	})
+}
+
+func TestLastIsTheNewestRecord(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(Options{Dir: dir, SegmentSize: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := func(want string) {
+		t.Helper()
+		if b, err := s.Last(); err != nil || string(b) != want {
+			t.Errorf("last is %q, %v, want %q", b, err, want)
+		}
+	}
+	last("")
+	for i := range 20 { // several segments
+		if err := s.Append(fmt.Appendf(nil, "record %02d", i)); err != nil {
+			t.Fatal(err)
+		}
+		last(fmt.Sprintf("record %02d", i))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*"+segmentSuffix))
+	if err != nil || len(names) < 3 {
+		t.Fatalf("%d segments, %v", len(names), err)
+	}
+	slices.Sort(names)
+	newest := names[len(names)-1]
+	info, err := os.Stat(newest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(newest, info.Size()-3); err != nil { // as a loss of power leaves it
+		t.Fatal(err)
+	}
+	if s, err = Open(Options{Dir: dir, SegmentSize: 64}); err != nil {
+		t.Fatal(err)
+	}
+	last("record 18")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
