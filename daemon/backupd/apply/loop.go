@@ -16,9 +16,6 @@ import (
 	"github.com/heartwood-db/heartwood/shared/oplog/txn"
 )
 
-// large is from how many operations on an entry is written in parts.
-const large = 1000
-
 // stop ends a run before an entry: what came before is whole. why is nil at the position that was asked for.
 type stop struct{ why error }
 
@@ -102,7 +99,7 @@ func (a *Applier) entry(ctx context.Context, e *oplog.Entry, until bson.Timestam
 		}
 	}
 	a.complete(e)
-	if a.full() {
+	if a.batch.Full() {
 		return a.flush(ctx)
 	}
 	return nil
@@ -169,6 +166,11 @@ func (a *Applier) operations(ctx context.Context, e *oplog.Entry) error {
 		if n++; n <= skip {
 			continue
 		}
+		if n > 1 && a.batch.Full() { // a transaction may be larger than memory
+			if err := a.flush(ctx); err != nil {
+				return err
+			}
+		}
 		if why := version(op); why != "" {
 			return fmt.Errorf("%w: %s", ErrNewSnapshot, why)
 		}
@@ -195,19 +197,12 @@ func (a *Applier) operations(ctx context.Context, e *oplog.Entry) error {
 		case plan.Skipped:
 		}
 		a.ahead = at
-		if n%large == 0 && a.full() {
-			if err := a.flush(ctx); err != nil {
-				return err
-			}
-		}
 	}
 	a.mu.Lock()
 	a.stats.Operations += int64(n)
 	a.mu.Unlock()
 	return a.buf.Done(e)
 }
-
-func (a *Applier) full() bool { return a.batch.Full() }
 
 func (a *Applier) newBatch() *plan.Batch {
 	return plan.New(plan.Options{MaxOps: a.maxOps, MaxBytes: a.o.MaxBytes, Fuzzy: a.state.open, Behind: a.behind || a.state.open})

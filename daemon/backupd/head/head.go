@@ -217,13 +217,24 @@ func (m *Manager) Close() error {
 	return errors.Join(errs...)
 }
 
-// Clean reports whether the head in a job's folder was last stopped cleanly, or never ran. A running one is not clean.
+// Clean reports whether the head in a job's folder was last stopped cleanly, or never ran. A running one is not clean. One that
+// nobody waited for, because the daemon or the machine was stopped, is clean where mongod emptied its lock file: that is the last
+// thing it does in an orderly end.
 func (m *Manager) Clean(dir string) (bool, error) {
-	_, err := os.Stat(filepath.Join(dir, pidFile))
-	if errors.Is(err, os.ErrNotExist) {
+	pid, err := readPID(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return true, nil
+	case err != nil:
+		return false, err
+	case ours(pid, dir):
+		return false, nil
 	}
-	return false, err
+	info, err := os.Stat(filepath.Join(DBPath(dir), "mongod.lock"))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.Size() == 0, err
 }
 
 // Head is a running mongod.
