@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/functions/ingestion/backup"
+	"github.com/heartwood-db/heartwood/functions/ingestion/expiry"
+	"github.com/heartwood-db/heartwood/functions/ingestion/restores"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
@@ -14,41 +16,57 @@ import (
 // bulkLimit is how long a slice may take from its first byte to the answer: the sender's line may be slow.
 const bulkLimit = 5 * time.Minute
 
-// intake makes the part that backup agents talk to. A slice may hold the largest document there is; a server that announces less
-// than usual (behind a balancer, on Lambda) means it for slices too.
-func (s *Server) intake() (*backup.Intake, error) {
-	largest := s.o.MaxPost
+// Backup is what ingestion needs of the backup area.
+type Backup interface {
+	backup.Area
+	restores.Area
+	expiry.Area
+}
+
+// mountBackup makes the parts of backup and mounts their routes. A slice may hold the largest document there is; a server that
+// announces less than usual (behind a balancer, on Lambda) means it for slices too. Bulk has turns of its own, so that pings never
+// wait for it; what streams is bounded by the client's patience alone.
+func (s *Server) mountBackup(mux *http.ServeMux) error {
+	o := &s.o
+	largest := o.MaxPost
 	if largest == wire.MaxPost {
 		largest = wire.MaxSliceBytes + wire.MaxSliceHeader
 	}
-	return backup.New(backup.Options{
-		Area: s.o.Backup, Inventory: s.o.Inventory, Events: s.o.Events, Leases: s.o.Store, Caller: caller{s}, Blobs: s.o.Blobs, Log: s.o.Log, Reg: s.o.Reg,
-		Now: s.o.Now, MaxPost: largest, Presign: s.o.Presign, SessionTimeout: s.o.SessionTimeout,
-		ConfSeconds: int32((confBase / time.Duration(s.o.StandbyFactor)).Seconds()),
+	intake, err := backup.New(backup.Options{
+		Area: o.Backup, Inventory: o.Inventory, Events: o.Events, Caller: caller{s}, Blobs: o.Blobs, Log: o.Log, Reg: o.Reg, Now: o.Now,
+		MaxPost: largest, Presign: o.Presign, SessionTimeout: o.SessionTimeout, ConfSeconds: int32((confBase / time.Duration(o.StandbyFactor)).Seconds()),
+		BandwidthBytes: o.ReadBytesPerSecond, MaxLagSeconds: int32(o.ReadMaxLag.Seconds()),
 	})
-}
-
-// mountBackup mounts its routes. Bulk has turns of its own, so that pings never wait for it; what streams is bounded by the
-// client's patience alone.
-func (s *Server) mountBackup(mux *http.ServeMux) {
-	bulk := make(turns, s.o.MaxBulk)
-	for _, route := range s.backup.Routes() {
-		switch {
-		case route.Stream:
-			mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
-				if err := route.Serve(w, r); err != nil {
-					s.answerError(w, r, err)
-				}
-			})
-		case route.Bulk:
-			mux.HandleFunc(route.Pattern, s.admitted(bulk, bulkLimit, func(w http.ResponseWriter, r *http.Request) error {
-				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bulkLimit)) // not every transport has one
-				return route.Serve(w, r)
-			}))
-		default:
-			mux.HandleFunc(route.Pattern, s.admitted(s.posts, workLimit, route.Serve))
-		}
+	if err != nil {
+		return err
 	}
+	delivery := restores.New(restores.Options{
+		Area: o.Backup, Events: o.Events, Caller: caller{s}, Blobs: o.Blobs, Log: o.Log, Reg: o.Reg, Now: o.Now, MaxPost: largest, Presign: o.Presign,
+	})
+	s.expiry = expiry.New(expiry.Options{Area: o.Backup, Events: o.Events, Leases: o.Store, Blobs: o.Blobs, Log: o.Log, Reg: o.Reg})
+	bulk := make(turns, o.MaxBulk)
+	for _, route := range intake.Routes() {
+		if !route.Bulk {
+			mux.HandleFunc(route.Pattern, s.admitted(s.posts, workLimit, route.Serve))
+			continue
+		}
+		mux.HandleFunc(route.Pattern, s.admitted(bulk, bulkLimit, func(w http.ResponseWriter, r *http.Request) error {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bulkLimit)) // not every transport has one
+			return route.Serve(w, r)
+		}))
+	}
+	for _, route := range delivery.Routes() {
+		if !route.Stream {
+			mux.HandleFunc(route.Pattern, s.admitted(s.posts, workLimit, route.Serve))
+			continue
+		}
+		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := route.Serve(w, r); err != nil {
+				s.answerError(w, r, err)
+			}
+		})
+	}
+	return nil
 }
 
 // logPath takes the token out of the path of a download.
@@ -62,7 +80,7 @@ func logPath(path string) string {
 	return wire.PathRestorePull + id + "/***/" + file
 }
 
-// caller is what the intake of backups asks ingestion for.
+// caller is what the parts of backup ask ingestion for.
 type caller struct{ s *Server }
 
 // Authenticate implements backup.Caller.

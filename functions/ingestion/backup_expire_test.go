@@ -76,7 +76,7 @@ func (v *vault) snapshotted() {
 }
 
 func (v *vault) expire(now time.Time) (store.PassReport, error) {
-	return v.server.backup.Expire(v.t.Context(), now)
+	return v.server.expiry.Run(v.t.Context(), now)
 }
 
 func (v *vault) count(prefixes ...string) string {

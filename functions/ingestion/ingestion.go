@@ -14,8 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/heartwood-db/heartwood/functions/ingestion/backup"
 	"github.com/heartwood-db/heartwood/functions/ingestion/derive"
+	"github.com/heartwood-db/heartwood/functions/ingestion/expiry"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -78,7 +78,7 @@ type Options struct {
 	Series    Series
 	Facts     derive.Facts
 	Store     Store
-	Backup    backup.Area
+	Backup    Backup
 	// Blobs opens a block store by its id. nil: this server keeps no backups, and tells agents so.
 	Blobs func(ctx context.Context, storeID string) (blockstore.Store, error)
 	// Presign sends agents and people to a block store's own URLs, where it has such: for servers that bulk bytes must not pass.
@@ -88,13 +88,15 @@ type Options struct {
 	Now     func() time.Time      // nil: time.Now
 	Health  http.Handler          // mounted at /monitor/health; nil: not offered
 
-	MaxPost        int64         // largest body; 0: wire.MaxPost
-	MaxConcurrent  int           // posts worked on at once; 0: 64
-	MaxBulk        int           // slices of backups worked on at once; 0: 8
-	MaxAge         time.Duration // older pings are refused (the retention of 1 min points); 0: 48 h
-	SessionTimeout time.Duration // silence after which a standby agent takes over; 0: 90 s
-	StandbyFactor  int           // how often agents ask for their configuration: 55 s divided by it; 0: 4
-	PassToken      model.Secret  // who has it may start passes over HTTP; empty: nobody
+	MaxPost            int64         // largest body; 0: wire.MaxPost
+	MaxConcurrent      int           // posts worked on at once; 0: 64
+	MaxBulk            int           // slices of backups worked on at once; 0: 8
+	MaxAge             time.Duration // older pings are refused (the retention of 1 min points); 0: 48 h
+	SessionTimeout     time.Duration // silence after which a standby agent takes over; 0: 90 s
+	StandbyFactor      int           // how often agents ask for their configuration: 55 s divided by it; 0: 4
+	ReadBytesPerSecond int64         // full reads of backups take no more than this from a source; 0: no limit
+	ReadMaxLag         time.Duration // full reads pause while the source's secondaries lag more; 0: never
+	PassToken          model.Secret  // who has it may start passes over HTTP; empty: nobody
 
 	Chain httpx.ChainOptions // what goes around the routes; Component, Log, Reg and Now are set here
 }
@@ -132,7 +134,7 @@ type Server struct {
 	o       Options
 	handler http.Handler
 	derive  *derive.Deriver
-	backup  *backup.Intake
+	expiry  *expiry.Duty
 	posts   turns
 	m       *metrics
 	refused refusals
@@ -148,14 +150,12 @@ func New(o Options) (*Server, error) {
 	s.derive = derive.New(derive.Options{
 		Inventory: o.Inventory, Series: o.Series, Events: o.Events, Facts: o.Facts, Store: o.Store, Log: o.Log, MaxAge: o.MaxAge,
 	})
-	var err error
-	if s.backup, err = s.intake(); err != nil {
-		return nil, err
-	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+wire.PathPings, s.admitted(s.posts, workLimit, s.acceptPings))
 	mux.HandleFunc("GET "+wire.PathConf, s.admitted(s.posts, workLimit, s.conf))
-	s.mountBackup(mux)
+	if err := s.mountBackup(mux); err != nil {
+		return nil, err
+	}
 	mux.HandleFunc("POST /passes/{name}", httpx.RunPass(o.PassToken, s.Passes, o.Now, func(ctx context.Context, name string, err error) {
 		o.Log.WarnContext(ctx, "periodic duty failed", obs.KeyPass, name, obs.KeyErr, err)
 	}))

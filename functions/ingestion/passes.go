@@ -22,7 +22,7 @@ func (s *Server) Passes() []store.Pass {
 		store.Duty{Name: "expire", Every: 10 * time.Minute, Run: s.o.Series.Expire},
 		store.Duty{Name: "sessions", Every: 10 * time.Minute, Run: s.sessionsPass},
 		store.Duty{Name: "flush-groups", Every: 10 * time.Minute, Run: s.o.Inventory.FlushGroups},
-		store.Duty{Name: "backup-expire", Every: 10 * time.Minute, Run: s.backup.Expire},
+		store.Duty{Name: "backup-expire", Every: 10 * time.Minute, Run: s.expiry.Run},
 		store.Duty{Name: "orphans", Every: 24 * time.Hour, Run: s.orphansPass},
 	)
 }

@@ -1,5 +1,5 @@
 // Package backup is the part of ingestion that backup agents talk to: their configuration, the slices of full reads and of the
-// oplog, uploads past the server, and the restores that they write into deployments; and the downloads of restores by people.
+// oplog, uploads past the server.
 //
 // It owns nothing durable. A slice is acknowledged when its object is stored and the document that makes it count is written
 // with a majority: not before. Whatever arrives may arrive again, at another server at the same time; the answer is then
@@ -16,8 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/heartwood-db/heartwood/shared/blockstore"
-	"github.com/heartwood-db/heartwood/shared/httpx"
+	"github.com/heartwood-db/heartwood/functions/ingestion/reply"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/oplog"
@@ -31,48 +30,22 @@ import (
 type Area interface {
 	Config(ctx context.Context, cluster model.ID) (backup.Config, error)
 	Configs(ctx context.Context, group model.ID) ([]backup.Config, error)
-	RunningConfigs(ctx context.Context) ([]backup.Config, error)
 	Password(c *backup.Config) (model.Secret, error)
 	Job(ctx context.Context, id model.ID) (backup.Job, error)
 	UpdateJob(ctx context.Context, id model.ID, change func(*backup.Job) error) error
-	UpdateJobAs(ctx context.Context, id model.ID, token int64, change func(*backup.Job) error) error
 	SetFound(ctx context.Context, job model.ID, f backup.Found, now time.Time) error
-	Terminated(ctx context.Context, cluster model.ID, now time.Time) error
-
 	BeginEpoch(ctx context.Context, e backup.Epoch, now time.Time) (backup.Epoch, error)
 	Epoch(ctx context.Context, job model.ID, n int64) (backup.Epoch, error)
-	Epochs(ctx context.Context, job model.ID) ([]backup.Epoch, error)
 	EndEpoch(ctx context.Context, job model.ID, n int64, why string, now time.Time) error
-	DeleteEpoch(ctx context.Context, job model.ID, n int64) error
 	MarkScanned(ctx context.Context, job model.ID, n int64, scanEnd oplog.OpTime, collections int64) error
 	PutCollections(ctx context.Context, job model.ID, n int64, collections []backup.Collection) error
 	CollectionsPage(ctx context.Context, job model.ID, n int64, after string, limit int) ([]backup.Collection, string, error)
-	DropCollections(ctx context.Context, job model.ID, n int64, limit int) (more bool, err error)
 	AddSeed(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, s backup.SeedSlice) (bool, error)
 	SeedAt(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, attempt, seq int64) (backup.SeedSlice, error)
 	Stored(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, attempt int64) (int64, []byte, error)
-	DropSeeds(ctx context.Context, job model.ID, n int64, limit int) ([]string, error)
 	AddSlice(ctx context.Context, s backup.OplogSlice, wall time.Time) (chain.Head, bool, error)
 	HasSlice(ctx context.Context, s *chain.Slice) (key string, ok bool, err error)
-	ExpireSlices(ctx context.Context, job model.ID, n int64, before oplog.OpTime, limit int) ([]string, error)
-
-	Snapshots(ctx context.Context, job model.ID) ([]backup.Snapshot, error)
-	Condemn(ctx context.Context, job model.ID, id string, now time.Time) error
-	DeleteSnapshot(ctx context.Context, job model.ID, id string) error
-	Restore(ctx context.Context, id string) (backup.Restore, error)
 	OpenRestores(ctx context.Context) ([]backup.Restore, error)
-	Restores(ctx context.Context, q backup.RestoreQuery) ([]backup.Restore, string, error)
-	UpdateRestore(ctx context.Context, id string, change func(*backup.Restore) error) error
-	KillRestore(ctx context.Context, id, why string, now time.Time) error
-	CleanableRestores(ctx context.Context, now time.Time, limit int) ([]backup.Restore, error)
-	SetCleaned(ctx context.Context, id string, now time.Time) error
-	Download(ctx context.Context, id, token, file string, resume bool, now time.Time) (backup.Restore, int, error)
-	CountDownload(ctx context.Context, id string, object int, resume bool, now time.Time) error
-	EndDownload(ctx context.Context, id string, now time.Time) error
-	Sweep(ctx context.Context, storeID string) (backup.Sweep, error)
-	SaveSweep(ctx context.Context, s backup.Sweep) error
-	Known(ctx context.Context, keys []string) (map[string]bool, error)
-	Stores(ctx context.Context) ([]model.BlockStore, error)
 }
 
 // Inventory is what is needed of the inventory area.
@@ -85,11 +58,6 @@ type Inventory interface {
 // Events is what is needed of the alerting area.
 type Events interface {
 	AddEvents(ctx context.Context, events ...model.Event) error
-}
-
-// Leases is what is needed of the kernel.
-type Leases interface {
-	Lease(ctx context.Context, name, holder string, ttl time.Duration) (store.Lease, bool, error)
 }
 
 // Caller is what ingestion knows how to do for every agent.
@@ -107,10 +75,9 @@ type Options struct {
 	Area      Area
 	Inventory Inventory
 	Events    Events
-	Leases    Leases
 	Caller    Caller
 	// Blobs opens a block store by its id. nil: this server has none, and says so to whoever needs one.
-	Blobs func(ctx context.Context, storeID string) (blockstore.Store, error)
+	Blobs reply.Blobs
 	Log   *slog.Logger
 	Reg   prometheus.Registerer // nil: no metrics
 	Now   func() time.Time
@@ -124,8 +91,8 @@ type Options struct {
 }
 
 func (o *Options) validate() error {
-	if o.Area == nil || o.Inventory == nil || o.Events == nil || o.Leases == nil || o.Caller == nil {
-		return errors.New("backup intake: it needs Area, Inventory, Events, Leases and Caller")
+	if o.Area == nil || o.Inventory == nil || o.Events == nil || o.Caller == nil {
+		return errors.New("backup intake: it needs Area, Inventory, Events and Caller")
 	}
 	if o.MaxPost < 64<<10 {
 		return fmt.Errorf("backup intake: MaxPost is %d, under 64 KiB", o.MaxPost)
@@ -159,8 +126,6 @@ type Route struct {
 	Serve   func(w http.ResponseWriter, r *http.Request) error
 	// Bulk: bodies of many megabytes, either way. They have turns of their own, so that pings never wait for them.
 	Bulk bool
-	// Stream: the answer may take hours; nothing but the client's leaving ends it.
-	Stream bool
 }
 
 // Routes lists the routes for ingestion to mount.
@@ -177,89 +142,12 @@ func (in *Intake) Routes() []Route {
 		{Pattern: "POST " + wire.PathBackupEnd, Serve: in.end},
 		{Pattern: "POST " + wire.PathBackupMissing, Serve: in.missing, Bulk: true},
 		{Pattern: "POST " + wire.PathBackupUpload, Serve: in.upload},
-		{Pattern: "GET " + wire.PathBackupRestores + "{id}", Serve: in.push},
-		{Pattern: "GET " + wire.PathBackupRestores + "{id}/objects/{n}", Serve: in.pushObject, Stream: true},
-		{Pattern: "POST " + wire.PathBackupRestores + "{id}/progress", Serve: in.pushProgress},
-		{Pattern: "GET " + wire.PathRestorePull + "{id}/{token}/{file}", Serve: in.pull, Stream: true}, // HEAD too
 	}
-}
-
-// refuse is a refusal with a code that agents understand.
-func refuse(code, format string, args ...any) error {
-	return &wire.Error{Code: code, Reason: fmt.Sprintf(format, args...)}
-}
-
-// refusal gives what the area and the block stores answer the code that agents understand. What is left is the server's trouble.
-func refusal(err error) error {
-	var bad *wire.Error
-	switch {
-	case err == nil, errors.As(err, &bad):
-		return err
-	case errors.Is(err, chain.ErrGap):
-		return refuse(wire.CodeGap, "%v", err)
-	case errors.Is(err, chain.ErrOverlap):
-		return refuse(wire.CodeOverlap, "%v", err)
-	case errors.Is(err, chain.ErrSplice), errors.Is(err, chain.ErrOrder):
-		return refuse(wire.CodeSplice, "%v", err)
-	case errors.Is(err, chain.ErrEpoch), errors.Is(err, backup.ErrEnded):
-		return refuse(wire.CodeEpoch, "%v", err)
-	case errors.Is(err, chain.ErrDamaged):
-		return refuse(wire.CodeDamaged, "%v", err)
-	case errors.Is(err, backup.ErrSeed), errors.Is(err, backup.ErrState), errors.Is(err, store.ErrConflict):
-		return refuse(wire.CodeConflict, "%v", err)
-	case errors.Is(err, blockstore.ErrUnavailable), errors.Is(err, blockstore.ErrNoSpace), errors.Is(err, blockstore.ErrDenied),
-		errors.Is(err, blockstore.ErrKey):
-		return &troubled{code: wire.CodeStorage, reason: storageReason(err), err: err}
-	}
-	return err
-}
-
-func storageReason(err error) string {
-	switch {
-	case errors.Is(err, blockstore.ErrNoSpace):
-		return "the block store is full: free space or raise its quota; the agent keeps what it has and comes again"
-	case errors.Is(err, blockstore.ErrDenied):
-		return "the block store refuses this server's credentials: see its configuration; the agent comes again"
-	}
-	return "the block store cannot be reached: come again"
-}
-
-// troubled is a refusal that is the server's own trouble: its cause is for the log.
-type troubled struct {
-	code, reason string
-	err          error
-}
-
-func (t *troubled) Error() string { return t.reason + ": " + t.err.Error() }
-func (t *troubled) Unwrap() error { return t.err }
-
-// As lets the refusal be found as what agents are told.
-func (t *troubled) As(target any) bool {
-	if w, ok := target.(**wire.Error); ok {
-		*w = &wire.Error{Code: t.code, Reason: t.reason}
-		return true
-	}
-	return false
-}
-
-// blobs opens the store of a job.
-func (in *Intake) blobs(ctx context.Context, storeID string) (blockstore.Store, error) {
-	if in.o.Blobs == nil {
-		return nil, refuse(wire.CodeNotOffered, "this server keeps no backups: it has no block store; send backup agents to one that has (see the admin page Backup, Stores)")
-	}
-	if storeID == "" {
-		return nil, refuse(wire.CodeStorage, "no block store was assigned to this backup yet: come again")
-	}
-	bs, err := in.o.Blobs(ctx, storeID)
-	if err != nil {
-		return nil, &troubled{code: wire.CodeStorage, reason: "the block store of this backup cannot be opened: come again", err: fmt.Errorf("open block store %s: %w", storeID, err)}
-	}
-	return bs, nil
 }
 
 // job is a job of the caller's group with its configuration; others do not exist for him.
 func (in *Intake) job(ctx context.Context, group model.ID, id string) (backup.Config, backup.Job, error) {
-	none := refuse(wire.CodeStopped, "the group has no backup %.40q: it was deleted, or belongs to another group", id)
+	none := reply.Refuse(wire.CodeStopped, "the group has no backup %.40q: it was deleted, or belongs to another group", id)
 	if !model.ID(id).Valid() {
 		return backup.Config{}, backup.Job{}, none
 	}
@@ -281,7 +169,7 @@ func (in *Intake) job(ctx context.Context, group model.ID, id string) (backup.Co
 func (in *Intake) running(ctx context.Context, group model.ID, id string) (backup.Config, backup.Job, error) {
 	c, j, err := in.job(ctx, group, id)
 	if err == nil && c.Status != model.BackupStarted {
-		err = refuse(wire.CodeStopped, "the backup is %s", c.Status)
+		err = reply.Refuse(wire.CodeStopped, "the backup is %s", c.Status)
 	}
 	return c, j, err
 }
@@ -293,55 +181,16 @@ func (in *Intake) current(ctx context.Context, group model.ID, id string, n int6
 		return j, backup.Epoch{}, err
 	}
 	if n != j.Epoch {
-		return j, backup.Epoch{}, refuse(wire.CodeEpoch, "epoch %d is not the current one, %d is", n, j.Epoch)
+		return j, backup.Epoch{}, reply.Refuse(wire.CodeEpoch, "epoch %d is not the current one, %d is", n, j.Epoch)
 	}
 	e, err := in.o.Area.Epoch(ctx, j.ID, n)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return j, e, refuse(wire.CodeEpoch, "epoch %d does not exist", n)
+		return j, e, reply.Refuse(wire.CodeEpoch, "epoch %d does not exist", n)
 	case err != nil:
 		return j, e, err
 	case !e.Ended.IsZero():
-		return j, e, refuse(wire.CodeEpoch, "epoch %d has ended: %s", n, e.EndedWhy)
+		return j, e, reply.Refuse(wire.CodeEpoch, "epoch %d has ended: %s", n, e.EndedWhy)
 	}
 	return j, e, nil
-}
-
-// accept reads a message of an agent.
-func accept[T wire.BackupMessage](in *Intake, w http.ResponseWriter, r *http.Request) (model.Group, T, error) {
-	var none T
-	group, err := in.o.Caller.Authenticate(r)
-	if err != nil {
-		return group, none, err
-	}
-	body, err := in.body(w, r)
-	if err != nil {
-		return group, none, err
-	}
-	m, err := wire.Decode[T](body)
-	return group, m, err
-}
-
-// body reads a body of at most MaxPost bytes.
-func (in *Intake) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := httpx.ReadBody(w, r, in.o.MaxPost)
-	if err != nil && httpx.Status(err) == http.StatusInternalServerError {
-		return nil, refuse(wire.CodeMalformed, "the body ended early") // the sender hung up; nobody reads the answer
-	}
-	return body, err
-}
-
-func answer[T wire.BackupMessage](w http.ResponseWriter, m T) error {
-	body, err := wire.Encode(m)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", wire.ContentType)
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(body)
-	return nil
-}
-
-func (in *Intake) ack(w http.ResponseWriter, repeated bool) error {
-	return answer(w, wire.BackupAck{Time: in.o.Now().UTC(), Repeated: repeated})
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/heartwood-db/heartwood/functions/ingestion/reply"
 	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
@@ -72,7 +73,7 @@ func (in *Intake) conf(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	in.o.Log.DebugContext(ctx, "backup agent's configuration call", obs.KeyAgent, info.ID, obs.KeyState, c.State, obs.KeyCount, len(c.Jobs))
-	return answer(w, c)
+	return reply.Answer(w, c)
 }
 
 // claim asks for the one place of a group's backup agents.
@@ -239,7 +240,7 @@ func (in *Intake) members(ctx context.Context, group *model.Group, c *backup.Con
 // report keeps what an agent tells of its jobs. Those of other groups, or that are gone, are passed over: the agent hears of it
 // with its next configuration.
 func (in *Intake) report(w http.ResponseWriter, r *http.Request) error {
-	group, m, err := accept[wire.BackupReport](in, w, r)
+	group, m, err := reply.Accept[wire.BackupReport](in.o.Caller, in.o.MaxPost, w, r)
 	if err != nil {
 		return err
 	}
@@ -276,13 +277,13 @@ func (in *Intake) report(w http.ResponseWriter, r *http.Request) error {
 			return fmt.Errorf("keep the report of job %s: %w", rep.Job, err)
 		}
 	}
-	return in.ack(w, false)
+	return reply.Ack(w, in.o.Now(), false)
 }
 
 func tailOf(r *wire.JobReport, a *wire.AgentInfo, now time.Time) backup.Tail {
 	return backup.Tail{
-		AgentID: cut(a.ID), Hostname: cut(a.Hostname), Source: cut(r.Source), At: now, Version: cut(r.Version), FCV: cut(r.FCV), Oldest: r.Oldest, Newest: r.Newest,
+		AgentID: reply.Cut(a.ID), Hostname: reply.Cut(a.Hostname), Source: reply.Cut(r.Source), At: now, Version: reply.Cut(r.Version), FCV: reply.Cut(r.FCV), Oldest: r.Oldest, Newest: r.Newest,
 		DataBytes: r.DataBytes, Collections: r.Collections, CollectionsDone: r.CollectionsDone, Docs: r.Docs, DocsDone: r.DocsDone,
-		Bytes: r.Bytes, BytesDone: r.BytesDone, Spooled: r.Spooled, Throttled: cut(r.Throttled), Error: cutTo(r.Error, 4<<10), ErrorCode: cut(r.ErrorCode),
+		Bytes: r.Bytes, BytesDone: r.BytesDone, Spooled: r.Spooled, Throttled: reply.Cut(r.Throttled), Error: reply.CutTo(r.Error, 4<<10), ErrorCode: reply.Cut(r.ErrorCode),
 	}
 }

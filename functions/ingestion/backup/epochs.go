@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"unicode/utf8"
 
+	"github.com/heartwood-db/heartwood/functions/ingestion/reply"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/store"
@@ -19,27 +19,9 @@ import (
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
-// Limits of texts that agents send. Longer ones are cut.
-const (
-	maxName = 256
-	maxText = 1 << 10
-)
-
-func cut(s string) string { return cutTo(s, maxName) }
-
-func cutTo(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
-	}
-	return s[:limit]
-}
-
 // epoch begins a new full read. The agent has taken its position before it read anything.
 func (in *Intake) epoch(w http.ResponseWriter, r *http.Request) error {
-	group, m, err := accept[wire.BeginEpoch](in, w, r)
+	group, m, err := reply.Accept[wire.BeginEpoch](in.o.Caller, in.o.MaxPost, w, r)
 	if err != nil {
 		return err
 	}
@@ -48,15 +30,15 @@ func (in *Intake) epoch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if _, err := in.blobs(ctx, j.StoreID); err != nil { // nothing is begun that could not be kept
+	if _, err := in.o.Blobs.Open(ctx, j.StoreID); err != nil { // nothing is begun that could not be kept
 		return err
 	}
 	e, err := in.o.Area.BeginEpoch(ctx, backup.Epoch{
-		Job: j.ID, Number: m.Number, Why: cutTo(m.Why, maxText), AgentID: m.AgentID, StoreID: j.StoreID, Start: m.Start, StartEntry: m.StartEntry,
-		ReplicaSetID: cut(m.ReplicaSetID), SetName: cut(m.SetName), Version: cut(m.ServerVer), FCV: cut(m.FCV),
+		Job: j.ID, Number: m.Number, Why: reply.CutTo(m.Why, reply.MaxText), AgentID: m.AgentID, StoreID: j.StoreID, Start: m.Start, StartEntry: m.StartEntry,
+		ReplicaSetID: reply.Cut(m.ReplicaSetID), SetName: reply.Cut(m.SetName), Version: reply.Cut(m.ServerVer), FCV: reply.Cut(m.FCV),
 	}, now)
 	if err != nil {
-		return refusal(err)
+		return reply.Refusal(err)
 	}
 	in.o.Log.InfoContext(ctx, "epoch begun", obs.KeyRS, e.SetName, obs.KeyCluster, j.ID, obs.KeyAgent, m.AgentID, obs.KeyCount, e.Number, obs.KeyReason, e.Why)
 	err = in.o.Events.AddEvents(ctx, model.Event{
@@ -66,12 +48,12 @@ func (in *Intake) epoch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return in.ack(w, !e.Began.Equal(now))
+	return reply.Ack(w, in.o.Now(), !e.Began.Equal(now))
 }
 
 // end ends an epoch whose history cannot be continued.
 func (in *Intake) end(w http.ResponseWriter, r *http.Request) error {
-	group, m, err := accept[wire.EndEpoch](in, w, r)
+	group, m, err := reply.Accept[wire.EndEpoch](in.o.Caller, in.o.MaxPost, w, r)
 	if err != nil {
 		return err
 	}
@@ -80,15 +62,15 @@ func (in *Intake) end(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	why := cutTo(m.Why, maxText)
+	why := reply.CutTo(m.Why, reply.MaxText)
 	if err := in.o.Area.EndEpoch(ctx, j.ID, m.Epoch, why, now); errors.Is(err, store.ErrNotFound) {
-		return refuse(wire.CodeEpoch, "epoch %d does not exist", m.Epoch)
+		return reply.Refuse(wire.CodeEpoch, "epoch %d does not exist", m.Epoch)
 	} else if err != nil {
 		return err
 	}
 	e, err := in.o.Area.Epoch(ctx, j.ID, m.Epoch)
 	if err != nil {
-		return refusal(err)
+		return reply.Refusal(err)
 	}
 	err = in.o.Events.AddEvents(ctx, model.Event{
 		ID: model.DeriveID("epoch ended", string(j.ID), strconv.FormatInt(e.Number, 10)), GroupID: j.GroupID, Type: model.EventSyncRequired, At: e.Ended,
@@ -97,13 +79,13 @@ func (in *Intake) end(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	in.o.Log.WarnContext(ctx, "epoch ended", obs.KeyRS, e.SetName, obs.KeyCluster, j.ID, obs.KeyCount, e.Number, obs.KeyReason, e.EndedWhy, obs.KeyCode, cut(m.Verdict))
-	return in.ack(w, !e.Ended.Equal(now))
+	in.o.Log.WarnContext(ctx, "epoch ended", obs.KeyRS, e.SetName, obs.KeyCluster, j.ID, obs.KeyCount, e.Number, obs.KeyReason, e.EndedWhy, obs.KeyCode, reply.Cut(m.Verdict))
+	return reply.Ack(w, in.o.Now(), !e.Ended.Equal(now))
 }
 
 // collections keeps the catalogue of a full read and what is done of it.
 func (in *Intake) collections(w http.ResponseWriter, r *http.Request) error {
-	group, m, err := accept[wire.PutCollections](in, w, r)
+	group, m, err := reply.Accept[wire.PutCollections](in.o.Caller, in.o.MaxPost, w, r)
 	if err != nil {
 		return err
 	}
@@ -116,13 +98,13 @@ func (in *Intake) collections(w http.ResponseWriter, r *http.Request) error {
 		c := &m.Collections[i]
 		list[i] = backup.Collection{
 			UUID: c.UUID, NS: c.NS, Options: c.Options, IDIndex: c.IDIndex, Indexes: c.Indexes, View: c.View, Attempt: c.Attempt, Done: c.Done,
-			Slices: c.Slices, Docs: c.Docs, Bytes: c.Bytes, Lost: cutTo(c.Lost, maxText),
+			Slices: c.Slices, Docs: c.Docs, Bytes: c.Bytes, Lost: reply.CutTo(c.Lost, reply.MaxText),
 		}
 	}
 	if err := in.o.Area.PutCollections(r.Context(), j.ID, e.Number, list); err != nil {
-		return refusal(err)
+		return reply.Refusal(err)
 	}
-	return in.ack(w, false)
+	return reply.Ack(w, in.o.Now(), false)
 }
 
 // pageBytes bounds what a page of collections holds: their options may be large.
@@ -136,8 +118,8 @@ func (in *Intake) collectionsPage(w http.ResponseWriter, r *http.Request) error 
 	}
 	ctx, q := r.Context(), r.URL.Query()
 	n, err := strconv.ParseInt(q.Get("epoch"), 10, 64)
-	if err != nil || n <= 0 || len(q.Get("after")) > maxText {
-		return refuse(wire.CodeMalformed, "collections: epoch must be the number of an epoch, after what the page before gave")
+	if err != nil || n <= 0 || len(q.Get("after")) > reply.MaxText {
+		return reply.Refuse(wire.CodeMalformed, "collections: epoch must be the number of an epoch, after what the page before gave")
 	}
 	_, j, err := in.job(ctx, group.ID, q.Get("job"))
 	if err != nil {
@@ -166,7 +148,7 @@ func (in *Intake) collectionsPage(w http.ResponseWriter, r *http.Request) error 
 		}
 		after = next
 	}
-	return answer(w, page)
+	return reply.Answer(w, page)
 }
 
 func (in *Intake) collectionInfo(ctx context.Context, job model.ID, n int64, c *backup.Collection) (wire.CollectionInfo, error) {
@@ -184,7 +166,7 @@ func (in *Intake) collectionInfo(ctx context.Context, job model.ID, n int64, c *
 
 // scanned ends the full read.
 func (in *Intake) scanned(w http.ResponseWriter, r *http.Request) error {
-	group, m, err := accept[wire.Scanned](in, w, r)
+	group, m, err := reply.Accept[wire.Scanned](in.o.Caller, in.o.MaxPost, w, r)
 	if err != nil {
 		return err
 	}
@@ -194,9 +176,9 @@ func (in *Intake) scanned(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := in.o.Area.MarkScanned(ctx, j.ID, e.Number, m.ScanEnd, m.Collections); err != nil {
-		return refusal(err)
+		return reply.Refusal(err)
 	}
-	return in.ack(w, !e.ScanEnd.IsZero())
+	return reply.Ack(w, in.o.Now(), !e.ScanEnd.IsZero())
 }
 
 // missing keeps the documents that the copy lacked, as the source holds them. They go into an object: there may be many.
@@ -205,7 +187,7 @@ func (in *Intake) missing(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := in.body(w, r)
+	body, err := reply.Body(w, r, in.o.MaxPost)
 	if err != nil {
 		return err
 	}
@@ -218,7 +200,7 @@ func (in *Intake) missing(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	bs, err := in.blobs(ctx, e.StoreID)
+	bs, err := in.o.Blobs.Open(ctx, e.StoreID)
 	if err != nil {
 		return err
 	}
@@ -227,12 +209,12 @@ func (in *Intake) missing(w http.ResponseWriter, r *http.Request) error {
 	repeated := j.Found != nil && j.Found.Key == key
 	if !repeated {
 		if key, err = in.put(ctx, bs, key, bytes.Clone(body)); err != nil {
-			return refusal(err)
+			return reply.Refusal(err)
 		}
 		err = in.o.Area.SetFound(ctx, j.ID, backup.Found{Key: key, Epoch: e.Number, OperationTime: m.OperationTime}, in.o.Now().UTC())
 		if err != nil {
-			return refusal(err)
+			return reply.Refusal(err)
 		}
 	}
-	return in.ack(w, repeated)
+	return reply.Ack(w, in.o.Now(), repeated)
 }

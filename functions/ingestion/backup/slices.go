@@ -9,6 +9,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/heartwood-db/heartwood/functions/ingestion/reply"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
@@ -77,7 +78,7 @@ func (in *Intake) slice(w http.ResponseWriter, r *http.Request) (group model.Gro
 	if group, err = in.o.Caller.Authenticate(r); err != nil {
 		return group, nil, nil, err
 	}
-	body, err := in.body(w, r)
+	body, err := reply.Body(w, r, in.o.MaxPost)
 	if err != nil {
 		return group, nil, nil, err
 	}
@@ -102,14 +103,14 @@ func (in *Intake) seed(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch have, err := in.o.Area.SeedAt(ctx, j.ID, e.Number, h.UUID, h.Attempt, h.Seq); {
 	case err == nil && have.Digest == h.Digest && have.Docs == h.Count:
-		return in.ack(w, true)
+		return reply.Ack(w, in.o.Now(), true)
 	case err == nil:
-		return refuse(wire.CodeConflict, "slice %d of collection %s is stored with another content: read the collection again as attempt %d", h.Seq, h.UUID, h.Attempt+1)
+		return reply.Refuse(wire.CodeConflict, "slice %d of collection %s is stored with another content: read the collection again as attempt %d", h.Seq, h.UUID, h.Attempt+1)
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
 	if !e.ScanEnd.IsZero() {
-		return refuse(wire.CodeConflict, "the full read of epoch %d is complete: nothing is added to it", e.Number)
+		return reply.Refuse(wire.CodeConflict, "the full read of epoch %d is complete: nothing is added to it", e.Number)
 	}
 	key, stored := seedKey(&h), h.Stored
 	if h.Uploaded {
@@ -121,17 +122,17 @@ func (in *Intake) seed(w http.ResponseWriter, r *http.Request) error {
 		stored = int64(len(content))
 	}
 	if err != nil {
-		return refusal(err)
+		return reply.Refusal(err)
 	}
 	added, err := in.o.Area.AddSeed(ctx, j.ID, e.Number, h.UUID, backup.SeedSlice{
 		Attempt: h.Attempt, Seq: h.Seq, Key: key, Docs: h.Count, Bytes: h.Bytes, Stored: stored, Digest: h.Digest, Resume: h.Resume, At: in.o.Now().UTC(),
 	})
 	if err != nil {
-		return refusal(err)
+		return reply.Refusal(err)
 	}
 	in.m.slices.WithLabelValues("seed", result(!added)).Inc()
 	in.m.docBytes.WithLabelValues("seed").Add(float64(h.Bytes))
-	return in.ack(w, !added)
+	return reply.Ack(w, in.o.Now(), !added)
 }
 
 func seedKey(h *wire.SeedHeader) string {
@@ -155,7 +156,7 @@ func opened(size int64, content []byte, check func(docs []byte) error) error {
 }
 
 func (in *Intake) keep(ctx context.Context, storeID, key string, content []byte) (string, error) {
-	bs, err := in.blobs(ctx, storeID)
+	bs, err := in.o.Blobs.Open(ctx, storeID)
 	if err != nil {
 		return key, err
 	}
@@ -202,7 +203,7 @@ func (in *Intake) oplog(w http.ResponseWriter, r *http.Request) error {
 		stored = int64(len(content))
 	}
 	if err != nil {
-		return refusal(err)
+		return reply.Refusal(err)
 	}
 	head, repeated, err := in.o.Area.AddSlice(ctx, backup.OplogSlice{Slice: *s, Key: key, Stored: stored, At: in.o.Now().UTC()}, h.Wall)
 	if err != nil {
@@ -215,7 +216,7 @@ func (in *Intake) oplog(w http.ResponseWriter, r *http.Request) error {
 
 // misfit is a slice that does not follow what is stored. It ends nothing by itself: two agents may have crossed.
 func (in *Intake) misfit(ctx context.Context, j *backup.Job, e *backup.Epoch, err error) error {
-	refused := refusal(err)
+	refused := reply.Refusal(err)
 	var bad *wire.Error
 	if errors.As(refused, &bad) {
 		in.m.slices.WithLabelValues("oplog", bad.Code).Inc()
@@ -229,7 +230,7 @@ func oplogKey(s *chain.Slice) string {
 }
 
 func (in *Intake) oplogAck(w http.ResponseWriter, h chain.Head, repeated bool) error {
-	return answer(w, wire.OplogAck{Repeated: repeated, Head: wire.Head{Last: h.Last, Sum: h.Sum, Entry: h.Entry}})
+	return reply.Answer(w, wire.OplogAck{Repeated: repeated, Head: wire.Head{Last: h.Last, Sum: h.Sum, Entry: h.Entry}})
 }
 
 // How long an agent may take for an upload past the server.
@@ -240,7 +241,7 @@ func (in *Intake) presigns(ctx context.Context, storeID string) bool {
 	if !in.o.Presign {
 		return false
 	}
-	bs, err := in.blobs(ctx, storeID)
+	bs, err := in.o.Blobs.Open(ctx, storeID)
 	if err != nil {
 		return false
 	}
@@ -250,7 +251,7 @@ func (in *Intake) presigns(ctx context.Context, storeID string) bool {
 
 // upload permits an agent to put an object into the block store by itself. Where that cannot be, it sends the bytes here.
 func (in *Intake) upload(w http.ResponseWriter, r *http.Request) error {
-	group, m, err := accept[wire.UploadWish](in, w, r)
+	group, m, err := reply.Accept[wire.UploadWish](in.o.Caller, in.o.MaxPost, w, r)
 	if err != nil {
 		return err
 	}
@@ -270,53 +271,53 @@ func (in *Intake) upload(w http.ResponseWriter, r *http.Request) error {
 		key, job, epoch = oplogKey(&h.Slice), h.Slice.Job, h.Slice.Epoch
 	}
 	if m.Stored <= 0 || m.Stored > wire.MaxSliceBytes+wire.MaxSliceBytes/8 {
-		return refuse(wire.CodeTooLarge, "an upload of %d bytes: slices have at most %d", m.Stored, wire.MaxSliceBytes)
+		return reply.Refuse(wire.CodeTooLarge, "an upload of %d bytes: slices have at most %d", m.Stored, wire.MaxSliceBytes)
 	}
 	ctx := r.Context()
 	_, e, err := in.current(ctx, group.ID, job, epoch)
 	if err != nil {
 		return err
 	}
-	bs, err := in.blobs(ctx, e.StoreID)
+	bs, err := in.o.Blobs.Open(ctx, e.StoreID)
 	if err != nil {
 		return err
 	}
 	signer, ok := blockstore.SignerOf(bs)
 	if !ok || !in.o.Presign {
-		return answer(w, wire.Upload{Direct: true})
+		return reply.Answer(w, wire.Upload{Direct: true})
 	}
 	switch o, err := bs.Stat(ctx, key); {
 	case err == nil:
 		if in.o.Now().Sub(o.Modified) < trustedFor && o.Size == m.Stored {
-			return answer(w, wire.Upload{There: true})
+			return reply.Answer(w, wire.Upload{There: true})
 		}
-		return answer(w, wire.Upload{Direct: true}) // only the server can choose another key
+		return reply.Answer(w, wire.Upload{Direct: true}) // only the server can choose another key
 	case !errors.Is(err, blockstore.ErrNotFound):
-		return refusal(fmt.Errorf("look at object %s: %w", key, err))
+		return reply.Refusal(fmt.Errorf("look at object %s: %w", key, err))
 	}
 	signed, err := signer.SignPut(ctx, key, m.Stored, uploadTTL)
 	if err != nil {
-		return refusal(fmt.Errorf("permit an upload of %s: %w", key, err))
+		return reply.Refusal(fmt.Errorf("permit an upload of %s: %w", key, err))
 	}
-	return answer(w, wire.Upload{Method: signed.Method, URL: signed.URL, Header: signed.Header})
+	return reply.Answer(w, wire.Upload{Method: signed.Method, URL: signed.URL, Header: signed.Header})
 }
 
 // uploaded checks that an object that went past the server is there. Its content is checked by whoever reads it.
 func (in *Intake) uploaded(ctx context.Context, storeID, key string, size int64) error {
-	bs, err := in.blobs(ctx, storeID)
+	bs, err := in.o.Blobs.Open(ctx, storeID)
 	if err != nil {
 		return err
 	}
 	o, err := bs.Stat(ctx, key)
 	switch {
 	case errors.Is(err, blockstore.ErrNotFound):
-		return refuse(wire.CodeDamaged, "the object is not in the block store: ask for the upload again")
+		return reply.Refuse(wire.CodeDamaged, "the object is not in the block store: ask for the upload again")
 	case err != nil:
 		return fmt.Errorf("look at object %s: %w", key, err)
 	case o.Size != size:
-		return refuse(wire.CodeDamaged, "the object has %d bytes, its header says %d", o.Size, size)
+		return reply.Refuse(wire.CodeDamaged, "the object has %d bytes, its header says %d", o.Size, size)
 	case in.o.Now().Sub(o.Modified) >= trustedFor:
-		return refuse(wire.CodeDamaged, "the object was uploaded too long ago: send the slice here")
+		return reply.Refuse(wire.CodeDamaged, "the object was uploaded too long ago: send the slice here")
 	}
 	return nil
 }

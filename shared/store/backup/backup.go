@@ -28,18 +28,28 @@ const (
 	collSweeps    = "backupsweeps"
 )
 
-// The parts' types and what they answer, under one name for callers.
+// Types of the parts, under one name for callers.
 type (
-	Epoch        = history.Epoch
-	Break        = history.Break
-	Collection   = history.Collection
-	SeedSlice    = history.SeedSlice
-	OplogSlice   = history.OplogSlice
-	Restore      = restores.Restore
-	Delivery     = restores.Delivery
-	Object       = restores.Object
+	// Epoch is history's.
+	Epoch = history.Epoch
+	// Break is history's.
+	Break = history.Break
+	// Collection is history's.
+	Collection = history.Collection
+	// SeedSlice is history's.
+	SeedSlice = history.SeedSlice
+	// OplogSlice is history's.
+	OplogSlice = history.OplogSlice
+	// Restore is restores'.
+	Restore = restores.Restore
+	// Delivery is restores'.
+	Delivery = restores.Delivery
+	// Object is restores'.
+	Object = restores.Object
+	// RestoreQuery is restores' Query.
 	RestoreQuery = restores.Query
-	Daemon       = resources.Daemon
+	// Daemon is resources'.
+	Daemon = resources.Daemon
 )
 
 // See package entry.

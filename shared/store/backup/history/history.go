@@ -62,11 +62,12 @@ func seedID(job model.ID, n int64, uuid oplog.UUID, attempt, seq int64) string {
 	return fmt.Sprintf("%s/%010d", attemptID(job, n, uuid, attempt), seq)
 }
 
-// sliceID is chain.Slice.ID of a slice that begins at a position.
+// SliceID is chain.Slice.ID of a slice that begins at a position.
 func SliceID(job model.ID, n int64, first oplog.OpTime) string {
 	return fmt.Sprintf("%s%08x%08x", SlicesOf(job, n), first.TS.T, first.TS.I)
 }
 
+// SlicesOf is how the ids of an epoch's slices begin.
 func SlicesOf(job model.ID, n int64) string { return fmt.Sprintf("%s/%08x/", job, n) }
 
 // OplogKey names the object of an oplog slice. The digest in it keeps two slices that begin at one position apart.

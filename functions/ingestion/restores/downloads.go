@@ -1,7 +1,9 @@
-package backup
+package restores
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,10 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/heartwood-db/heartwood/functions/ingestion/reply"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
+	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
@@ -28,19 +32,19 @@ const (
 
 // pull serves a restore by its link: whole, from a byte on, or only its size (HEAD). The use is counted before the first byte
 // flows. Whoever has no right link learns nothing, not even whether the restore exists.
-func (in *Intake) pull(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) pull(w http.ResponseWriter, r *http.Request) error {
 	id, token, file := r.PathValue("id"), r.PathValue("token"), r.PathValue("file")
 	h := w.Header()
 	h.Set("Cache-Control", "no-store, private")
 	h.Set("Referrer-Policy", "no-referrer") // the path is the secret
-	ctx, now := r.Context(), in.o.Now().UTC()
-	if len(token) > maxTokenPath || len(id) > 64 || len(file) > maxText {
-		return in.noLink(w, r, backup.ErrLink)
+	ctx, now := r.Context(), s.o.Now().UTC()
+	if len(token) > maxTokenPath || len(id) > 64 || len(file) > reply.MaxText {
+		return s.noLink(w, r, backup.ErrLink)
 	}
 	// A first look, as if it were a resumption: it tells the file's size, which decides what is asked for.
-	res, i, err := in.o.Area.Download(ctx, id, token, file, true, now)
+	res, i, err := s.o.Area.Download(ctx, id, token, file, true, now)
 	if err != nil {
-		return in.noLink(w, r, err)
+		return s.noLink(w, r, err)
 	}
 	o := &res.Objects[i]
 	etag := `"` + o.SHA256 + `"`
@@ -51,24 +55,24 @@ func (in *Intake) pull(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	resume := !whole && from > 0
-	bs, err := in.blobs(ctx, res.StoreID)
+	bs, err := s.o.Blobs.Open(ctx, res.StoreID)
 	if err != nil {
-		return in.unavailable(w, r, err)
+		return s.unavailable(w, r, err)
 	}
 	content := &object{ctx: ctx, bs: bs, key: o.Key, size: o.Bytes}
 	defer content.close()
 	if r.Method != http.MethodHead {
 		// What cannot be read is not counted: the link would be burnt for nothing.
 		if err := content.probe(); err != nil {
-			return in.unavailable(w, r, err)
+			return s.unavailable(w, r, err)
 		}
-		if err := in.o.Area.CountDownload(ctx, id, i, resume, now); errors.Is(err, backup.ErrLink) || errors.Is(err, backup.ErrLinkEnded) {
-			return in.noLink(w, r, err)
+		if err := s.o.Area.CountDownload(ctx, id, i, resume, now); errors.Is(err, backup.ErrLink) || errors.Is(err, backup.ErrLinkEnded) {
+			return s.noLink(w, r, err)
 		} else if err != nil {
-			return in.unavailable(w, r, err)
+			return s.unavailable(w, r, err)
 		}
-		in.begun(ctx, &res, o, resume, now)
-		if url, ok := in.elsewhere(ctx, bs, o.Key); ok {
+		s.begun(ctx, &res, o, resume, now)
+		if url, ok := s.elsewhere(ctx, bs, o.Key); ok {
 			http.Redirect(w, r, url, http.StatusTemporaryRedirect)
 			return nil
 		}
@@ -79,40 +83,40 @@ func (in *Intake) pull(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Etag", etag)
 	h.Set("Repr-Digest", "sha-256=:"+base64Of(o.SHA256)+":")
 	plain(r, whole)
-	http.ServeContent(&unhurried{w: w, rc: http.NewResponseController(w), sent: in.m.sentBytes.Add}, r, "", time.Time{}, content)
+	http.ServeContent(&unhurried{w: w, rc: http.NewResponseController(w), sent: s.m.sentBytes.Add}, r, "", time.Time{}, content)
 	if content.ended && r.Method != http.MethodHead {
-		in.m.downloads.WithLabelValues("ended").Inc()
+		s.m.downloads.WithLabelValues("ended").Inc()
 		after, stop := context.WithTimeout(context.WithoutCancel(ctx), noteLimit)
 		defer stop()
-		if err := in.o.Area.EndDownload(after, id, in.o.Now().UTC()); err != nil {
-			in.o.Log.WarnContext(ctx, "the end of a download was not kept", obs.KeyErr, err)
+		if err := s.o.Area.EndDownload(after, id, s.o.Now().UTC()); err != nil {
+			s.o.Log.WarnContext(ctx, "the end of a download was not kept", obs.KeyErr, err)
 		}
 	}
 	return nil
 }
 
 // begun tells people, once a use.
-func (in *Intake) begun(ctx context.Context, res *backup.Restore, o *backup.Object, resume bool, now time.Time) {
+func (s *Server) begun(ctx context.Context, res *backup.Restore, o *backup.Object, resume bool, now time.Time) {
 	if resume {
-		in.m.downloads.WithLabelValues("resumed").Inc()
+		s.m.downloads.WithLabelValues("resumed").Inc()
 		return
 	}
-	in.m.downloads.WithLabelValues("begun").Inc()
+	s.m.downloads.WithLabelValues("begun").Inc()
 	ip := httpx.ClientIP(ctx).String()
-	in.o.Log.InfoContext(ctx, "download of a restore begun", obs.KeyFile, o.Name, obs.KeyBytes, o.Bytes, obs.KeyAddr, ip)
-	err := in.o.Events.AddEvents(ctx, model.Event{
+	s.o.Log.InfoContext(ctx, "download of a restore begun", obs.KeyFile, o.Name, obs.KeyBytes, o.Bytes, obs.KeyAddr, ip)
+	err := s.o.Events.AddEvents(ctx, model.Event{
 		GroupID: res.GroupID, Type: model.EventRestoreDownloaded, At: now, ClusterID: res.Job, IP: ip,
 		Text: fmt.Sprintf("The restore %s is being downloaded to %s.", o.Name, ip),
 	})
 	if err != nil {
-		in.o.Log.WarnContext(ctx, "the event of a download was not kept", obs.KeyErr, err)
+		s.o.Log.WarnContext(ctx, "the event of a download was not kept", obs.KeyErr, err)
 	}
 }
 
 // elsewhere is the store's own URL of an object, where people are sent there.
-func (in *Intake) elsewhere(ctx context.Context, bs blockstore.Store, key string) (string, bool) {
+func (s *Server) elsewhere(ctx context.Context, bs blockstore.Store, key string) (string, bool) {
 	signer, ok := blockstore.SignerOf(bs)
-	if !ok || !in.o.Presign {
+	if !ok || !s.o.Presign {
 		return "", false
 	}
 	signed, err := signer.SignGet(ctx, key, downloadTTL)
@@ -123,26 +127,26 @@ func (in *Intake) elsewhere(ctx context.Context, bs blockstore.Store, key string
 }
 
 // noLink refuses a download in words for people: they see it in a browser or a terminal.
-func (in *Intake) noLink(w http.ResponseWriter, r *http.Request, err error) error {
+func (s *Server) noLink(w http.ResponseWriter, r *http.Request, err error) error {
 	switch {
 	case errors.Is(err, backup.ErrLinkEnded):
-		in.m.downloads.WithLabelValues("refused").Inc()
+		s.m.downloads.WithLabelValues("refused").Inc()
 		http.Error(w, "This download link has ended: "+strings.TrimPrefix(err.Error(), backup.ErrLinkEnded.Error()+": ")+
 			". Start the restore again to get a new one.", http.StatusGone)
 		return nil
 	case errors.Is(err, backup.ErrLink):
-		in.m.downloads.WithLabelValues("refused").Inc()
+		s.m.downloads.WithLabelValues("refused").Inc()
 		http.Error(w, "There is no such download. Copy the whole link from the page of the restore.", http.StatusNotFound)
 		return nil
 	}
-	return in.unavailable(w, r, err)
+	return s.unavailable(w, r, err)
 }
 
-func (in *Intake) unavailable(w http.ResponseWriter, r *http.Request, err error) error {
+func (s *Server) unavailable(w http.ResponseWriter, r *http.Request, err error) error {
 	if r.Context().Err() != nil {
 		return nil
 	}
-	in.o.Log.ErrorContext(r.Context(), "a download failed", obs.KeyErr, err, obs.KeyRequest, httpx.RequestID(r.Context()))
+	s.o.Log.ErrorContext(r.Context(), "a download failed", obs.KeyErr, err, obs.KeyRequest, httpx.RequestID(r.Context()))
 	w.Header().Set("Retry-After", "30")
 	http.Error(w, "The file cannot be read at the moment; this try was not counted. Try again in a minute.", http.StatusServiceUnavailable)
 	return nil
@@ -290,64 +294,28 @@ func (u *unhurried) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// pushes lists the restores that the group's agent is to write into deployments: those whose objects are there.
-func (in *Intake) pushes(ctx context.Context, group *model.Group) ([]wire.PushTask, error) {
-	open, err := in.o.Area.OpenRestores(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []wire.PushTask
-	var hosts map[string]model.Host
-	for i := range open {
-		res := &open[i]
-		if res.Method != model.DeliverPush || res.TargetGroup != group.ID || len(res.Objects) == 0 {
-			continue
-		}
-		cluster, err := in.o.Inventory.Cluster(ctx, group.ID, res.TargetID)
-		if err != nil {
-			in.o.Log.WarnContext(ctx, "the target of a restore is not known", obs.KeyCluster, res.TargetID, obs.KeyErr, err)
-			continue
-		}
-		if hosts == nil {
-			if hosts, err = in.hosts(ctx, group); err != nil {
-				return nil, err
-			}
-		}
-		// Credentials that may write are the agent's own: the server keeps none.
-		t := wire.PushTask{Restore: res.ID, Cluster: string(res.TargetID), SetName: cluster.ReplicaSet}
-		if t.Hosts, err = in.members(ctx, group, &backup.Config{}, &cluster, hosts); err != nil {
-			return nil, err
-		}
-		for k := range t.Hosts {
-			t.Hosts[k].Username, t.Hosts[k].Password = "", ""
-		}
-		out = append(out, t)
-	}
-	return out, nil
-}
-
 // pushed is a restore that the caller's group is to write.
-func (in *Intake) pushed(r *http.Request) (backup.Restore, error) {
-	group, err := in.o.Caller.Authenticate(r)
+func (s *Server) pushed(r *http.Request) (backup.Restore, error) {
+	group, err := s.o.Caller.Authenticate(r)
 	if err != nil {
 		return backup.Restore{}, err
 	}
-	res, err := in.o.Area.Restore(r.Context(), cut(r.PathValue("id")))
+	res, err := s.o.Area.Restore(r.Context(), reply.Cut(r.PathValue("id")))
 	if err != nil {
 		if httpx.Status(err) == http.StatusNotFound {
-			err = refuse(wire.CodeStopped, "there is no such restore: it was deleted")
+			err = reply.Refuse(wire.CodeStopped, "there is no such restore: it was deleted")
 		}
 		return res, err
 	}
 	if res.Method != model.DeliverPush || res.TargetGroup != group.ID {
-		return res, refuse(wire.CodeStopped, "there is no such restore: it was deleted")
+		return res, reply.Refuse(wire.CodeStopped, "there is no such restore: it was deleted")
 	}
 	return res, nil
 }
 
 // push tells the agent what a restore holds.
-func (in *Intake) push(w http.ResponseWriter, r *http.Request) error {
-	res, err := in.pushed(r)
+func (s *Server) push(w http.ResponseWriter, r *http.Request) error {
+	res, err := s.pushed(r)
 	if err != nil {
 		return err
 	}
@@ -358,23 +326,23 @@ func (in *Intake) push(w http.ResponseWriter, r *http.Request) error {
 	for i, o := range res.Objects {
 		p.Objects[i] = wire.PushObject{Name: o.Name, Bytes: o.Bytes, SHA256: o.SHA256}
 	}
-	return answer(w, p)
+	return reply.Answer(w, p)
 }
 
 // pushObject serves one object of a restore to the agent, from any byte on.
-func (in *Intake) pushObject(w http.ResponseWriter, r *http.Request) error {
-	res, err := in.pushed(r)
+func (s *Server) pushObject(w http.ResponseWriter, r *http.Request) error {
+	res, err := s.pushed(r)
 	if err != nil {
 		return err
 	}
 	if res.Status != model.RestoreInProgress {
-		return refuse(wire.CodeStopped, "the restore is %s", res.Status)
+		return reply.Refuse(wire.CodeStopped, "the restore is %s", res.Status)
 	}
 	n, err := strconv.Atoi(r.PathValue("n"))
 	if err != nil || n < 0 || n >= len(res.Objects) {
-		return refuse(wire.CodeMalformed, "the restore has %d objects", len(res.Objects))
+		return reply.Refuse(wire.CodeMalformed, "the restore has %d objects", len(res.Objects))
 	}
-	bs, err := in.blobs(r.Context(), res.StoreID)
+	bs, err := s.o.Blobs.Open(r.Context(), res.StoreID)
 	if err != nil {
 		return err
 	}
@@ -382,25 +350,25 @@ func (in *Intake) pushObject(w http.ResponseWriter, r *http.Request) error {
 	content := &object{ctx: r.Context(), bs: bs, key: o.Key, size: o.Bytes}
 	defer content.close()
 	if err := content.probe(); err != nil {
-		return refusal(err)
+		return reply.Refusal(err)
 	}
-	if url, ok := in.elsewhere(r.Context(), bs, o.Key); ok {
+	if url, ok := s.elsewhere(r.Context(), bs, o.Key); ok {
 		http.Redirect(w, r, url, http.StatusTemporaryRedirect)
 		return nil
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Etag", `"`+o.SHA256+`"`)
-	http.ServeContent(&unhurried{w: w, rc: http.NewResponseController(w), sent: in.m.sentBytes.Add}, r, "", time.Time{}, content)
+	http.ServeContent(&unhurried{w: w, rc: http.NewResponseController(w), sent: s.m.sentBytes.Add}, r, "", time.Time{}, content)
 	return nil
 }
 
 // pushProgress keeps how far the agent is, and the end. An end that is told again changes nothing.
-func (in *Intake) pushProgress(w http.ResponseWriter, r *http.Request) error {
-	res, err := in.pushed(r)
+func (s *Server) pushProgress(w http.ResponseWriter, r *http.Request) error {
+	res, err := s.pushed(r)
 	if err != nil {
 		return err
 	}
-	body, err := in.body(w, r)
+	body, err := reply.Body(w, r, s.o.MaxPost)
 	if err != nil {
 		return err
 	}
@@ -408,7 +376,7 @@ func (in *Intake) pushProgress(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	now := in.o.Now().UTC()
+	now := s.o.Now().UTC()
 	ended := model.RestoreInProgress
 	switch {
 	case m.Error != "":
@@ -417,30 +385,39 @@ func (in *Intake) pushProgress(w http.ResponseWriter, r *http.Request) error {
 		ended = model.RestoreFinished
 	}
 	repeated := false
-	err = in.o.Area.UpdateRestore(r.Context(), res.ID, func(res *backup.Restore) error {
+	err = s.o.Area.UpdateRestore(r.Context(), res.ID, func(res *backup.Restore) error {
 		if res.Status != model.RestoreInProgress {
 			if repeated = res.Status == ended; repeated {
-				return errUnchanged
+				return store.ErrUnchanged
 			}
-			return refuse(wire.CodeStopped, "the restore is %s", res.Status)
+			return reply.Refuse(wire.CodeStopped, "the restore is %s", res.Status)
 		}
-		res.Step, res.Done, res.Total, res.Beat = cut(m.Step), m.Done, m.Total, now
+		res.Step, res.Done, res.Total, res.Beat = reply.Cut(m.Step), m.Done, m.Total, now
 		if ended != model.RestoreInProgress {
-			res.Status, res.Finished, res.Error, res.Remedy = ended, now, cutTo(m.Error, 4<<10), cutTo(m.Remedy, maxText)
+			res.Status, res.Finished, res.Error, res.Remedy = ended, now, reply.CutTo(m.Error, 4<<10), reply.CutTo(m.Remedy, reply.MaxText)
 		}
 		return nil
 	})
 	if err != nil {
-		return refusal(err)
+		return reply.Refusal(err)
 	}
 	if !repeated && ended != model.RestoreInProgress {
-		e := model.Event{GroupID: res.GroupID, Type: model.EventRestoreReady, At: now, ClusterID: res.Job, AgentID: cut(m.AgentID), Text: "The restore was written into its target."}
+		e := model.Event{GroupID: res.GroupID, Type: model.EventRestoreReady, At: now, ClusterID: res.Job, AgentID: reply.Cut(m.AgentID), Text: "The restore was written into its target."}
 		if ended == model.RestoreBroken {
-			e.Type, e.Text = model.EventRestoreFailed, "The restore could not be written into its target: "+cutTo(m.Error, maxText)
+			e.Type, e.Text = model.EventRestoreFailed, "The restore could not be written into its target: "+reply.CutTo(m.Error, reply.MaxText)
 		}
-		if err := in.o.Events.AddEvents(r.Context(), e); err != nil {
+		if err := s.o.Events.AddEvents(r.Context(), e); err != nil {
 			return err
 		}
 	}
-	return in.ack(w, repeated)
+	return reply.Ack(w, s.o.Now(), repeated)
+}
+
+// base64Of turns a hexadecimal digest into the form of the Repr-Digest header (RFC 9530).
+func base64Of(digest string) string {
+	raw, err := hex.DecodeString(digest)
+	if err != nil {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(raw)
 }
