@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,18 +8,19 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/heartwood-db/heartwood/local/cli/blocks"
 	"github.com/heartwood-db/heartwood/local/cli/exit"
+	"github.com/heartwood-db/heartwood/local/cli/place"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/docstore"
-	"github.com/heartwood-db/heartwood/shared/docstore/mongodoc"
 	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc"
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/opererr"
 	"github.com/heartwood-db/heartwood/shared/seal"
 	"github.com/heartwood-db/heartwood/shared/store"
@@ -39,18 +39,18 @@ Exit codes: 0 done, 1 failed or problems found, 2 wrong usage.`
 func newStoreCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "store",
-		Short: "Copy, check and back up the server's database",
-		Long:  "Works on the server's database directly.\n\n" + storeHelp,
+		Short: "Copy, check and back up the server's database; look at the block stores of backups",
+		Long:  "Works on the server's database directly, and on the block stores that it describes.\n\n" + storeHelp,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("heartwood store check", "say what to do with the store: copy, check or backup")
+			return usagef("heartwood store check", "say what to do with the store: copy, check, backup, stats or groom")
 		},
 	}
-	cmd.AddCommand(newStoreCopyCmd(), newStoreCheckCmd(), newStoreBackupCmd())
+	cmd.AddCommand(newStoreCopyCmd(), newStoreCheckCmd(), newStoreBackupCmd(), blocks.NewStats(&storeFlags{}), blocks.NewGroom(&storeFlags{}))
 	return cmd
 }
 
-// storeFlags are what the three commands share.
+// storeFlags are what the commands share. They open the site for those that look at block stores.
 type storeFlags struct {
 	server   serverFlags
 	mongoURI string
@@ -58,7 +58,8 @@ type storeFlags struct {
 	json     bool
 }
 
-func (f *storeFlags) register(cmd *cobra.Command) {
+// Register adds the flags to a command.
+func (f *storeFlags) Register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.server.data, "data", "", "data folder (setting heartwood.data)")
 	fl.StringVar(&f.server.file, "config", "", "settings file of key=value lines, as conf-mms.properties")
@@ -102,95 +103,6 @@ func openBox(key []byte, err error) (*seal.Box, error) {
 	return seal.New(key)
 }
 
-// place is where a site is: a file or a replica set.
-type place struct {
-	file     string
-	site     bool // the file is a site's own, not a backup
-	uri      string
-	database string
-}
-
-// settingsPlace is the database of the settings.
-func settingsPlace(s *config.Server) place {
-	if s.Embedded() {
-		return place{file: filepath.Join(s.DataDir, config.DatabaseFile), site: true}
-	}
-	return place{uri: s.ConnectionString(s.MongoURI), database: s.MongoDatabase}
-}
-
-// parsePlace understands a LOCATION.
-func parsePlace(location string) (place, error) {
-	if strings.HasPrefix(location, "mongodb://") || strings.HasPrefix(location, "mongodb+srv://") {
-		return place{uri: location, database: cmp.Or(config.URIDatabase(location), "heartwood")}, nil
-	}
-	if strings.Contains(location, "://") {
-		return place{}, usagef("heartwood store copy --to mongodb://a,b,c/?replicaSet=rs0", "%q is no location", location)
-	}
-	info, err := os.Stat(location)
-	switch {
-	case err == nil && info.IsDir(), errors.Is(err, os.ErrNotExist) && filepath.Ext(location) == "":
-		return place{file: filepath.Join(location, config.DatabaseFile), site: true}, nil
-	case err != nil && !errors.Is(err, os.ErrNotExist):
-		return place{}, opererr.New("look at "+location, err, "")
-	}
-	return place{file: location, site: filepath.Base(location) == config.DatabaseFile}, nil
-}
-
-// String names the place without secrets.
-func (p place) String() string {
-	if p.file != "" {
-		return p.file
-	}
-	return config.BareURI(p.uri, p.database)
-}
-
-// open opens the place to write to, or to read from while nobody else writes.
-func (p place) open() (docstore.Engine, error) {
-	if p.uri != "" {
-		return mongodoc.Open(mongodoc.Options{URI: p.uri, Database: p.database})
-	}
-	return sqlitedoc.Open(sqlitedoc.Options{Path: p.file})
-}
-
-// openSource opens the place to read from. beside permits reading a file that a running server owns.
-func (p place) openSource(beside bool, note io.Writer) (docstore.Engine, error) {
-	if p.uri != "" {
-		return p.open()
-	}
-	if _, err := os.Stat(p.file); err != nil {
-		return nil, opererr.New("open the database "+p.file, err, "Name the data folder with --data, or the database with --mongo-uri.")
-	}
-	if p.site {
-		e, err := p.open()
-		if !errors.Is(err, sqlitedoc.ErrLocked) {
-			return e, err
-		}
-		if !beside {
-			return nil, opererr.New("open the database "+p.file, fmt.Errorf("the server is running: %w", err),
-				"Stop it first (heartwood stop), or make a backup while it runs (heartwood store backup FILE) and use that.")
-		}
-		_, _ = fmt.Fprintf(note, "the server is running on %s: reading beside it\n", p.file)
-	}
-	return sqlitedoc.Open(sqlitedoc.Options{Path: p.file, ReadOnly: true})
-}
-
-// noneRunning refuses a replica set on which servers are at work: what is read one after the other would not fit together.
-func (p place) noneRunning(ctx context.Context, e docstore.Engine, live bool) error {
-	if p.uri == "" || live {
-		return nil // who owns the file is alone with it
-	}
-	running, err := store.ReadInstances(ctx, e)
-	if err != nil || len(running) == 0 {
-		return err
-	}
-	names := make([]string, len(running))
-	for i, in := range running {
-		names[i] = in.Hostname
-	}
-	return opererr.New("read "+p.String(), fmt.Errorf("servers are running on it: %s", strings.Join(names, ", ")),
-		"Stop them (an instance counts as stopped two minutes after its last sign of life), or use --live: documents written meanwhile may then be missing.")
-}
-
 func newStoreCopyCmd() *cobra.Command {
 	var (
 		f                   storeFlags
@@ -212,7 +124,7 @@ func newStoreCopyCmd() *cobra.Command {
 			return f.copy(cmd, from, to, copyMode{dryRun: dryRun, again: again, live: live})
 		},
 	}
-	f.register(cmd)
+	f.Register(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "LOCATION to copy from (default: the database of the settings)")
 	cmd.Flags().StringVar(&to, "to", "", "LOCATION to copy to")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be copied and change nothing")
@@ -223,15 +135,15 @@ func newStoreCopyCmd() *cobra.Command {
 
 type copyMode struct{ dryRun, again, live bool }
 
-func (f *storeFlags) source(from string) (place, error) {
+func (f *storeFlags) source(from string) (place.Place, error) {
 	if from != "" {
-		return parsePlace(from)
+		return place.Parse(from)
 	}
 	s, err := f.settings()
 	if err != nil {
-		return place{}, err
+		return place.Place{}, err
 	}
-	return settingsPlace(s), nil
+	return place.OfSettings(s), nil
 }
 
 func (f *storeFlags) copy(cmd *cobra.Command, from, to string, mode copyMode) error {
@@ -240,19 +152,19 @@ func (f *storeFlags) copy(cmd *cobra.Command, from, to string, mode copyMode) er
 	if err != nil {
 		return err
 	}
-	dst, err := parsePlace(to)
+	dst, err := place.Parse(to)
 	if err != nil {
 		return err
 	}
 	if src == dst || src.String() == dst.String() {
 		return usagef("heartwood store copy --to OTHER", "%s is the source and the target", src)
 	}
-	source, err := src.openSource(false, note)
+	source, err := src.OpenSource(false, note)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = source.Close() }()
-	if err := src.noneRunning(ctx, source, mode.live); err != nil {
+	if err := src.NoneRunning(ctx, source, mode.live); err != nil {
 		return err
 	}
 	plan, err := transfer.NewPlan(ctx, source, areas.Collections())
@@ -262,7 +174,7 @@ func (f *storeFlags) copy(cmd *cobra.Command, from, to string, mode copyMode) er
 	if mode.dryRun {
 		return f.print(out, plan, func(w io.Writer) { printPlan(w, src, dst, plan) })
 	}
-	target, err := dst.open()
+	target, err := dst.Open()
 	if err != nil {
 		return err
 	}
@@ -281,7 +193,7 @@ func (f *storeFlags) copy(cmd *cobra.Command, from, to string, mode copyMode) er
 	})
 }
 
-func printPlan(w io.Writer, src, dst place, plan transfer.Plan) {
+func printPlan(w io.Writer, src, dst place.Place, plan transfer.Plan) {
 	_, _ = fmt.Fprintf(w, "would copy site %s from %s to %s:\n", plan.Site.ID, src, dst)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, item := range plan.Items {
@@ -292,17 +204,32 @@ func printPlan(w io.Writer, src, dst place, plan transfer.Plan) {
 }
 
 func newStoreCheckCmd() *cobra.Command {
-	var f storeFlags
+	var (
+		f     storeFlags
+		bulks blocks.Check
+	)
 	cmd := &cobra.Command{
 		Use:   "check [LOCATION]",
 		Short: "Read a whole database and say what is wrong with it",
 		Long: "Reads every document: it must decode, carry the id that belongs to it, and open with gen.key where it is encrypted; what it\n" +
-			"refers to must exist, and every index must lead to all documents of its collection. Changes nothing.\n\n" + storeHelp,
-		Example: "  heartwood store check --data /var/lib/heartwood\n  heartwood store check site.backup --key /etc/heartwood/gen.key --json",
-		Args:    cobra.MaximumNArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return f.check(cmd, args) },
+			"refers to must exist, and every index must lead to all documents of its collection. Changes nothing.\n\n" +
+			"With --blocks, what backups have in the block stores is checked instead: the maps of every snapshot, that each block is where they\n" +
+			"say, that all slices of oplog are there, and of a sample of the data that it is what was written.\n\n" + storeHelp,
+		Example: "  heartwood store check --data /var/lib/heartwood\n  heartwood store check site.backup --key /etc/heartwood/gen.key --json\n" +
+			"  heartwood store check --blocks --sample 1",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case !bulks.On:
+				return f.check(cmd, args)
+			case len(args) > 0:
+				return usagef("heartwood store check --blocks", "--blocks looks where the database of the settings says: it takes no LOCATION")
+			}
+			return bulks.Run(cmd, &f)
+		},
 	}
-	f.register(cmd)
+	f.Register(cmd)
+	bulks.Register(cmd)
 	return cmd
 }
 
@@ -312,14 +239,14 @@ func (f *storeFlags) check(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	at := settingsPlace(settings)
+	at := place.OfSettings(settings)
 	if len(args) == 1 {
-		at, err = parsePlace(args[0])
+		at, err = place.Parse(args[0])
 	}
 	if err != nil {
 		return err
 	}
-	e, err := at.openSource(true, note)
+	e, err := at.OpenSource(true, note)
 	if err != nil {
 		return err
 	}
@@ -369,7 +296,7 @@ func newStoreBackupCmd() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return f.backup(cmd, args[0], live) },
 	}
-	f.register(cmd)
+	f.Register(cmd)
 	cmd.Flags().BoolVar(&live, "live", false, "back up a replica set although servers are running on it")
 	return cmd
 }
@@ -391,16 +318,16 @@ func (f *storeFlags) backup(cmd *cobra.Command, file string, live bool) error {
 	if err != nil {
 		return err
 	}
-	src := settingsPlace(settings)
+	src := place.OfSettings(settings)
 	if _, err := os.Lstat(file); err == nil {
 		return opererr.New("back up to "+file, os.ErrExist, "Name a file that does not exist yet.")
 	}
-	source, err := src.openSource(true, note)
+	source, err := src.OpenSource(true, note)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = source.Close() }()
-	if err := src.noneRunning(ctx, source, live); err != nil {
+	if err := src.NoneRunning(ctx, source, live); err != nil {
 		return err
 	}
 	if _, _, err := store.ReadSite(ctx, source); err != nil {
@@ -477,6 +404,45 @@ func (f *storeFlags) verifyBackup(ctx context.Context, settings *config.Server, 
 			"The file is a faithful copy; the errors are in the database too: run heartwood store check.")}
 	}
 	return err
+}
+
+// JSON reports whether the outcome is to be JSON.
+func (f *storeFlags) JSON() bool { return f.json }
+
+// Open opens the site of the settings, for reading only while a server runs on its file.
+func (f *storeFlags) Open(cmd *cobra.Command) (*blocks.Site, error) {
+	ctx, note := cmd.Context(), cmd.ErrOrStderr()
+	settings, err := f.settings()
+	if err != nil {
+		return nil, err
+	}
+	box, err := f.box(settings, io.Discard)
+	if err != nil {
+		return nil, err
+	}
+	if box == nil {
+		return nil, opererr.New("read the key file "+settings.KeyPath(), os.ErrNotExist, "Name the site's gen.key with --key: how block stores are reached is encrypted with it.")
+	}
+	at := place.OfSettings(settings)
+	e, err := at.OpenSource(false, note)
+	running := errors.Is(err, sqlitedoc.ErrLocked)
+	if running {
+		e, err = at.OpenSource(true, note)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err = store.ReadSite(ctx, e); err != nil {
+		err = opererr.New("open "+at.String(), err, "There are no block stores before a server ran on it.")
+	}
+	var st *store.Store
+	if err == nil {
+		st, err = areas.Open(ctx, store.Options{Engine: e, Box: box, Version: obs.Build().Version})
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return &blocks.Site{Store: st, Box: box, ReadOnly: running, Close: func() { _ = e.Close() }}, nil
 }
 
 // print writes the outcome to standard output, as JSON or for people.

@@ -159,20 +159,3 @@ func TestStoreUsage(t *testing.T) {
 		t.Errorf("a failed command left %v", entries)
 	}
 }
-
-func TestPlaces(t *testing.T) {
-	dir := t.TempDir()
-	for location, want := range map[string]string{
-		dir:                                    filepath.Join(dir, config.DatabaseFile),
-		filepath.Join(dir, "new"):              filepath.Join(dir, "new", config.DatabaseFile),
-		filepath.Join(dir, "site.backup"):      filepath.Join(dir, "site.backup"),
-		"mongodb://u:secret@a,b/?replicaSet=x": "mongodb://a,b/heartwood",
-		"mongodb://a/mms":                      "mongodb://a/mms",
-		"mongodb+srv://u:secret@a.example.com": "mongodb+srv://a.example.com/heartwood",
-	} {
-		p, err := parsePlace(location)
-		if err != nil || p.String() != want {
-			t.Errorf("%s is %s (%v), want %s", location, p, err, want)
-		}
-	}
-}
