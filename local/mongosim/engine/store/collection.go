@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/omap"
 )
 
 // OplogNS is the one collection whose record ids are its documents' ts, so that its order is that of time.
@@ -29,7 +30,7 @@ type Collection struct {
 	Capped  bool
 	Size    int64 // of a capped collection, bytes
 	Max     int64 // of a capped collection, documents; 0 none
-	Records *Map[int64, bson.Raw]
+	Records *omap.Map[int64, bson.Raw]
 	Indexes []*Index // the _id index first
 	Bytes   int64
 	NextRID int64
@@ -57,7 +58,7 @@ type Index struct {
 	Multikey bool
 	Partial  func(bson.Raw) bool // nil: all documents
 	Coll     *bsonval.Collation
-	Entries  *Map[string, int64]
+	Entries  *omap.Map[string, int64]
 	Accesses *atomic.Int64
 }
 
@@ -381,7 +382,7 @@ func (c *Collection) remove(rid int64) {
 
 // build fills a new index from the documents there are.
 func (c *Collection) build(x *Index) error {
-	x.Entries = NewMap[string, int64]()
+	x.Entries = omap.New[string, int64]()
 	for rid, doc := range c.Records.Ascend(0) {
 		es, err := x.keys(doc)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/omap"
 )
 
 // State is all collections of one member. Every change goes through its methods, which also write it into a Batch: the
@@ -140,9 +141,9 @@ func (s *State) Remove(b *Batch, c *Collection, rid int64) {
 func (s *State) Create(b *Batch, c *Collection) {
 	c.readOptions()
 	if !c.View {
-		c.Records = NewMap[int64, bson.Raw]()
+		c.Records = omap.New[int64, bson.Raw]()
 		for _, x := range c.Indexes {
-			x.Entries = NewMap[string, int64]()
+			x.Entries = omap.New[string, int64]()
 		}
 	}
 	s.add(c)

@@ -15,18 +15,19 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/omap"
 )
 
 // TestMapAgainstAModel does the same random things to a Map, a plain map and copies of both.
 func TestMapAgainstAModel(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	m, model := NewMap[int, int](), map[int]int{}
+	m, model := omap.New[int, int](), map[int]int{}
 	type pair struct {
-		m     *Map[int, int]
+		m     *omap.Map[int, int]
 		model map[int]int
 	}
 	var copies []pair
-	check := func(m *Map[int, int], model map[int]int) {
+	check := func(m *omap.Map[int, int], model map[int]int) {
 		t.Helper()
 		keys := slices.Sorted(maps.Keys(model))
 		var got []int

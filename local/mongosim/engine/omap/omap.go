@@ -1,4 +1,6 @@
-package store
+// Package omap is an ordered map that is cheap to copy: what a store keeps its documents and index entries in. It knows
+// nothing of either, and takes no locks.
+package omap
 
 import (
 	"cmp"
@@ -24,8 +26,8 @@ type chunk[K cmp.Ordered, V any] struct {
 	vals  []V
 }
 
-// NewMap makes an empty map.
-func NewMap[K cmp.Ordered, V any]() *Map[K, V] { return &Map[K, V]{owner: new(byte)} }
+// New makes an empty map.
+func New[K cmp.Ordered, V any]() *Map[K, V] { return &Map[K, V]{owner: new(byte)} }
 
 // Len is the number of entries.
 func (m *Map[K, V]) Len() int { return m.n }
