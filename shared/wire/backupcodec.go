@@ -221,8 +221,19 @@ func DecodeOplogHeader(b bson.Raw) (OplogHeader, error) {
 
 var sliceDecoder = sync.OnceValue(func() *zstd.Decoder { return newDecoder(MaxSliceBytes) })
 
+// sliceEncoder is the fastest there is: an agent is a guest on its machine, and on documents the next level gains 3 % for twice the time.
+var sliceEncoder = sync.OnceValue(func() *zstd.Encoder {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(4), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) // constant options
+	}
+	return e
+})
+
 // Compress gives the content of a slice from its documents, one after another.
-func Compress(docs []byte) []byte { return encoder().EncodeAll(docs, make([]byte, 0, len(docs)/3+64)) }
+func Compress(docs []byte) []byte {
+	return sliceEncoder().EncodeAll(docs, make([]byte, 0, len(docs)/3+64))
+}
 
 // Decompress gives back a slice's documents; want is how many bytes its header says. It never produces more than MaxSliceBytes.
 func Decompress(content []byte, want int64) ([]byte, error) {
