@@ -97,7 +97,7 @@ func (m *Member) hang(on bool) {
 // once, and with it the position of those who read too slowly.
 func (m *Member) ResizeOplog(bytes int64) {
 	if eng := m.engine(); eng != nil {
-		eng.ResizeOplog(bytes)
+		engine.ResizeOplog(eng, bytes)
 	}
 }
 

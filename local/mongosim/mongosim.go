@@ -161,19 +161,8 @@ func (d *Deployment) writeUsers(ctx context.Context) error {
 	if d.users == nil || p < 0 || d.o.Apart || d.o.Process != nil {
 		return nil
 	}
-	version := bson.D{{Key: "_id", Value: "authSchema"}, {Key: "currentVersion", Value: int32(5)}}
-	index := bson.D{{Key: "key", Value: bson.D{{Key: "user", Value: int32(1)}, {Key: "db", Value: int32(1)}}}, {Key: "name", Value: "user_1_db_1"}, {Key: "unique", Value: true}}
-	cmds := []bson.D{
-		{{Key: "insert", Value: "system.version"}, {Key: "documents", Value: bson.A{version}}},
-		{{Key: "createIndexes", Value: "system.users"}, {Key: "indexes", Value: bson.A{index}}},
-		{{Key: "insert", Value: "system.users"}, {Key: "documents", Value: d.users.Documents()}},
-	}
-	for _, cmd := range cmds {
-		raw, err := bson.Marshal(cmd)
-		if err != nil {
-			return fmt.Errorf("write users: %w", err)
-		}
-		reply, err := d.members[p].Run(ctx, "admin", raw)
+	for _, cmd := range d.users.Commands() {
+		reply, err := d.members[p].Run(ctx, "admin", cmd)
 		if err != nil {
 			return fmt.Errorf("write users: %w", err)
 		}

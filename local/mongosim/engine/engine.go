@@ -84,13 +84,22 @@ func CodeName(code int32) string { return refuse.CodeName(code) }
 func ErrorReply(err *Error) bson.Raw { return refuse.Reply(err) }
 
 // RetryableCode says that a write refused with this code may be sent again.
-func RetryableCode(code int32) bool { return member.RetryableCode(code) }
+func RetryableCode(code int32) bool { return refuse.Retryable(code) }
 
 // ParseOplogEntry reads an oplog entry from its document.
 func ParseOplogEntry(doc bson.Raw) OplogEntry { return oplog.Parse(doc) }
 
 // ParseWriteConcern reads a command's writeConcern.
 func ParseWriteConcern(cmd bson.Raw) WriteConcern { return member.ParseWriteConcern(cmd) }
+
+// Initiate is what the first primary of a set does before it opens its first term.
+func Initiate(e *Engine, msg bson.Raw) error { return admin.Initiate(e, msg) }
+
+// Settle is what the first primary of a set does once it leads.
+func Settle(e *Engine) error { return admin.Settle(e) }
+
+// ResizeOplog changes the oplog's size in bytes and drops what no longer fits.
+func ResizeOplog(e *Engine, bytes int64) { admin.Resize(e, bytes) }
 
 // lookup finds a command. The table is code so that no state is shared.
 func lookup(name string) (member.Command, bool) {

@@ -148,14 +148,14 @@ func (s *Set) promote(_ context.Context, m *Member, now time.Time) {
 	s.mu.Unlock()
 
 	if first {
-		if err := eng.Initiate(noop("initiating set")); err != nil {
+		if err := engine.Initiate(eng, noop("initiating set")); err != nil {
 			s.o.Log.Warn("initiate", "member", s.cfg[m.index].Host, "error", err)
 		}
 	}
 	at := eng.LogNoop(noop("new primary"))
 	eng.TakeOver()
 	if first {
-		if err := eng.Settle(); err != nil {
+		if err := engine.Settle(eng); err != nil {
 			s.o.Log.Warn("settle", "member", s.cfg[m.index].Host, "error", err)
 		}
 	}

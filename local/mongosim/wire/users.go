@@ -27,6 +27,18 @@ func (u *Users) Documents() []bson.Raw {
 	return out
 }
 
+// Commands write the users' documents, as if they had been created on the first primary of a set. They are for admin.
+func (u *Users) Commands() []bson.Raw {
+	version := new(bsonval.Builder).String("_id", "authSchema").Int32("currentVersion", 5).Raw()
+	key := new(bsonval.Builder).Int32("user", 1).Int32("db", 1).Raw()
+	index := new(bsonval.Builder).Doc("key", key).String("name", "user_1_db_1").Bool("unique", true).Raw()
+	return []bson.Raw{
+		new(bsonval.Builder).String("insert", "system.version").Docs("documents", []bson.Raw{version}).Raw(),
+		new(bsonval.Builder).String("createIndexes", "system.users").Docs("indexes", []bson.Raw{index}).Raw(),
+		new(bsonval.Builder).String("insert", "system.users").Docs("documents", u.Documents()).Raw(),
+	}
+}
+
 func (a account) doc() bson.Raw {
 	stored := func(c scram.StoredCredentials) bson.Raw {
 		enc := func(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

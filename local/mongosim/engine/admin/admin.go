@@ -51,7 +51,7 @@ func ResizeOplog(c *member.Call) (*bsonval.Builder, error) {
 	if !ok || mb < smallestOplog {
 		return nil, refuse.Errf(refuse.CodeBadValue, "BSON field 'size' value must be greater than or equal to %d, actual value '%s'", smallestOplog, bsonval.Format(v))
 	}
-	c.E.ResizeOplog(int64(mb * (1 << 20)))
+	Resize(c.E, int64(mb*(1<<20)))
 	return &bsonval.Builder{}, nil
 }
 

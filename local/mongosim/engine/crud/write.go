@@ -69,7 +69,7 @@ func batch(c *member.Call, n int, f func(i int) error) (*writeErrors, error) {
 		if err == nil {
 			continue
 		}
-		r := member.Refusal(err)
+		r := refuse.Of(err)
 		switch r.Code {
 		case refuse.CodeWriteConflict, refuse.CodeInterruptedAtShutdown, refuse.CodeNotWritablePrimary, refuse.CodeInterrupted, refuse.CodeMaxTimeMSExpired,
 			refuse.CodeInvalidNamespace, refuse.CodePrimarySteppedDown, refuse.CodeInterruptedStateChange:
@@ -228,7 +228,8 @@ func InsertDoc(c *member.Call, coll *store.Collection, doc bson.Raw, stmt int) e
 	}
 	c.E.Stats().DocsInserted.Add(1)
 	c.Record(oplog.Entry{Op: "i", NS: coll.NS, UI: coll.UUID, O: doc}, stmt, member.StmtResult{N: 1})
-	return c.E.ViewChanged(c, coll, doc, false)
+	c.E.ViewChanged(c, coll, doc, false)
+	return nil
 }
 
 // validate asks the collection's validator.
@@ -560,9 +561,7 @@ func DeleteOne(c *member.Call, ns string, st bson.Raw, sort *agg.Sort, stmt int)
 		c.E.Stats().DocsDeleted.Add(1)
 		o := new(bsonval.Builder).Value("_id", id).Raw()
 		c.Record(oplog.Entry{Op: "d", NS: coll.NS, UI: coll.UUID, O: o}, stmt, member.StmtResult{N: n, Before: doc})
-		if err := c.E.ViewChanged(c, coll, doc, true); err != nil {
-			return n, last, err
-		}
+		c.E.ViewChanged(c, coll, doc, true)
 	}
 	return n, last, nil
 }

@@ -129,7 +129,7 @@ func (a *applier) all(ops []op) (*bsonval.Builder, error) {
 		if err == nil {
 			continue
 		}
-		r := *member.Refusal(err)
+		r := *refuse.Of(err)
 		if a.each && r.Code == refuse.CodeUpdateOperationFailed {
 			failed = true
 			continue
@@ -324,7 +324,7 @@ func (a *applier) command(o op) error {
 		return refuse.Errf(refuse.CodeBadValue, "Invalid key '%s' found in 'o'", o.name)
 	}
 	if err := e.ApplyEntry(x); err != nil {
-		r := member.Refusal(err)
+		r := refuse.Of(err)
 		if r.Code == refuse.CodeIndexNotFound || r.Code == refuse.CodeNamespaceNotFound {
 			return nil
 		}

@@ -348,14 +348,14 @@ func buildIndexes(c *member.Call, coll *store.Collection, specs []bson.Raw) erro
 			e.Main().DropIndex(e.Batch(), coll, x)
 		}
 	}
-	r := member.Refusal(failed)
+	r := refuse.Of(failed)
 	cause := new(bsonval.Builder).Bool("ok", false).Int32("code", r.Code).String("codeName", refuse.CodeName(r.Code)).String("errmsg", r.Msg).All(r.Extra).Raw()
 	e.Log(oplog.Entry{Op: "c", NS: cmdNS, UI: coll.UUID, O: entry("abortIndexBuild").Doc("cause", cause).Raw()})
 	return indexBuildError(coll, build, failed)
 }
 
 func indexBuildError(coll *store.Collection, build [16]byte, err error) error {
-	r := *member.Refusal(err)
+	r := *refuse.Of(err)
 	r.Msg = "Index build failed: " + bsonval.FormatUUID(build) + ": Collection " + coll.NS + " ( " + bsonval.FormatUUID(coll.UUID) + " ) :: caused by :: " + r.Msg
 	return &r
 }
@@ -519,7 +519,8 @@ func modifyView(c *member.Call, view *store.Collection) error {
 	}
 	c.Wrote = true
 	e.Log(oplog.Entry{Op: "u", NS: views.NS, UI: views.UUID, O: doc, O2: new(bsonval.Builder).Value("_id", id).Raw()})
-	return e.ViewChanged(nil, views, doc, false)
+	e.ViewChanged(nil, views, doc, false)
+	return nil
 }
 
 // RenameCollection is the command renameCollection.

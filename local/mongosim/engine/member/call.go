@@ -2,7 +2,6 @@ package member
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -88,29 +87,6 @@ func (e *Engine) run(ctx context.Context, s *Session, db string, cmd bson.Raw) b
 	return reply
 }
 
-// Refusal turns any error of the engine's packages into what a client sees.
-func Refusal(err error) *refuse.Error {
-	var own *refuse.Error
-	var dup *store.DuplicateError
-	var par *store.ErrParallelArrays
-	var r *refuse.Error
-	switch {
-	case errors.As(err, &own):
-		return own
-	case errors.As(err, &dup):
-		return &refuse.Error{Code: refuse.CodeDuplicateKey, Msg: dup.Error(), Extra: dup.Fields()}
-	case errors.As(err, &par):
-		return refuse.Errf(171, "%s", par.Error())
-	case errors.As(err, &r):
-		return refuse.Errf(r.Code, "%s", r.Msg)
-	case errors.Is(err, context.DeadlineExceeded):
-		return refuse.Errf(refuse.CodeMaxTimeMSExpired, "operation exceeded time limit")
-	case errors.Is(err, context.Canceled):
-		return refuse.Errf(refuse.CodeInterrupted, "operation was interrupted")
-	}
-	return refuse.Errf(refuse.CodeInternalError, "%s", err.Error())
-}
-
 func (c *Call) answer() (bson.Raw, *refuse.Error) {
 	e := c.E
 	if err := bsonval.Validate(c.Cmd); err != nil {
@@ -155,13 +131,13 @@ func (c *Call) answer() (bson.Raw, *refuse.Error) {
 	}
 	b, err := cmd.Run(c)
 	if err != nil {
-		r := *Refusal(err)
+		r := *refuse.Of(err)
 		c.failed(&r)
 		return nil, &r
 	}
 	if werr := c.finish(); werr != nil {
 		b.Doc("writeConcernError", werr)
-		if code, _ := bsonval.Lookup(werr, "code"); c.retry && RetryableCode(code.Int32()) {
+		if code, _ := bsonval.Lookup(werr, "code"); c.retry && refuse.Retryable(code.Int32()) {
 			b.Value("errorLabels", refuse.LabelArray([]string{"RetryableWriteError"}))
 		}
 	}
@@ -393,7 +369,7 @@ func (e *Engine) appendOplog(x oplog.Entry) {
 		e.writeRows()
 	}
 	if e.st.OnChange != nil {
-		e.stamp(x.At)
+		e.past.Stamp(x.At, func() oplog.OpTime { at, _ := e.o.Committed(); return at })
 	}
 	c := e.st.Get(oplog.NS)
 	if c == nil {

@@ -1,7 +1,6 @@
 package member
 
 import (
-	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -10,7 +9,6 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/session"
-	"github.com/heartwood-db/heartwood/local/mongosim/engine/update"
 )
 
 // AbortTransactions ends the open transactions, as a step-down does; prepared ones stay for the next primary. Call it within
@@ -44,7 +42,7 @@ func (e *Engine) TakeOver() {
 		case s.State == session.Prepared:
 			t := &session.Txn{Of: s, Num: s.Num, Ops: s.Pending, Done: make(chan struct{}), Since: time.Now()}
 			for _, x := range t.Ops {
-				key := claim(x.UI, idOf(x))
+				key := claim(x.UI, session.ID(x))
 				e.lock[key] = t
 				t.Locks = append(t.Locks, key)
 			}
@@ -168,86 +166,23 @@ func PrepareTransaction(c *Call) (*bsonval.Builder, error) {
 	return new(bsonval.Builder).Value("prepareTimestamp", bsonval.Timestamp(t.Of.Last.TS)), nil
 }
 
-func idOf(x oplog.Entry) bson.RawValue {
-	doc := x.O
-	if x.Op == "u" {
-		doc = x.O2
-	}
-	id, _ := bsonval.Lookup(doc, "_id")
-	return id
-}
-
 // applyOps repeats a transaction's changes on the member's state; when one cannot be done they are all undone. It gives what
 // takes them back. mu is held.
 func (e *Engine) applyOps(ops []oplog.Entry) (takeBack func(), err error) {
-	var undo []func()
-	takeBack = func() {
-		for _, f := range slices.Backward(undo) {
-			f()
-		}
+	takeBack, err = session.Apply(e.st, e.Batch(), ops)
+	if err != nil {
+		e.stats.WriteConflicts.Add(1)
 	}
-	for _, x := range ops {
-		coll := e.st.ByUUID(x.UI)
-		if coll == nil {
-			err = refuse.Errf(refuse.CodeWriteConflict, "collection of the transaction was dropped")
-		} else {
-			rid, old, had := coll.FindID(idOf(x))
-			switch {
-			case x.Op == "i":
-				if rid, err = e.st.Insert(e.Batch(), coll, x.O); err == nil {
-					undo = append(undo, func() { e.st.Remove(e.Batch(), coll, rid) })
-				}
-			case !had:
-				err = refuse.Errf(refuse.CodeWriteConflict, "document of the transaction is gone")
-			case x.Op == "u":
-				if err = e.st.Put(e.Batch(), coll, rid, update.ApplyEntry(old, x.O)); err == nil {
-					undo = append(undo, func() { _ = e.st.Put(e.Batch(), coll, rid, old) })
-				}
-			case x.Op == "d":
-				e.st.Remove(e.Batch(), coll, rid)
-				undo = append(undo, func() { _ = e.st.Put(e.Batch(), coll, rid, old) })
-			}
-		}
-		if err != nil {
-			takeBack()
-			e.stats.WriteConflicts.Add(1)
-			return nil, refuse.Errf(refuse.CodeWriteConflict, "WriteConflict error: this operation conflicted with another operation. Please retry your operation or multi-document transaction. (%s)", err.Error())
-		}
-	}
-	return takeBack, nil
+	return takeBack, err
 }
 
-// logOps logs a transaction's operations: in one entry, or in several chained by prevOpTime when they are too large for one.
-// mu is held.
+// logOps logs a transaction's operations. mu is held.
 func (e *Engine) logOps(t *session.Txn, prepare bool) {
 	limit := e.o.TxnEntryBytes
 	if limit <= 0 {
 		limit = MaxDocument
 	}
-	var inner []bson.Raw
-	size, parts := 0, 0
-	entry := func(last bool) {
-		o := new(bsonval.Builder).Docs("applyOps", inner)
-		switch {
-		case !last:
-			o.Bool("partialTxn", true)
-		case prepare:
-			o.Bool("prepare", true)
-		}
-		if last && parts > 0 {
-			o.Int64("count", int64(len(t.Ops)))
-		}
-		e.Log(oplog.Entry{Op: "c", NS: "admin.$cmd", O: o.Raw(), LSID: t.Of.LSID, TxnNumber: t.Num})
-		inner, size = nil, 0
-		parts++
+	for _, o := range session.Bodies(t.Ops, limit, prepare) {
+		e.Log(oplog.Entry{Op: "c", NS: "admin.$cmd", O: o, LSID: t.Of.LSID, TxnNumber: t.Num})
 	}
-	for i := range t.Ops {
-		doc := t.Ops[i].Inner()
-		if len(inner) > 0 && size+len(doc) > limit {
-			entry(false)
-		}
-		inner = append(inner, doc)
-		size += len(doc)
-	}
-	entry(true)
 }

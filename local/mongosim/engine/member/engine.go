@@ -13,6 +13,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/cursor"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/past"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/session"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/stats"
@@ -150,7 +151,7 @@ type Engine struct {
 
 	sess *session.Table          // guarded by mu
 	lock map[string]*session.Txn // documents that open transactions wrote; guarded by mu
-	past past                    // guarded by mu
+	past past.Log                // guarded by mu
 }
 
 // Run answers one command. The reply is always a document; a refusal is {ok: 0, errmsg, code, codeName}.

@@ -13,6 +13,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/cursor"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/match"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/past"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/session"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/stats"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
@@ -42,7 +43,7 @@ func Open(o Options) (*Engine, error) {
 	}
 	e.recoverOplog()
 	if o.Committed != nil {
-		e.st.OnChange = e.record
+		e.st.OnChange = e.past.Record
 	}
 	return e, nil
 }
@@ -108,7 +109,7 @@ func (e *Engine) CopyFrom(src *Engine) error {
 	if err == nil {
 		e.last, e.sess = last, sess
 	}
-	e.forget()
+	e.past = past.Log{}
 	e.KillCursors()
 	e.wake()
 	seq := e.Seal()

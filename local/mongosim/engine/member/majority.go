@@ -3,8 +3,6 @@ package member
 import (
 	"context"
 	"math"
-	"slices"
-	"sort"
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
@@ -12,44 +10,6 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/session"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 )
-
-// past is what takes back the changes that a majority does not have yet: a read with majority concern sees the documents
-// without them. The engine's mu guards it.
-type past struct {
-	steps []step // in the order of the changes
-	view  *store.State
-	of    [2]oplog.OpTime // the commit point and the newest entry the view was made at
-}
-
-// step takes one change back; at is the entry that logged it, zero until there is one.
-type step struct {
-	at   oplog.OpTime
-	undo func(*store.State)
-}
-
-// record is the main state's hook.
-func (e *Engine) record(undo func(*store.State)) {
-	e.past.steps = append(e.past.steps, step{undo: undo})
-}
-
-// stamp says which entry logged the changes made since the last one, and forgets those that a majority has; mu is held.
-func (e *Engine) stamp(at oplog.OpTime) {
-	steps := e.past.steps
-	for i := len(steps) - 1; i >= 0 && steps[i].at.IsZero(); i-- {
-		steps[i].at = at
-	}
-	if len(steps) < 64 {
-		return
-	}
-	com, _ := e.o.Committed()
-	n := sort.Search(len(steps), func(i int) bool { return com.Before(steps[i].at) })
-	if n >= len(steps)/2 { // what is kept is copied seldom
-		e.past.steps = slices.Clone(steps[n:])
-	}
-}
-
-// forget drops everything: the state was replaced; mu is held.
-func (e *Engine) forget() { e.past = past{} }
 
 // committed is the newest entry a majority read may show: everything when nobody says what a majority has.
 func (e *Engine) committed() (oplog.OpTime, <-chan struct{}) {
@@ -100,8 +60,8 @@ func (c *Call) RLockAs(majority bool) func() {
 	if majority && c.DB != "local" {
 		e.mu.Lock()
 		com, _ := e.o.Committed()
-		if steps := e.past.steps; len(steps) > 0 && com.Before(steps[len(steps)-1].at) {
-			c.State = e.viewAt(com)
+		if e.past.After(com) {
+			c.State = e.past.View(e.st, com, e.last)
 			e.mu.Unlock()
 			return func() {} // nobody changes a view
 		}
@@ -111,19 +71,6 @@ func (c *Call) RLockAs(majority bool) func() {
 	e.mu.RLock()
 	c.useState()
 	return e.mu.RUnlock
-}
-
-// viewAt is the state as of the commit point; mu is held.
-func (e *Engine) viewAt(com oplog.OpTime) *store.State {
-	if e.past.view != nil && e.past.of == [2]oplog.OpTime{com, e.last} {
-		return e.past.view
-	}
-	v := e.st.Clone()
-	for i := len(e.past.steps) - 1; i >= 0 && com.Before(e.past.steps[i].at); i-- {
-		e.past.steps[i].undo(v)
-	}
-	e.past.view, e.past.of = v, [2]oplog.OpTime{com, e.last}
-	return v
 }
 
 // awaitCluster waits until the member has what a causally consistent read must see.
@@ -157,7 +104,7 @@ func (c *Call) awaitCluster() *refuse.Error {
 		case <-changed:
 		case <-moved:
 		case <-c.Ctx.Done():
-			return Refusal(context.Cause(c.Ctx))
+			return refuse.Of(context.Cause(c.Ctx))
 		}
 	}
 }

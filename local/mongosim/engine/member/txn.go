@@ -116,10 +116,10 @@ func (c *Call) join(s *session.Session) *refuse.Error {
 func (c *Call) failed(err *refuse.Error) {
 	inTxn := c.hasNum && !c.retry
 	if inTxn && (err.Code == refuse.CodeWriteConflict || err.Code == refuse.CodeNoSuchTransaction) ||
-		inTxn && c.Name != "commitTransaction" && RetryableCode(err.Code) {
+		inTxn && c.Name != "commitTransaction" && refuse.Retryable(err.Code) {
 		err.Labels = append(err.Labels, "TransientTransactionError")
 	}
-	if RetryableCode(err.Code) && (c.retry || c.Name == "commitTransaction" || c.Name == "abortTransaction") {
+	if refuse.Retryable(err.Code) && (c.retry || c.Name == "commitTransaction" || c.Name == "abortTransaction") {
 		err.Labels = append(err.Labels, "RetryableWriteError")
 	}
 	if c.tx != nil && c.Name != "commitTransaction" && c.Name != "getMore" {
@@ -127,16 +127,6 @@ func (c *Call) failed(err *refuse.Error) {
 		c.E.abort(c.tx)
 		c.E.mu.Unlock()
 	}
-}
-
-// RetryableCode says that a write refused with this code may be sent again.
-func RetryableCode(code int32) bool {
-	switch code {
-	case 6, 7, 89, refuse.CodeShutdownInProgress, refuse.CodePrimarySteppedDown, 262, 9001, refuse.CodeNotWritablePrimary, refuse.CodeInterruptedAtShutdown,
-		refuse.CodeInterruptedStateChange, refuse.CodeNotPrimaryNoSecondary, refuse.CodeNotPrimaryOrSecondary:
-		return true
-	}
-	return false
 }
 
 // Done finds the result of a retried statement; mu is held.
