@@ -155,9 +155,38 @@ type Problem struct {
 
 // MissingDocs are documents of one collection that the copy lacks.
 type MissingDocs struct {
+	UUID oplog.UUID
+	NS   string
+	IDs  []bson.Raw // {_id: value}
+}
+
+// missingDoc is the stored form: what came from a server is binary, because its names may begin with "$".
+type missingDoc struct {
 	UUID oplog.UUID `bson:"uuid"`
 	NS   string     `bson:"ns"`
-	IDs  []bson.Raw `bson:"ids"` // {_id: value}
+	IDs  [][]byte   `bson:"ids"`
+}
+
+// MarshalBSON gives the stored form.
+func (m MissingDocs) MarshalBSON() ([]byte, error) {
+	d := missingDoc{UUID: m.UUID, NS: m.NS, IDs: make([][]byte, len(m.IDs))}
+	for i, id := range m.IDs {
+		d.IDs[i] = id
+	}
+	return bson.Marshal(d)
+}
+
+// UnmarshalBSON reads the stored form.
+func (m *MissingDocs) UnmarshalBSON(b []byte) error {
+	var d missingDoc
+	if err := bson.Unmarshal(b, &d); err != nil {
+		return err
+	}
+	*m = MissingDocs{UUID: d.UUID, NS: d.NS, IDs: make([]bson.Raw, len(d.IDs))}
+	for i, id := range d.IDs {
+		m.IDs[i] = id
+	}
+	return nil
 }
 
 // Found says where the answer to Job.Missing is: an object whose content is a wire.FoundDocs.

@@ -49,20 +49,66 @@ type Break struct {
 	Why string         `bson:"why"`
 }
 
-// Collection is one collection of a full read: its making and how far its slices are. Its id is "<job>/<epoch>/<uuid>".
+// Collection is one collection of a full read: its making and how far its slices are. Its id is "<job>/<epoch>/c/<uuid>", a
+// view's "<job>/<epoch>/v/<name>".
 type Collection struct {
+	UUID    oplog.UUID
+	NS      string
+	Options bson.Raw // as listCollections gives them
+	IDIndex bson.Raw
+	Indexes []bson.Raw
+	View    bson.Raw // a view instead of a collection: its document of system.views; UUID is zero
+	Attempt int64    // slices of earlier attempts do not count
+	Done    bool
+	Slices  int64 // how many there are, once Done
+	Docs    int64
+	Bytes   int64
+	Lost    string // why it could not be read to its end: dropped meanwhile
+}
+
+// collectionDoc is a collection as stored. What came from a server is binary: its names may begin with "$", which some servers
+// that we run on refuse.
+type collectionDoc struct {
 	UUID    oplog.UUID `bson:"uuid"`
 	NS      string     `bson:"ns"`
-	Options bson.Raw   `bson:"options,omitempty"`
-	IDIndex bson.Raw   `bson:"idIndex,omitempty"`
-	Indexes []bson.Raw `bson:"indexes,omitempty"`
-	View    bson.Raw   `bson:"view,omitempty"` // a view instead of a collection: its document of system.views; UUID is zero
-	Slices  int64      `bson:"slices"`         // how many there are, once Done
+	Options []byte     `bson:"options,omitempty"`
+	IDIndex []byte     `bson:"idIndex,omitempty"`
+	Indexes [][]byte   `bson:"indexes,omitempty"`
+	View    []byte     `bson:"view,omitempty"`
+	Attempt int64      `bson:"attempt"`
+	Done    bool       `bson:"done"`
+	Slices  int64      `bson:"slices"`
 	Docs    int64      `bson:"docs"`
 	Bytes   int64      `bson:"bytes"`
-	Attempt int64      `bson:"attempt"` // slices of earlier attempts do not count
-	Done    bool       `bson:"done"`
-	Lost    string     `bson:"lost,omitempty"` // why it could not be read to its end: dropped meanwhile
+	Lost    string     `bson:"lost,omitempty"`
+}
+
+// MarshalBSON gives the stored form.
+func (c Collection) MarshalBSON() ([]byte, error) {
+	d := collectionDoc{
+		UUID: c.UUID, NS: c.NS, Options: c.Options, IDIndex: c.IDIndex, View: c.View, Attempt: c.Attempt, Done: c.Done, Slices: c.Slices, Docs: c.Docs,
+		Bytes: c.Bytes, Lost: c.Lost,
+	}
+	for _, spec := range c.Indexes {
+		d.Indexes = append(d.Indexes, spec)
+	}
+	return bson.Marshal(d)
+}
+
+// UnmarshalBSON reads the stored form.
+func (c *Collection) UnmarshalBSON(b []byte) error {
+	var d collectionDoc
+	if err := bson.Unmarshal(b, &d); err != nil {
+		return err
+	}
+	*c = Collection{
+		UUID: d.UUID, NS: d.NS, Options: d.Options, IDIndex: d.IDIndex, View: d.View, Attempt: d.Attempt, Done: d.Done, Slices: d.Slices, Docs: d.Docs,
+		Bytes: d.Bytes, Lost: d.Lost,
+	}
+	for _, spec := range d.Indexes {
+		c.Indexes = append(c.Indexes, spec)
+	}
+	return nil
 }
 
 // Complete reports whether nothing more is to be read of it.
