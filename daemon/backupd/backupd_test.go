@@ -1,4 +1,4 @@
-package backupd
+package backupd_test
 
 import (
 	"path/filepath"

@@ -42,11 +42,11 @@ func (w *worker) snapshot(ctx context.Context, s *job.State, take job.Take) erro
 	}
 	held, _ := w.head.applier.Catalogue()
 	if err := w.d.o.Backup.SetContents(ctx, w.id, x.ID, snap.Contents(ctx, w.head.head.Client(), held)); err != nil {
-		return fmt.Errorf("note what the snapshot holds: %w", err)
+		return errors.Join(fmt.Errorf("note what the snapshot holds: %w", err), w.dropRecord(ctx, x.ID))
 	}
 	w.stopHead(ctx)
 	if w.mark.Dirty {
-		return fmt.Errorf("stop the head for a snapshot: %w", head.ErrDirty)
+		return errors.Join(fmt.Errorf("stop the head for a snapshot: %w", head.ErrDirty), w.dropRecord(ctx, x.ID))
 	}
 	began := time.Now()
 	if !w.d.shares {
@@ -54,11 +54,12 @@ func (w *worker) snapshot(ctx context.Context, s *job.State, take job.Take) erro
 		return w.taken(ctx, s, x, take, m, time.Since(began), err)
 	}
 	clone := filepath.Join(w.dir(), cloneDir)
-	if err := os.RemoveAll(clone); err != nil {
-		return err
+	err = os.RemoveAll(clone)
+	if err == nil {
+		_, err = head.Clone(ctx, opts.DBPath, clone)
 	}
-	if _, err := head.Clone(ctx, opts.DBPath, clone); err != nil {
-		return errors.Join(fmt.Errorf("clone the head's files: %w", err), os.RemoveAll(clone))
+	if err != nil {
+		return errors.Join(fmt.Errorf("clone the head's files: %w", err), os.RemoveAll(clone), w.dropRecord(ctx, x.ID))
 	}
 	opts.DBPath, opts.Trust = clone, false
 	var m *tree.Manifest

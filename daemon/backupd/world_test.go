@@ -1,4 +1,4 @@
-package backupd
+package backupd_test
 
 import (
 	"archive/tar"
@@ -23,6 +23,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/heartwood-db/heartwood/daemon/backupd"
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
 	"github.com/heartwood-db/heartwood/daemon/backupd/slot"
 	"github.com/heartwood-db/heartwood/daemon/backupd/stored"
@@ -364,8 +365,8 @@ func freePorts(t testing.TB) int {
 }
 
 // options of a daemon that is in a hurry.
-func (w *world) options(machine, root string, heads *head.Manager) Options {
-	return Options{
+func (w *world) options(machine, root string, heads *head.Manager) backupd.Options {
+	return backupd.Options{
 		Store: w.store, Backup: w.backup, Heads: heads, Slots: slot.New(2), Events: w.keep,
 		Blockstores: func(_ context.Context, id string) (blockstore.Store, error) {
 			if id != storeID {
@@ -390,19 +391,19 @@ func (w *world) heads(root string) *head.Manager {
 
 // daemon is one that runs.
 type daemon struct {
-	*Daemon
+	*backupd.Daemon
 	heads *head.Manager
 	stop  func() // cleanly
 }
 
-func (w *world) daemon(machine, root string, change func(o *Options)) *daemon {
+func (w *world) daemon(machine, root string, change func(o *backupd.Options)) *daemon {
 	w.t.Helper()
 	heads := w.heads(root)
 	o := w.options(machine, root, heads)
 	if change != nil {
 		change(&o)
 	}
-	d, err := New(o)
+	d, err := backupd.New(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}

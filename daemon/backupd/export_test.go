@@ -1,0 +1,26 @@
+package backupd
+
+import (
+	"context"
+
+	"github.com/heartwood-db/heartwood/daemon/backupd/head"
+	"github.com/heartwood-db/heartwood/shared/model"
+)
+
+// Head is the one that runs for a job; nil for none. The daemon must be idle.
+func (d *Daemon) Head(id model.ID) *head.Head {
+	w := d.running()[id]
+	if w == nil || w.head == nil {
+		return nil
+	}
+	return w.head.head
+}
+
+// JobDir is the folder of a job.
+func (d *Daemon) JobDir(id model.ID) string { return d.jobDir(id) }
+
+// Root is that of the heads.
+func (d *Daemon) Root() string { return d.o.Root }
+
+// Sweep removes the heads of others.
+func (d *Daemon) Sweep(ctx context.Context) error { return d.sweep(ctx) }

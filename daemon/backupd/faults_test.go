@@ -1,0 +1,359 @@
+package backupd_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
+
+	"github.com/heartwood-db/heartwood/daemon/backupd"
+	"github.com/heartwood-db/heartwood/daemon/backupd/job"
+	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/faultblock"
+	"github.com/heartwood-db/heartwood/shared/blockstore/memblock"
+	"github.com/heartwood-db/heartwood/shared/docstore/faultdoc"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/oplog"
+	"github.com/heartwood-db/heartwood/shared/store"
+	"github.com/heartwood-db/heartwood/shared/store/areas"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
+	"github.com/heartwood-db/heartwood/shared/store/storetest"
+	"github.com/heartwood-db/heartwood/shared/wire"
+)
+
+type bsonValue = bsoncore.Value
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// again makes what waits for its next try be tried at once.
+func (w *world) again() {
+	w.must(w.backup.UpdateJob(w.t.Context(), w.job, func(j *backup.Job) error {
+		if j.Problem == nil || j.Problem.Next.IsZero() {
+			return store.ErrUnchanged
+		}
+		j.Problem.Next = w.now().Add(-time.Second)
+		return nil
+	}))
+}
+
+func problem(code string) func(j *backup.Job) bool {
+	return func(j *backup.Job) bool { return j.Problem != nil && j.Problem.Code == code && j.Problem.Remedy != "" }
+}
+
+func TestTheStoreIsAwayFullAndSlow(t *testing.T) {
+	bs := faultblock.New(memblock.New())
+	w := newWorld(t, nil, bs)
+	d := w.daemon("d1", t.TempDir(), nil)
+	w.await("a daemon has it", func(j *backup.Job) bool { return j.Daemon != "" })
+	w.must(w.begin(t.Context()))
+	w.must(w.tail(t.Context(), 2000, 300))
+
+	bs.Off(nil)
+	j := w.await("the store is missed", problem(job.CodeUnavailable))
+	if j.Stage != backup.StageBroken || j.Problem.Next.IsZero() {
+		t.Errorf("%+v", j.Problem)
+	}
+	bs.On()
+	bs.Room(1000)
+	w.again()
+	w.await("the store is full", problem(job.CodeStore))
+	if n := len(w.snapshots()); n != 0 {
+		t.Errorf("%d snapshots in a full store", n)
+	}
+	if all, err := w.backup.Snapshots(t.Context(), w.job); err != nil || len(all) != 0 {
+		t.Errorf("a snapshot that failed has left its record: %+v %v", all, err)
+	}
+	bs.On()
+	w.again()
+	w.await("the first snapshot", func(j *backup.Job) bool { return j.Last != "" && j.Problem == nil })
+	bs.Fail(faultblock.Fault{Delay: 20 * time.Millisecond})
+	w.must(w.tail(t.Context(), -1, 1000))
+	w.applied()
+	s := w.wish()
+	bs.On()
+	d.stop()
+	w.restored(s)
+}
+
+func TestAHeadThatIsKilledIsMadeFromTheLastSnapshot(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	d := w.daemon("d1", t.TempDir(), nil)
+	w.await("a daemon has it", func(j *backup.Job) bool { return j.Daemon != "" })
+	w.must(w.begin(t.Context()))
+	w.must(w.tail(t.Context(), 2000, 300))
+	first := w.await("the first snapshot", func(j *backup.Job) bool { return j.Last != "" })
+	w.must(w.tail(t.Context(), 500, 100))
+	w.applied()
+
+	// The process dies under the daemon.
+	w.must(d.Head(w.job).Kill())
+	w.must(w.tail(t.Context(), -1, 1000))
+	w.applied()
+	if j := w.await("it goes on", func(j *backup.Job) bool { return j.Problem == nil }); j.Last != first.Last {
+		t.Errorf("another snapshot than %s: %s", first.Last, j.Last)
+	}
+	// The whole disk is lost.
+	d.stop()
+	w.must(os.RemoveAll(d.JobDir(w.job)))
+	d = w.daemon("d1", strings.TrimSuffix(d.Root(), "/"), nil)
+	w.await("the daemon has it again", func(j *backup.Job) bool { return j.Token > first.Token })
+	s := w.wish()
+	d.stop()
+	w.restored(s)
+}
+
+// TestAnotherDaemonTakesOver: the first daemon loses the store's database, not its life. What it writes late is refused.
+func TestAnotherDaemonTakesOver(t *testing.T) {
+	engine := storetest.Engine(t)
+	w := newWorld(t, engine, nil)
+	flaky := faultdoc.New(engine)
+	theirs, err := areas.Attach(store.Options{Engine: flaky, Box: storetest.Box(t)})
+	w.must(err)
+	late := backup.New(theirs)
+	d1 := w.daemon("d1", t.TempDir(), func(o *backupd.Options) { o.Store, o.Backup = theirs, late })
+	w.await("the first has it", func(j *backup.Job) bool { return j.Daemon == d1.ID() })
+	w.must(w.begin(t.Context()))
+	w.must(w.tail(t.Context(), 2000, 300))
+	before := w.await("the first snapshot", func(j *backup.Job) bool { return j.Last != "" })
+	d2 := w.daemon("d2", t.TempDir(), nil)
+	w.must(w.tail(t.Context(), 300, 100))
+	if j := w.applied(); j.Daemon != d1.ID() {
+		t.Fatalf("%s took it from one that lives", j.Daemon)
+	}
+
+	flaky.Off(nil)
+	j := w.await("the second has it", func(j *backup.Job) bool { return j.Daemon == d2.ID() })
+	if j.Token <= before.Token {
+		t.Errorf("token %d after %d", j.Token, before.Token)
+	}
+	flaky.On()
+	for what, err := range map[string]error{
+		"job":      late.UpdateJobAs(t.Context(), w.job, before.Token, func(j *backup.Job) error { j.Applied = oplog.OpTime{}; return nil }),
+		"snapshot": late.AddSnapshot(t.Context(), before.Token, backup.Snapshot{ID: string(model.NewID()), Job: w.job, Complete: true}),
+	} {
+		if !errors.Is(err, backup.ErrFenced) {
+			t.Errorf("a late write to the %s: %v", what, err)
+		}
+	}
+	w.must(w.tail(t.Context(), -1, 1000))
+	if j := w.applied(); j.Daemon != d2.ID() {
+		t.Errorf("it went back to %s", j.Daemon)
+	}
+	s := w.wish()
+	moved := false
+	for _, e := range w.kinds() {
+		moved = moved || e == model.EventBackupMoved
+	}
+	if !moved {
+		t.Error("nobody was told")
+	}
+	// The first one's head is of no use to anybody any more.
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		w.must(d1.Sweep(t.Context()))
+		if _, err := os.Stat(d1.JobDir(w.job)); errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the head of the daemon that lost its job stays")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	d1.stop()
+	d2.stop()
+	w.restored(s)
+}
+
+// TestANewHistory: a slice is lost for good. The daemon asks for a new full read; what was restorable stays so.
+func TestANewHistory(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	d := w.daemon("d1", t.TempDir(), nil)
+	w.await("a daemon has it", func(j *backup.Job) bool { return j.Daemon != "" })
+	w.must(w.begin(t.Context()))
+	w.must(w.tail(t.Context(), 2000, 300))
+	w.await("the first snapshot", func(j *backup.Job) bool { return j.Last != "" })
+	w.applied()
+	old := w.snapshots()[0]
+	d.stop()
+	w.must(w.tail(t.Context(), -1, 1000))
+	slices, err := w.backup.Slices(t.Context(), w.job, 1, old.Applied, 2)
+	w.must(err)
+	w.must(w.blocks.Delete(t.Context(), slices[1].Key))
+
+	d = w.daemon("d1", strings.TrimSuffix(d.Root(), "/"), nil)
+	for range 3 {
+		w.await("the slice is missed", problem(job.CodeMissing))
+		w.again()
+	}
+	j := w.await("a new full read is asked for", func(j *backup.Job) bool { return j.Resync != nil })
+	if !j.Problem.Resync || j.Stage != backup.StageBroken {
+		t.Errorf("%+v", j)
+	}
+	if e, err := w.backup.Epoch(t.Context(), w.job, 1); err != nil || len(e.Breaks) != 1 {
+		t.Errorf("the old history does not end where it ends: %+v %v", e.Breaks, err)
+	}
+	w.epoch = 2
+	w.must(w.begin(t.Context()))
+	w.must(w.tail(t.Context(), -1, 1000))
+	w.await("the first snapshot of the new history", func(j *backup.Job) bool { return j.Last != old.ID && j.Problem == nil })
+	all := w.snapshots()
+	if len(all) != 2 || all[0].ID != old.ID || all[1].Epoch != 2 {
+		t.Fatalf("%+v", all)
+	}
+	ranges, holes, err := w.backup.Ranges(t.Context(), w.job)
+	if err != nil || len(ranges) != 2 || ranges[0].Epoch != 1 || ranges[1].Epoch != 2 {
+		t.Errorf("%+v %+v %v", ranges, holes, err)
+	}
+	w.applied()
+	last := w.wish()
+	if names, err := os.ReadDir(d.JobDir(w.job)); err != nil || len(names) != 1 || names[0].Name() != "2" {
+		t.Errorf("heads of old epochs stay: %v %v", names, err)
+	}
+	d.stop()
+	w.restored(last)
+}
+
+// TestMissingDocuments: a document that the oplog changes is not in the full read. The agent is asked for it.
+func TestMissingDocuments(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	r := theRecord()
+	ns, uuid, id, final := w.changed()
+	drop := func(file string) []byte {
+		var kept []bson.Raw
+		for _, d := range documents(r.files["fuzzy/"+file]) {
+			if v, _ := oplog.Lookup(d, "_id"); !bytes.Equal(v.Data, id.Data) {
+				kept = append(kept, d)
+			}
+		}
+		return concat(kept)
+	}
+	for _, x := range r.fuzzy.Collections {
+		if oplog.UUID(x.UUID.Data) == uuid {
+			whole := r.files["fuzzy/"+x.File]
+			r.files["fuzzy/"+x.File] = drop(x.File)
+			t.Cleanup(func() { r.files["fuzzy/"+x.File] = whole })
+		}
+	}
+	d := w.daemon("d1", t.TempDir(), nil)
+	w.await("a daemon has it", func(j *backup.Job) bool { return j.Daemon != "" })
+	w.must(w.begin(t.Context()))
+	w.must(w.tail(t.Context(), -1, 1000))
+	j := w.await("documents are asked for", func(j *backup.Job) bool { return len(j.Missing) > 0 })
+	if len(j.Missing) != 1 || len(j.Missing[0].IDs) != 1 || j.Missing[0].NS != ns || !bytes.Equal(j.Missing[0].IDs[0].Lookup("_id").Value, id.Data) {
+		t.Fatalf("%s %s: %+v", ns, id, j.Missing)
+	}
+	last := w.entries[len(w.entries)-1].At
+	answer, err := wire.Encode(wire.FoundDocs{Job: string(w.job), Epoch: 1, OperationTime: last, Found: []wire.FoundOf{{UUID: uuid, Docs: []bson.Raw{final}}}})
+	w.must(err)
+	key := backup.FoundKey(w.job, 1, "0123456789abcdef")
+	w.must(blockstore.Put(t.Context(), w.blocks, key, answer))
+	w.must(w.backup.SetFound(t.Context(), w.job, backup.Found{Key: key, Epoch: 1, OperationTime: last}, w.now()))
+	w.await("the first snapshot", func(j *backup.Job) bool { return j.Last != "" && j.Found == nil })
+	w.applied()
+	s := w.wish()
+	d.stop()
+	w.restored(s)
+}
+
+// changed finds a document that is in the full read, is changed by a diff in the window, and is there in the end.
+func (w *world) changed() (ns string, uuid oplog.UUID, id bsonValue, final bson.Raw) {
+	w.t.Helper()
+	r := theRecord()
+	find := func(m *manifest, state string, uuid oplog.UUID, id bsonValue) bson.Raw {
+		for _, x := range m.Collections {
+			if oplog.UUID(x.UUID.Data) != uuid || x.Lost != "" {
+				continue
+			}
+			for _, d := range documents(r.files[state+"/"+x.File]) {
+				if v, _ := oplog.Lookup(d, "_id"); bytes.Equal(v.Data, id.Data) {
+					return d
+				}
+			}
+		}
+		return nil
+	}
+	deleted := map[string]bool{}
+	for _, e := range w.entries {
+		if e.Kind == oplog.Delete || e.Kind == oplog.Insert || e.Kind == oplog.Command {
+			deleted[fmt.Sprint(e.UI, e.ID.Data)] = true
+		}
+	}
+	capped := map[oplog.UUID]bool{}
+	for _, x := range r.fuzzy.Collections {
+		if v, ok := oplog.Lookup(x.Options, "capped"); ok && v.Boolean() {
+			capped[oplog.UUID(x.UUID.Data)] = true
+		}
+	}
+	for _, e := range w.entries[1:] {
+		if e.At.TS.After(r.fuzzy.EndTs) {
+			break
+		}
+		if _, diff := oplog.Lookup(e.O, "diff"); e.Kind != oplog.Update || !diff || capped[e.UI] || deleted[fmt.Sprint(e.UI, e.ID.Data)] {
+			continue
+		}
+		if doc := find(&r.final, "final", e.UI, e.ID); doc != nil && find(&r.fuzzy, "fuzzy", e.UI, e.ID) != nil {
+			return w.nameOf(e.UI), e.UI, e.ID, doc
+		}
+	}
+	w.t.Fatal("the recording has no such document")
+	return
+}
+
+func (w *world) nameOf(uuid oplog.UUID) string {
+	for _, x := range theRecord().fuzzy.Collections {
+		if oplog.UUID(x.UUID.Data) == uuid {
+			return x.DB + "." + x.Name
+		}
+	}
+	return ""
+}
+
+func TestStoppedStartedAndDeleted(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	d := w.daemon("d1", t.TempDir(), nil)
+	w.await("a daemon has it", func(j *backup.Job) bool { return j.Daemon != "" })
+	w.must(w.begin(t.Context()))
+	w.must(w.tail(t.Context(), 2000, 300))
+	w.await("the first snapshot", func(j *backup.Job) bool { return j.Last != "" })
+	w.applied()
+	status := func(want model.BackupStatus) {
+		t.Helper()
+		_, err := w.backup.SetStatus(t.Context(), w.job, want, w.now())
+		w.must(err)
+	}
+	status(model.BackupStopped)
+	w.await("it has stopped", func(j *backup.Job) bool { return strings.Contains(j.Reason, "stopped") && d.heads.Running() == 0 })
+	status(model.BackupStarted)
+	w.must(w.tail(t.Context(), 200, 100))
+	w.applied()
+	status(model.BackupStopped)
+	status(model.BackupTerminating)
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		lease, ok, err := w.store.Lease(t.Context(), backup.LeaseName(w.job), "backup-expire", time.Minute)
+		w.must(err)
+		if ok {
+			w.must(lease.Release(context.Background()))
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the daemon does not let go of a backup that is being deleted")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if _, err := os.Stat(d.JobDir(w.job)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its head is still there: %v", err)
+	}
+}
