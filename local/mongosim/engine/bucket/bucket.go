@@ -24,17 +24,18 @@ type Series struct {
 // Of reads the stage that unpacks a time series' buckets in the pipeline of its view; false when it is another view.
 func Of(view bson.Raw) (Series, bool) {
 	p, _ := bsonval.Lookup(view, "pipeline")
-	for _, st := range bsonval.SubDocs(p) {
-		v, ok := bsonval.Lookup(st, "$_internalUnpackBucket")
-		if !ok {
-			return Series{}, false
-		}
-		doc := bsonval.SubDoc(v)
-		span, _ := bsonval.Lookup(doc, "bucketMaxSpanSeconds")
-		n, _ := bsonval.Integer(span)
-		return Series{Time: bsonval.StringField(doc, "timeField"), Meta: bsonval.StringField(doc, "metaField"), Span: time.Duration(n) * time.Second}, true
+	stages := bsonval.SubDocs(p)
+	if len(stages) == 0 {
+		return Series{}, false
 	}
-	return Series{}, false
+	v, ok := bsonval.Lookup(stages[0], "$_internalUnpackBucket")
+	if !ok {
+		return Series{}, false
+	}
+	doc := bsonval.SubDoc(v)
+	span, _ := bsonval.Lookup(doc, "bucketMaxSpanSeconds")
+	n, _ := bsonval.Integer(span)
+	return Series{Time: bsonval.StringField(doc, "timeField"), Meta: bsonval.StringField(doc, "metaField"), Span: time.Duration(n) * time.Second}, true
 }
 
 // field is a nested field of a document, its Type 0 when there is none.
