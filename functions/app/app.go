@@ -19,6 +19,7 @@ import (
 	"github.com/heartwood-db/heartwood/functions/app/alert/standing"
 	"github.com/heartwood-db/heartwood/functions/app/alertedit"
 	"github.com/heartwood-db/heartwood/functions/app/alertedit/beside"
+	"github.com/heartwood-db/heartwood/functions/app/backup"
 	"github.com/heartwood-db/heartwood/functions/app/chart"
 	"github.com/heartwood-db/heartwood/functions/app/manage"
 	"github.com/heartwood-db/heartwood/functions/app/page"
@@ -85,6 +86,9 @@ type Options struct {
 	Events    Events
 	Alerting  Alerting
 	Trial     Trial
+	Backups   backup.Service
+	Daemons   backup.Daemons
+	PullURL   string           // where archives of restores are fetched; empty: this server
 	Sender    alertedit.Sender // of test messages
 	AdminMail []string         // the operator's mailbox (mms.adminEmailAddr)
 	Passwords auth.Passwords   // nil: hashed and checked in this process
@@ -114,8 +118,8 @@ type Options struct {
 }
 
 func (o *Options) validate() error {
-	if o.Access == nil || o.Inventory == nil || o.Events == nil || o.Alerting == nil || o.Trial == nil || o.Sender == nil || o.Series == nil || o.Site == nil || o.Log == nil {
-		return errors.New("the application needs Inventory, Access, Events, Alerting, Trial, Sender, Series, Site and Log")
+	if o.Access == nil || o.Inventory == nil || o.Events == nil || o.Alerting == nil || o.Trial == nil || o.Backups == nil || o.Daemons == nil || o.Sender == nil || o.Series == nil || o.Site == nil || o.Log == nil {
+		return errors.New("the application needs Inventory, Access, Events, Alerting, Trial, Backups, Daemons, Sender, Series, Site and Log")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -198,8 +202,12 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	saved, err := backup.New(backup.Options{Service: o.Backups, Inventory: o.Inventory, Daemons: o.Daemons, Events: o.Alerting, PullURL: o.PullURL, Log: o.Log})
+	if err != nil {
+		return nil, err
+	}
 	a := &app{opt: o, mux: http.NewServeMux(), render: render, manage: managed, turns: make(chan struct{}, 2)}
-	a.routes(slices.Concat(pages.Routes(), managed.Routes(), feeds.Routes(), alerts.Routes(), settings.Routes(), around.Routes(), self.Routes()), charts)
+	a.routes(slices.Concat(pages.Routes(), managed.Routes(), feeds.Routes(), alerts.Routes(), settings.Routes(), around.Routes(), self.Routes(), saved.Routes()), charts)
 
 	root := http.NewServeMux()
 	root.Handle("GET "+web.Prefix, assets)

@@ -67,7 +67,7 @@ func Assemble(c *config.Server, site *areas.Site, out Outside) (http.Handler, er
 	}
 	return New(Options{
 		Inventory: site.Inventory, Access: site.Access, Events: site.Alerting, Series: site.Series, Site: site.Store, API: public, Health: out.Health,
-		Alerting: site.Alerting, Trial: trials, Sender: out.Sender, AdminMail: c.AdminEmail, Passwords: out.Passwords,
+		Alerting: site.Alerting, Trial: trials, Backups: backedUp, Daemons: site.Backup, PullURL: cmp.Or(c.BackupCentralURL, c.CentralURL), Sender: out.Sender, AdminMail: c.AdminEmail, Passwords: out.Passwords,
 		Log: out.Log, PublicURL: c.CentralURL, AgentURL: agentURL(c, out.AgentPort), AgentPort: out.AgentPort, HSTSMaxAge: c.HSTSMaxAgeSeconds,
 		Version: out.Build.Version, Server: out.Server, Embedded: out.Embedded,
 		SessionHours: c.SessionMaxHours, LoginAttempts: c.LoginAttempts, LoginLock: time.Duration(c.LoginLockMinutes) * time.Minute,

@@ -25,6 +25,10 @@ func allowed(who auth.Principal, r view.Right, group, org model.ID) bool {
 		return who.Can(auth.EditAlerts, group, org)
 	case view.EditSiteAlerts:
 		return who.Can(auth.AdminMonitoring, "", "")
+	case view.OperateBackup:
+		return who.Can(auth.OperateBackup, group, org)
+	case view.DeleteSnapshots:
+		return who.Can(auth.DeleteSnapshots, group, org)
 	case view.ReadSite:
 		return who.Can(auth.AdminView, "", "")
 	}

@@ -15,6 +15,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/heartwood-db/heartwood/functions/app/backups"
 	"github.com/heartwood-db/heartwood/shared/auth"
 	"github.com/heartwood-db/heartwood/shared/catalog"
 	"github.com/heartwood-db/heartwood/shared/docstore"
@@ -25,6 +26,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store/access"
 	"github.com/heartwood-db/heartwood/shared/store/alerting"
 	"github.com/heartwood-db/heartwood/shared/store/areas"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/store/inventory"
 	"github.com/heartwood-db/heartwood/shared/store/series"
 	"github.com/heartwood-db/heartwood/shared/store/storetest"
@@ -40,6 +42,7 @@ type site struct {
 	acc    *access.Access
 	ev     *alerting.Alerting
 	series *series.Series
+	backup *backup.Backup
 	trial  *stubTrial
 	sent   *stubSender
 	server *httptest.Server
@@ -57,10 +60,13 @@ func newSite(t testing.TB, change ...func(*Options)) *site {
 	s.ok(err)
 	s.inv, s.acc, s.ev = inventory.New(s.store), access.New(s.store), alerting.New(s.store)
 	s.trial, s.sent = &stubTrial{}, &stubSender{}
+	s.backup = backup.New(s.store)
+	service, err := backups.New(backups.Options{Store: s.backup, Inventory: s.inv, Alerts: s.ev, Now: func() time.Time { return s.now }})
+	s.ok(err)
 	s.series, err = series.New(series.Options{Engine: s.engine, Now: func() time.Time { return s.now }})
 	s.ok(err)
 	o := Options{
-		Inventory: s.inv, Access: s.acc, Events: s.ev, Alerting: s.ev, Trial: s.trial, Sender: s.sent, AdminMail: []string{"ops@example.com"}, Series: s.series, Site: s.store, Log: obs.Discard(),
+		Inventory: s.inv, Access: s.acc, Events: s.ev, Alerting: s.ev, Trial: s.trial, Backups: service, Daemons: s.backup, Sender: s.sent, AdminMail: []string{"ops@example.com"}, Series: s.series, Site: s.store, Log: obs.Discard(),
 		Now: func() time.Time { return s.now }, Version: "0.0.0-test", Server: "test", Embedded: "/data/heartwood.db",
 	}
 	for _, c := range change {

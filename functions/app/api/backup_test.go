@@ -6,14 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/heartwood-db/heartwood/shared/model"
-	"github.com/heartwood-db/heartwood/shared/oplog"
-	"github.com/heartwood-db/heartwood/shared/oplog/chain"
-	"github.com/heartwood-db/heartwood/shared/restoreplan"
-	"github.com/heartwood-db/heartwood/shared/snapshot"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
+	"github.com/heartwood-db/heartwood/shared/store/backup/backuptest"
 )
 
 const set1 = model.ID("5f0000000000000000000c01")
@@ -28,49 +23,6 @@ func (x *site) replicaSet() {
 		x.t.Fatal(err)
 	}
 	x.host("db1:27017", func(h *model.Host) { h.ClusterID, h.Version, h.Type = set1, "7.0.14", model.TypeReplicaPrimary })
-}
-
-// history gives the backup of the set what a daemon and an agent would: an epoch, a snapshot at t0 and oplog for ten minutes.
-func (x *site) history() (snapshotID string) {
-	x.t.Helper()
-	ctx, b := x.t.Context(), x.backup
-	must := func(err error) {
-		x.t.Helper()
-		if err != nil {
-			x.t.Fatal(err)
-		}
-	}
-	const token = 1
-	must(b.UpdateJobAs(ctx, set1, token, func(j *backup.Job) error {
-		j.Daemon, j.Stage, j.StoreID = "d1:/heads/", backup.StageTailing, "local"
-		return nil
-	}))
-	must(b.MarkStarted(ctx, set1, x.clock()))
-	at := func(minutes int, i uint32) oplog.OpTime {
-		return oplog.OpTime{TS: bson.Timestamp{T: uint32(t0.Unix()) + uint32(60*minutes), I: i}, Term: 1}
-	}
-	_, err := b.BeginEpoch(ctx, backup.Epoch{Job: set1, Number: 1, SetName: "rs0", ReplicaSetID: "5f00000000000000000000ee", Start: at(-1, 1), Version: "7.0.14", FCV: "7.0"}, x.clock())
-	must(err)
-	builder := chain.Begin(string(set1), 1, oplog.OpTime{}, chain.Digest{})
-	for _, pos := range []oplog.OpTime{at(-1, 1), at(0, 3), at(10, 1)} {
-		raw, err := bson.Marshal(bson.D{{Key: "ts", Value: pos.TS}, {Key: "t", Value: int64(1)}, {Key: "v", Value: int64(2)}, {Key: "op", Value: "n"}, {Key: "ns", Value: ""}, {Key: "o", Value: bson.D{}}})
-		must(err)
-		e, err := oplog.Decode(raw)
-		must(err)
-		must(builder.Add(e, e.Raw))
-	}
-	s, _, err := builder.Finish()
-	must(err)
-	_, _, err = b.AddSlice(ctx, backup.OplogSlice{Slice: *s, Key: "oplog/x", Stored: 10, At: x.clock()}, t0.Add(10*time.Minute))
-	must(err)
-	id := "5f0000000000000000000e01"
-	must(b.AddSnapshot(ctx, token, backup.Snapshot{
-		ID: id, GroupID: x.group.ID, Job: set1, Epoch: 1, At: t0, Kinds: []snapshot.Kind{snapshot.Base}, Expires: t0.Add(48 * time.Hour), Complete: true,
-		Created: t0, Finished: t0.Add(time.Minute), Applied: at(0, 3), ReplayFrom: at(0, 3), StoreID: "local", SetName: "rs0", Version: "7.0.14", FCV: "7.0", FileBytes: 1 << 20,
-	}))
-	must(b.SetContents(ctx, set1, id, []restoreplan.Namespace{{NS: "shop.orders", Bytes: 1000}}))
-	must(b.UpdateJobAs(ctx, set1, token, func(j *backup.Job) error { j.Last = id; return nil }))
-	return id
 }
 
 // TestBackupFromStartToEnd goes the way of the operator's client: start, schedule, snapshots, restore, stop, terminate.
@@ -98,7 +50,7 @@ func TestBackupFromStartToEnd(t *testing.T) {
 	if o := x.ok(admin, "PATCH", config, body, 200); o["statusName"] != "PROVISIONING" {
 		t.Errorf("%v", o)
 	}
-	id := x.history()
+	id := backuptest.History(t, x.backup, x.group.ID, set1, t0)
 	o := x.ok(admin, "GET", config, "", 200)
 	if o["statusName"] != "STARTED" {
 		t.Errorf("%v", o)

@@ -241,3 +241,9 @@ func (s *Service) Link(r backup.Restore) (string, error) {
 	}
 	return "/backup/restore/v2/pull/" + r.ID + "/" + token.Reveal() + "/" + r.Objects[0].Name, nil
 }
+
+// PlanOf is the plan that a restore was made with.
+func PlanOf(r *backup.Restore) (p restoreplan.Plan, ok bool) {
+	ok = len(r.Plan) > 0 && bson.Unmarshal(r.Plan, &p) == nil
+	return p, ok
+}

@@ -221,6 +221,7 @@ func funcs(assets *web.Assets) template.FuncMap {
 		"st":       badge,
 		"short":    short,
 		"bytes":    func(n float64) string { return Bytes(n) },
+		"size":     func(n int64) string { return Bytes(float64(n)) },
 		"dur":      Duration,
 		"secs":     func(n int64) string { return Duration(time.Duration(n) * time.Second) },
 		"millis":   func(n int64) string { return Duration(time.Duration(n) * time.Millisecond) },

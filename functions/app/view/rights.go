@@ -6,15 +6,17 @@ type Right int
 
 // The rights pages ask for.
 const (
-	ReadGroup      Right = iota // see a group's hosts, charts and agents
-	ManageHosts                 // add, hide and remove hosts
-	ManageKeys                  // create and delete agent API keys
-	ManageGroup                 // change a group's settings
-	ManageAPIKeys               // create and delete programmatic API keys of the organization
-	CreateGroup                 // create groups
-	ReadSite                    // see the admin pages
-	EditAlerts                  // a group's alert settings; acknowledge and silence its alerts
-	EditSiteAlerts              // global alert settings; acknowledge the site's alerts
+	ReadGroup       Right = iota // see a group's hosts, charts and agents
+	ManageHosts                  // add, hide and remove hosts
+	ManageKeys                   // create and delete agent API keys
+	ManageGroup                  // change a group's settings
+	ManageAPIKeys                // create and delete programmatic API keys of the organization
+	CreateGroup                  // create groups
+	ReadSite                     // see the admin pages
+	EditAlerts                   // a group's alert settings; acknowledge and silence its alerts
+	EditSiteAlerts               // global alert settings; acknowledge the site's alerts
+	OperateBackup                // start and stop backups, restore, fetch archives
+	DeleteSnapshots              // delete snapshots
 )
 
 // Reason says who has the right, for the page of those who do not and beside a disabled control.
@@ -38,6 +40,10 @@ func (r Right) Reason() string {
 		return "only Group Owners and Monitoring Admins change alert settings and acknowledge alerts."
 	case EditSiteAlerts:
 		return "only Global Owners and Global Monitoring Admins change global alert settings and acknowledge the site's alerts."
+	case OperateBackup:
+		return "only Group Owners and Backup Admins start and stop backups, and restore."
+	case DeleteSnapshots:
+		return "only Group Owners and Backup Admins delete snapshots."
 	}
 	return "a role is missing."
 }

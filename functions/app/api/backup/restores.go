@@ -46,7 +46,7 @@ func (c *call) restoreEntity(b *backups.Backup, r *backup.Restore) rest.Object {
 			rest.Rel("cluster", c.Href("groups", group, "clusters", cluster)), rest.Rel("group", c.Href("groups", group))),
 	}
 	at := r.Target
-	if plan, ok := planOf(r); ok && at.IsZero() {
+	if plan, ok := backups.PlanOf(r); ok && at.IsZero() {
 		at = plan.Target
 	}
 	if !at.IsZero() {
@@ -64,11 +64,6 @@ func (c *call) restoreEntity(b *backups.Backup, r *backup.Restore) rest.Object {
 	rest.Put(o, "remedy", r.Remedy)
 	rest.PutTime(o, "finished", r.Finished)
 	return o
-}
-
-// planOf is the plan that a restore was made with.
-func planOf(r *backup.Restore) (p restoreplan.Plan, ok bool) {
-	return p, len(r.Plan) > 0 && bson.Unmarshal(r.Plan, &p) == nil
 }
 
 // deliveryStatus is the delivery as clients of the API know it.

@@ -1,0 +1,334 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/heartwood-db/heartwood/functions/app/alertedit/frame"
+	"github.com/heartwood-db/heartwood/functions/app/backups"
+	"github.com/heartwood-db/heartwood/functions/app/view"
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/restoreplan"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
+)
+
+type preset struct {
+	Label string
+	Href  string
+}
+
+type wizardPage struct {
+	top
+	Name    string
+	Home    string
+	List    string
+	Zone    string
+	Shots   []frame.Option
+	Spans   []span
+	Presets []preset
+	Formats []frame.Option
+	Plan    *restoreplan.Plan
+	At      time.Time // of the plan
+	Fields  [][2]string
+	Nothing bool // there is nothing to restore from
+}
+
+// momentFmt is a datetime-local input with seconds.
+const momentFmt = "2006-01-02T15:04:05"
+
+// wizard answers: to which moment, what, and how? The address carries the choice, so that it can be shown to somebody else.
+func (p *Pages) wizard(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	b, err := p.find(ctx, v)
+	if err != nil {
+		return view.Answer{}, err
+	}
+	f := view.NewForm(nil)
+	for _, name := range []string{"snapshot", "at", "format", "namespaces", "rename", "hours", "downloads"} {
+		f.Set(name, v.Query(name))
+	}
+	if f.Value("hours") == "" {
+		f.Set("hours", fmt.Sprint(backups.DefaultLinkHours)).Set("downloads", "1")
+	}
+	if ago := v.Query("ago"); ago != "" {
+		if d, err := time.ParseDuration(ago); err == nil && d > 0 {
+			f.Set("at", v.Now.Add(-d).In(v.Zone).Format(momentFmt))
+		}
+	}
+	return p.wizardPage(ctx, v, b, f, v.Query("plan") != "")
+}
+
+func (p *Pages) wizardPage(ctx context.Context, v *view.Visit, b backups.Backup, f *view.Form, plan bool) (view.Answer, error) {
+	d := wizardPage{top: newTop(v, f), Name: b.Cluster.Name, Home: home(v, &b), List: v.GroupPath("/backup"), Zone: v.Zone.String()}
+	ranges, _, err := p.opt.Service.Ranges(ctx, b.Config.ClusterID)
+	if err != nil {
+		return view.Answer{}, fmt.Errorf("read what can be restored: %w", err)
+	}
+	for _, r := range ranges {
+		d.Spans = append(d.Spans, spanOf(r))
+	}
+	shots, err := p.opt.Service.Snapshots(ctx, b.Config.ClusterID, true, false)
+	if err != nil {
+		return view.Answer{}, fmt.Errorf("read the snapshots: %w", err)
+	}
+	slices.Reverse(shots)
+	d.Nothing = len(shots) == 0
+	d.Shots = append(d.Shots, frame.Choice("", "the second below", f.Value("snapshot") == ""))
+	for _, s := range shots[:min(len(shots), 200)] {
+		d.Shots = append(d.Shots, frame.Choice(s.ID, "the snapshot of "+v.At(s.At), f.Value("snapshot") == s.ID))
+	}
+	for _, ago := range []struct{ label, d string }{{"a minute ago", "1m"}, {"10 minutes ago", "10m"}, {"an hour ago", "1h"}, {"6 hours ago", "6h"}} {
+		d.Presets = append(d.Presets, preset{ago.label, d.Home + "/restore?ago=" + ago.d})
+	}
+	d.Formats = []frame.Option{
+		frame.Choice(string(restoreplan.Files), "Data files: start a mongod on them", f.Value("format") != string(restoreplan.BSON)),
+		frame.Choice(string(restoreplan.BSON), "BSON files: load them with mongorestore", f.Value("format") == string(restoreplan.BSON)),
+	}
+	if plan && f.OK() {
+		o, ok := read(f, v.Zone)
+		if ok {
+			made, err := p.opt.Service.Plan(ctx, b, o)
+			if err != nil {
+				if err = refused(f, "at", err); err != nil {
+					return view.Answer{}, err
+				}
+			} else {
+				d.Plan, d.At = &made, time.Unix(int64(made.Target.T), 0).UTC()
+				for _, name := range []string{"snapshot", "at", "format", "namespaces", "rename", "hours", "downloads"} {
+					d.Fields = append(d.Fields, [2]string{name, f.Value(name)})
+				}
+			}
+		}
+	}
+	return page("backup-restore.html", "Restore "+d.Name, &d, f), nil
+}
+
+// read is what a form asks for.
+func read(f *view.Form, zone *time.Location) (o backups.Order, ok bool) {
+	o.Format = restoreplan.Format(f.Value("format"))
+	o.Compress = true
+	if o.Snapshot = f.Value("snapshot"); o.Snapshot == "" {
+		at, err := time.ParseInLocation(momentFmt, f.Value("at"), zone)
+		if err != nil {
+			at, err = time.ParseInLocation("2006-01-02T15:04", f.Value("at"), zone)
+		}
+		if err != nil {
+			f.Fail("at", "Say to which second, or choose a snapshot.")
+		}
+		o.Second = at
+	}
+	o.Namespaces = strings.Fields(f.Value("namespaces"))
+	for _, line := range strings.Split(f.Value("rename"), "\n") {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		from, to, found := strings.Cut(line, "=")
+		if !found {
+			f.Fail("rename", "Each line is OLD=NEW, a database or a collection.")
+			continue
+		}
+		if o.Rename == nil {
+			o.Rename = map[string]string{}
+		}
+		o.Rename[strings.TrimSpace(from)] = strings.TrimSpace(to)
+	}
+	for _, n := range []struct {
+		name string
+		into *int
+		most int
+	}{{"hours", &o.LinkHours, backups.MaxLinkHours}, {"downloads", &o.Downloads, backups.MaxDownloads}} {
+		if _, err := fmt.Sscan(f.Value(n.name), n.into); err != nil || *n.into < 1 || *n.into > n.most {
+			f.Fail(n.name, fmt.Sprintf("A whole number from 1 to %d is needed.", n.most))
+		}
+	}
+	return o, f.OK()
+}
+
+// order plans, or starts what was planned.
+func (p *Pages) order(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	if err := v.Need(view.OperateBackup); err != nil {
+		return view.Answer{}, err
+	}
+	b, err := p.find(ctx, v)
+	if err != nil {
+		return view.Answer{}, err
+	}
+	f := view.NewForm(v.Request, "snapshot", "at", "format", "namespaces", "rename", "hours", "downloads")
+	f.Set("namespaces", strings.ReplaceAll(f.Value("namespaces"), "\r", "")).Set("rename", strings.ReplaceAll(f.Value("rename"), "\r", ""))
+	if v.Request.PostFormValue("do") != "start" {
+		return p.wizardPage(ctx, v, b, f, true)
+	}
+	o, ok := read(f, v.Zone)
+	if !ok {
+		return p.wizardPage(ctx, v, b, f, false)
+	}
+	r, acts, err := p.opt.Service.Start(ctx, b, o, v.Who())
+	p.note(ctx, v, acts)
+	if err != nil {
+		if err = refused(f, "at", err); err != nil {
+			return view.Answer{}, err
+		}
+		return p.wizardPage(ctx, v, b, f, false)
+	}
+	return view.Redirect(v.GroupPath("/backup-restores/" + r.ID)), nil
+}
+
+type restoreRow struct {
+	backup.Restore
+	Name  string
+	Href  string
+	To    time.Time
+	State view.State
+	Doing *progress
+}
+
+type restoresPage struct {
+	top
+	List    string
+	Rows    []restoreRow
+	Next    string
+	Backups bool
+}
+
+// restores answers: which restores were made, and what came of them?
+func (p *Pages) restores(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	found, next, err := p.opt.Service.Restores(ctx, backup.RestoreQuery{Group: v.Group.ID, After: v.Query("after"), Limit: 50})
+	if err != nil {
+		return view.Answer{}, fmt.Errorf("read the restores: %w", err)
+	}
+	names, err := p.names(ctx, v)
+	if err != nil {
+		return view.Answer{}, err
+	}
+	d := restoresPage{top: newTop(v, nil), List: v.GroupPath("/backup")}
+	for i := range found {
+		d.Rows = append(d.Rows, restoreRowOf(v, &found[i], names))
+	}
+	if next != "" {
+		d.Next = v.GroupPath("/backup-restores?after=" + next)
+	}
+	return page("backup-restores.html", "Restores", &d, nil), nil
+}
+
+func (p *Pages) names(ctx context.Context, v *view.Visit) (map[model.ID]string, error) {
+	clusters, err := p.opt.Inventory.Clusters(ctx, v.Group.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read the clusters: %w", err)
+	}
+	names := map[model.ID]string{}
+	for _, c := range clusters {
+		names[c.ID] = c.Name
+	}
+	return names, nil
+}
+
+func restoreRowOf(v *view.Visit, r *backup.Restore, names map[model.ID]string) restoreRow {
+	row := restoreRow{Restore: *r, Name: names[r.Job], Href: v.GroupPath("/backup-restores/" + r.ID)}
+	if row.Name == "" {
+		row.Name = string(r.Job)
+	}
+	if plan, ok := backups.PlanOf(r); ok {
+		row.To = time.Unix(int64(plan.Target.T), 0).UTC()
+	}
+	switch r.Status {
+	case model.RestoreFinished:
+		row.State = view.State{Level: view.OK, Word: "ready"}
+		switch r.Delivery.StatusAt(r.Objects, v.Now) {
+		case model.DeliveryExpired:
+			row.State = view.State{Level: view.Unknown, Word: "expired", Why: "The link is over."}
+		case model.DeliveryMaxDownloads, model.DeliveryFinished:
+			row.State = view.State{Level: view.OK, Word: "fetched"}
+		case model.DeliveryTransferring:
+			row.State = view.State{Level: view.Info, Word: "being fetched"}
+		}
+	case model.RestoreBroken:
+		row.State = view.State{Level: view.Critical, Word: "failed", Why: r.Error}
+	case model.RestoreKilled:
+		row.State = view.State{Level: view.Unknown, Word: "cancelled", Why: r.Error}
+	default:
+		row.State = view.State{Level: view.Info, Word: "in progress"}
+		row.Doing = progressOf(sentence(r.Step), time.Time{}, r.Done, r.Total, "bytes", v.Now)
+		row.Doing.What, row.Doing.Left = strings.TrimSuffix(row.Doing.What, "."), ""
+	}
+	return row
+}
+
+type restorePage struct {
+	top
+	restoreRow
+	List   string
+	Plan   *restoreplan.Plan
+	Link   string
+	File   backup.Object
+	Has    bool
+	Silent time.Duration // since its daemon was last heard of
+}
+
+// restore answers: how far is it, and where do I fetch it?
+func (p *Pages) restore(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	r, err := p.opt.Service.Restore(ctx, v.Group.ID, v.Request.PathValue("id"))
+	if err != nil {
+		return view.Answer{}, view.Missing(err, "restore")
+	}
+	return p.restorePage(ctx, v, &r, view.NewForm(nil))
+}
+
+func (p *Pages) restorePage(ctx context.Context, v *view.Visit, r *backup.Restore, f *view.Form) (view.Answer, error) {
+	names, err := p.names(ctx, v)
+	if err != nil {
+		return view.Answer{}, err
+	}
+	d := restorePage{top: newTop(v, f), restoreRow: restoreRowOf(v, r, names), List: v.GroupPath("/backup-restores")}
+	if plan, ok := backups.PlanOf(r); ok {
+		d.Plan = &plan
+	}
+	if len(r.Objects) > 0 {
+		d.File, d.Has = r.Objects[0], true
+	}
+	if d.May {
+		link, err := p.opt.Service.Link(*r)
+		if err != nil && !errors.Is(err, backup.ErrLink) && !errors.Is(err, backup.ErrLinkEnded) {
+			return view.Answer{}, err
+		}
+		if link != "" {
+			d.Link = p.pullURL(v) + link
+		}
+	}
+	if !r.Beat.IsZero() && r.Status == model.RestoreInProgress {
+		d.Silent = v.Now.Sub(r.Beat)
+	}
+	return page("backup-restored.html", "Restore of "+d.Name, &d, f), nil
+}
+
+// pullURL is where archives are fetched.
+func (p *Pages) pullURL(v *view.Visit) string {
+	if p.opt.PullURL != "" {
+		return strings.TrimSuffix(p.opt.PullURL, "/")
+	}
+	scheme := "http"
+	if v.Secure {
+		scheme = "https"
+	}
+	return scheme + "://" + v.Request.Host
+}
+
+func (p *Pages) cancel(ctx context.Context, v *view.Visit) (view.Answer, error) {
+	if err := v.Need(view.OperateBackup); err != nil {
+		return view.Answer{}, err
+	}
+	r, err := p.opt.Service.Restore(ctx, v.Group.ID, v.Request.PathValue("id"))
+	if err != nil {
+		return view.Answer{}, view.Missing(err, "restore")
+	}
+	if err := p.opt.Service.Cancel(ctx, r, v.Who()); err != nil {
+		f := view.NewForm(nil)
+		if err = refused(f, "cancel", err); err != nil {
+			return view.Answer{}, err
+		}
+		return p.restorePage(ctx, v, &r, f)
+	}
+	return view.Redirect(v.GroupPath("/backup-restores/" + r.ID + "?done=killed")), nil
+}

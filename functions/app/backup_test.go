@@ -1,0 +1,138 @@
+package app
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
+	"github.com/heartwood-db/heartwood/shared/store/backup/backuptest"
+)
+
+const backedUp = model.ID("5f0000000000000000000c01")
+
+func (s *site) set(g model.Group, id model.ID, kind model.ClusterType, name string) {
+	s.t.Helper()
+	s.ok(s.inv.UpsertCluster(s.t.Context(), g.ID, id, func(c *model.Cluster) error {
+		*c = model.Cluster{ID: id, GroupID: g.ID, Type: kind, Name: name, ReplicaSet: name, Created: s.now, Members: []model.Member{{Host: "db1:27017"}, {ID: 1, Host: "db2:27017"}}}
+		return nil
+	}))
+}
+
+// TestBackupPages goes through every state of the pages of backups, as somebody who may and as somebody who may not.
+func TestBackupPages(t *testing.T) {
+	s, g, b := owner(t)
+	at := "/g/" + string(g.ID) + "/backup"
+	b.get(at).want(200, "No replica set to back up", "Set up monitoring")
+
+	s.set(g, backedUp, model.ClusterReplicaSet, "rs0")
+	s.set(g, "5f0000000000000000000c02", model.ClusterSharded, "big")
+	b.get(at).want(200, "rs0", "not backed up", "No backup daemon is running", "heartwood backup-agent", "big is sharded", "nothing yet")
+	set := at + "/" + string(backedUp)
+	b.get(set).want(200, "Start the backup", "Schedule").wantNot("What can be restored")
+	b.get(at+"/5f0000000000000000000c02").want(404, "no backup of its own")
+	b.get(at + "/5f0000000000000000000cff").want(404)
+	b.get(set+"/restore").want(200, "Nothing can be restored yet")
+
+	b.get(set).post(set+"/state", "want", "STARTED").want(200, "The backup was started", "waits for a daemon")
+	b.get(set).post(set+"/state", "want", "STARTED").want(422, "The backup is PROVISIONING")
+	b.get(set).post(set+"/state", "want", "FLY").want(400)
+
+	s.ok(s.backup.UpdateJobAs(t.Context(), backedUp, backuptest.Token, func(j *backup.Job) error {
+		j.Daemon, j.Stage, j.StageSince = backuptest.Daemon, backup.StageSync, s.now.Add(-time.Minute)
+		j.Tail = backup.Tail{Source: "db2:27017", Collections: 10, CollectionsDone: 5, Bytes: 1000, BytesDone: 500}
+		return nil
+	}))
+	b.get(set).want(200, "reading everything", "50 %", "5 of 10 collections", "about 60 s left", "db2:27017")
+	s.ok(s.backup.UpdateJobAs(t.Context(), backedUp, backuptest.Token, func(j *backup.Job) error {
+		j.Problem = &backup.Problem{Code: "X", Text: "The key is another one.", Remedy: "Give it the right one.", Since: s.now}
+		return nil
+	}))
+	b.get(set).want(200, "stands still", "The key is another one.", "Give it the right one.")
+	b.get(at).want(200, "stands still", "Give it the right one.")
+	s.ok(s.backup.UpdateJobAs(t.Context(), backedUp, backuptest.Token, func(j *backup.Job) error { j.Problem = nil; return nil }))
+
+	_, err := s.backup.Beat(t.Context(), backup.Daemon{ID: backuptest.Daemon, Machine: "d1", HeadRoot: "/heads/", Beat: s.now})
+	s.ok(err)
+	id := backuptest.History(t, s.backup, g.ID, backedUp, s.now.Add(-11*time.Minute))
+	b.get(at).want(200, "continuous", "any second from", "Restore").wantNot("No backup daemon")
+	b.get(set).want(200, "continuous", `class="chain"`, "Any second from", "Snapshots", "complete", "Take one now", "1 MiB")
+
+	b.get(set).post(set+"/snapshots").want(200, "A snapshot was asked for", "One was asked for and has not been taken yet")
+	b.get(set).post(set+"/snapshots/"+id+"/keep", "how", "forever").want(200, "Let it expire")
+	b.get(set).post(set+"/schedule", "interval", "7", "days", "2", "daily", "0", "weekly", "2", "monthly", "1", "window", "24", "hour", "0").want(422, "7 is none of 6, 8, 12 and 24")
+	b.get(set).post(set+"/schedule", "interval", "6", "days", "3", "daily", "7", "weekly", "2", "monthly", "1", "window", "48", "hour", "2").want(200, "The schedule was saved")
+	b.get(set).post(set+"/settings", "source", "PRIMARY", "filter", "exclude", "namespaces", "admin").want(422, "cannot be listed")
+	b.get(set).post(set+"/settings", "source", "PRIMARY", "filter", "exclude", "namespaces", "scratch").want(200, "The settings were saved", "scratch")
+	b.get(set).post(set+"/settings", "source", "PRIMARY", "filter", "").want(422, "have everything read anew")
+
+	del := set + "/snapshots/" + id + "/delete"
+	b.get(del).want(200, "Type "+id).post(del, "name", "x").want(422, "as it stands above")
+	b.get(del).post(del, "name", id).want(422, "the last snapshot")
+
+	s.restorePages(b, set, id)
+
+	reader := s.user("reader@example.com", model.Grant{Role: model.GroupReadOnly, GroupID: g.ID})
+	r := s.signIn(reader.Username)
+	r.get(set).want(200, "You cannot change this: only Group Owners and Backup Admins start and stop backups")
+	r.get(set).post(set+"/state", "want", "STOPPED").want(403)
+	r.get(del).want(403)
+
+	b.get(set).post(set+"/state", "want", "RESYNC").want(200, "read anew", "must read anew")
+	b.get(set).post(set+"/state", "want", "STOPPED").want(200, "The backup was stopped", "Start again", "Delete everything")
+	b.get(set+"/terminate").want(200, "Type rs0").post(set+"/terminate", "name", "rs1").want(422)
+	b.get(set+"/terminate").post(set+"/terminate", "name", "rs0").want(200, "being deleted")
+	var kinds []string
+	for _, e := range s.events(g.ID) {
+		kinds = append(kinds, string(e.Type))
+	}
+	for _, want := range []string{"RS_STATE_CHANGED_AUDIT", "RS_SNAPSHOT_SCHEDULE_UPDATED_AUDIT", "RS_DENYLIST_UPDATED_AUDIT", "SNAPSHOT_EXPIRY_UPDATED_AUDIT", "RESTORE_REQUESTED_AUDIT", "SYNC_REQUIRED_AUDIT"} {
+		if !strings.Contains(strings.Join(kinds, " "), want) {
+			t.Errorf("no event %s among %v", want, kinds)
+		}
+	}
+}
+
+// restorePages plans, starts, follows, cancels and fetches.
+func (s *site) restorePages(b *browser, set, id string) {
+	s.t.Helper()
+	list := set[:strings.LastIndex(set, "/")] + "-restores"
+	b.get(list).want(200, "Nothing was restored yet")
+	b.get(set+"/restore").want(200, "Show the plan", "a minute ago", "Any second from")
+	b.get(set+"/restore?ago=5m").want(200, s.now.Add(-5*time.Minute).Format("2006-01-02T15:04:05"))
+	form := func(at, do string, more ...string) *browser {
+		return b.get(set+"/restore").post(set+"/restore", append([]string{"at", at, "format", "FILES", "hours", "4", "downloads", "1", "do", do}, more...)...)
+	}
+	form("", "plan").want(422, "Say to which second")
+	form(s.now.Add(time.Hour).Format("2006-01-02T15:04:05"), "plan").want(422, "not restorable")
+	form(s.now.Format("2006-01-02T15:04:05"), "plan", "snapshot", id, "namespaces", "shop").want(422, "choose BSON")
+	minute := s.now.Add(-5 * time.Minute).Format("2006-01-02T15:04:05")
+	form(minute, "plan").want(200, "The plan", "Replay 3 oplog entries", "Start the restore")
+	form(minute, "plan", "rename", "a").want(422, "OLD=NEW")
+	form(minute, "start").want(200, "in progress", "What was planned", "Cancel")
+	job := b.url[strings.LastIndex(b.url, "/")+1:]
+	b.post(list+"/"+job+"/cancel").want(200, "cancelled", "The restore was cancelled")
+	b.get(list + "/" + job).post(list + "/" + job + "/cancel")
+
+	form(minute, "start", "snapshot", id).want(200, "in progress")
+	job = b.url[strings.LastIndex(b.url, "/")+1:]
+	r, ok, err := s.backup.ClaimRestore(s.t.Context(), backuptest.Daemon, s.now, time.Minute, nil)
+	s.ok(err)
+	if !ok || r.ID != job {
+		s.t.Fatalf("claimed %v %s, not %s", ok, r.ID, job)
+	}
+	s.ok(s.backup.UpdateRestoreAs(s.t.Context(), job, r.Token, func(x *backup.Restore) error {
+		x.Step, x.Done, x.Total, x.Beat = "fetches the snapshot", 25, 100, s.now
+		return nil
+	}))
+	b.get(list+"/"+job).want(200, "Fetches the snapshot", "25 %")
+	s.ok(s.backup.UpdateRestoreAs(s.t.Context(), job, r.Token, func(x *backup.Restore) error {
+		x.Status, x.Finished = model.RestoreFinished, s.now
+		x.Objects = []backup.Object{{Key: "restores/x", Name: "rs0.tar.gz", Bytes: 5000, SHA256: strings.Repeat("ab", 32)}}
+		s.backup.OfferDownload(x, s.now)
+		return nil
+	}))
+	b.get(list+"/"+job).want(200, "ready", "/backup/restore/v2/pull/"+job+"/", "curl -fLO", strings.Repeat("ab", 32), "heartwood restore download rs0 "+job)
+	b.get(list).want(200, "ready", "cancelled", "rs0")
+}
