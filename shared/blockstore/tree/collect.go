@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"sync"
 
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/pack"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/page"
 )
@@ -15,9 +16,9 @@ type collector struct {
 
 	mu                           sync.Mutex
 	current                      *frame
-	recent                       [][4]recent         // by the first bits of the fingerprint
-	known                        map[page.Hash]where // map pages that were written a short while ago
-	waiting                      int                 // map pages that wait for a frame
+	recent                       [][4]recent               // by the first bits of the fingerprint
+	known                        map[page.Hash]image.Where // map pages that were written a short while ago
+	waiting                      int                       // map pages that wait for a frame
 	added, addedSize, pagesAdded int64
 }
 
@@ -67,7 +68,7 @@ type place struct {
 }
 
 func newCollector(w *writer) *collector {
-	return &collector{w: w, recent: make([][4]recent, 1<<recentBits), known: map[page.Hash]where{}}
+	return &collector{w: w, recent: make([][4]recent, 1<<recentBits), known: map[page.Hash]image.Where{}}
 }
 
 // add finds a place for changed blocks: parts of data, whose hash stands in their entry. Frames that become full are stored.
@@ -224,9 +225,9 @@ func (c *collector) page(ctx context.Context, d *draft) error {
 }
 
 // placed notes where a leaf page of a file is. After the last of them the levels above are written.
-func (c *collector) placed(ctx context.Context, s *source, index int64, ref Ref) error {
+func (c *collector) placed(ctx context.Context, s *source, index int64, ref image.Ref) error {
 	s.mu.Lock()
-	s.refs[index] = page.Entry{Hash: ref.hash(), Frame: uint32(ref.Frame)}
+	s.refs[index] = page.Entry{Hash: ref.Sum(), Frame: uint32(ref.Frame)}
 	s.packs[index] = ref.Pack
 	s.open--
 	done := s.open == 0
@@ -248,7 +249,7 @@ func (c *collector) placed(ctx context.Context, s *source, index int64, ref Ref)
 			if err != nil {
 				return err
 			}
-			up = append(up, page.Entry{Hash: ref.hash(), Frame: uint32(ref.Frame)})
+			up = append(up, page.Entry{Hash: ref.Sum(), Frame: uint32(ref.Frame)})
 			upPacks = append(upPacks, ref.Pack)
 		}
 		refs, packs = up, upPacks
@@ -259,26 +260,26 @@ func (c *collector) placed(ctx context.Context, s *source, index int64, ref Ref)
 }
 
 // write stores a map page, unless the same one was stored a short while ago.
-func (c *collector) write(ctx context.Context, p *page.Page) (Ref, error) {
+func (c *collector) write(ctx context.Context, p *page.Page) (image.Ref, error) {
 	plain := p.Encode()
-	hash := hashOf(plain)
+	hash := image.HashOf(plain)
 	c.mu.Lock()
 	at, ok := c.known[hash]
 	c.mu.Unlock()
 	if ok {
-		return Ref{Pack: at.pack, Frame: int(at.frame), Level: p.Level, Hash: hash[:]}, nil
+		return image.Ref{Pack: at.Pack, Frame: int(at.Frame), Level: p.Level, Hash: hash[:]}, nil
 	}
 	stored, codec := c.w.coder.Encode(plain, make([]byte, 0, len(plain)))
 	name, no, err := c.w.pages.add(ctx, stored, codec, len(plain), []uint32{uint32(len(plain))})
 	if err != nil {
-		return Ref{}, err
+		return image.Ref{}, err
 	}
 	c.mu.Lock()
 	if len(c.known) >= maxKnown {
 		clear(c.known)
 	}
-	c.known[hash] = where{name, no}
+	c.known[hash] = image.Where{Pack: name, Frame: no}
 	c.pagesAdded++
 	c.mu.Unlock()
-	return Ref{Pack: name, Frame: int(no), Level: p.Level, Hash: hash[:]}, nil
+	return image.Ref{Pack: name, Frame: int(no), Level: p.Level, Hash: hash[:]}, nil
 }

@@ -6,20 +6,17 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/page"
 )
 
-func hashOf(b []byte) page.Hash { return sha256.Sum256(b) }
-
-func sortFiles(files []File) {
-	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+func sortFiles(files []image.File) {
+	slices.SortFunc(files, func(a, b image.File) int { return cmp.Compare(a.Path, b.Path) })
 }
 
 // reader reads parts of files and compares them with the last snapshot. It belongs to one goroutine.
@@ -89,7 +86,7 @@ func (r *reader) span(ctx context.Context, s span) (err error) {
 		changes += c
 		i += k
 		r.w.read.Add(int64(len(b)))
-		r.w.progress.add(0, int64(len(b)), 0)
+		r.w.progress.Add(0, int64(len(b)), 0)
 	}
 	if changes == 0 && old != nil && len(old.Entries) == int(n) {
 		return r.w.collect.placed(ctx, s.file, s.index, ref)
@@ -103,7 +100,7 @@ func readFull(s *source, b []byte, offset int64) error {
 		return nil
 	}
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: it ends at %d", ErrChanged, offset+int64(n))
+		return fmt.Errorf("%w: it ends at %d", image.ErrChanged, offset+int64(n))
 	}
 	return fmt.Errorf("read at %d: %w", offset, err)
 }
@@ -114,8 +111,8 @@ func (r *reader) old(ctx context.Context, s span) (*page.Page, Ref, error) {
 	if s.file.old == nil || s.index*page.Fanout >= s.file.oldN {
 		return nil, Ref{}, nil
 	}
-	p, ref, err := s.file.old.leaf(ctx, s.index)
-	var d *Damage
+	p, ref, err := s.file.old.Leaf(ctx, s.index)
+	var d *image.Damage
 	if errors.As(err, &d) {
 		r.w.damaged.Add(1)
 		return nil, Ref{}, nil
@@ -151,7 +148,7 @@ func (r *reader) compare(ctx context.Context, b []byte, entries []place, old *pa
 		if r.w.collect.recall(p) {
 			continue
 		}
-		p.hash = hashOf(block)
+		p.hash = image.HashOf(block)
 		if block[0] == 0 && block[len(block)-1] == 0 && bytes.Equal(block, r.zeros[:len(block)]) {
 			p.zero = true
 			continue
@@ -161,37 +158,4 @@ func (r *reader) compare(ctx context.Context, b []byte, entries []place, old *pa
 		r.lengths = append(r.lengths, len(block))
 	}
 	return changes, r.w.collect.add(ctx, b[:moved], r.lengths, r.changed)
-}
-
-// meter sums what is told as Progress.
-type meter struct {
-	tell func(Progress)
-	mu   sync.Mutex
-	p    Progress
-}
-
-func newMeter(tell func(Progress), files []File) *meter {
-	m := &meter{tell: tell}
-	for i := range files {
-		if !files[i].Dir {
-			m.p.FilesTotal++
-			m.p.BytesTotal += files[i].Size
-			if files[i].Size == 0 {
-				m.p.Files++
-			}
-		}
-	}
-	return m
-}
-
-func (m *meter) add(files, bytes, stored int64) {
-	if m.tell == nil {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.p.Files += files
-	m.p.Bytes += bytes
-	m.p.Stored += stored
-	m.tell(m.p)
 }

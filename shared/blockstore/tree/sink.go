@@ -96,7 +96,7 @@ func (k *sink) commit(ctx context.Context, p *openPack) error {
 	k.mu.Lock()
 	k.all = slices.DeleteFunc(k.all, func(o *openPack) bool { return o == p })
 	k.mu.Unlock()
-	k.w.progress.add(0, 0, p.w.Size())
+	k.w.progress.Add(0, 0, p.w.Size())
 	return nil
 }
 

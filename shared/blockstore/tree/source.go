@@ -8,12 +8,13 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/page"
 )
 
 // scan lists the files below a root, ascending by path, with what the system says of them.
-func scan(root *os.Root, skip func(string) bool) ([]File, error) {
-	var files []File
+func scan(root *os.Root, skip func(string) bool) ([]image.File, error) {
+	var files []image.File
 	empty := map[string]bool{} // folders in which nothing was found yet
 	err := fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -40,11 +41,11 @@ func scan(root *os.Root, skip func(string) bool) ([]File, error) {
 		if err != nil {
 			return err
 		}
-		f := File{Path: path, Size: info.Size(), Mode: uint32(info.Mode().Perm()), Inode: inode(info)}
-		setTime(&f, info.ModTime())
+		f := image.File{Path: path, Size: info.Size(), Mode: uint32(info.Mode().Perm()), Inode: inode(info)}
+		image.SetTime(&f, info.ModTime())
 		files = append(files, f)
-		if len(files) > maxFiles {
-			return fmt.Errorf("more than %d files", maxFiles)
+		if len(files) > image.MaxFiles {
+			return fmt.Errorf("more than %d files", image.MaxFiles)
 		}
 		return nil
 	})
@@ -56,8 +57,8 @@ func scan(root *os.Root, skip func(string) bool) ([]File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list files: %w", err)
 		}
-		f := File{Path: path, Dir: true, Mode: uint32(info.Mode().Perm())}
-		setTime(&f, info.ModTime())
+		f := image.File{Path: path, Dir: true, Mode: uint32(info.Mode().Perm())}
+		image.SetTime(&f, info.ModTime())
 		files = append(files, f)
 	}
 	sortFiles(files)
@@ -75,9 +76,9 @@ func parent(path string) string {
 
 // source is a file that is being read, and the map that comes out of it. Several readers share it.
 type source struct {
-	f      *File
+	f      *image.File
 	file   *os.File
-	old    *finder // of the last snapshot; nil when the file is new
+	old    *image.Finder // of the last snapshot; nil when the file is new
 	blocks int64
 	oldN   int64
 	users  atomic.Int64
@@ -88,20 +89,20 @@ type source struct {
 	open  int          // leaf pages that have no place yet
 }
 
-func (w *writer) open(f *File, old *File) (*source, error) {
+func (w *writer) open(f *image.File, old *image.File) (*source, error) {
 	file, err := w.root.Open(f.Path)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
-	s := &source{f: f, file: file, blocks: f.blocks(w.o.BlockSize)}
+	s := &source{f: f, file: file, blocks: f.Blocks(w.o.BlockSize)}
 	s.users.Store(1)
 	if err := s.unchanged(); err != nil {
 		_ = file.Close()
 		return nil, err
 	}
 	if old != nil {
-		s.oldN = old.blocks(w.o.BlockSize)
-		s.old = newFinder(w.old, old.Root, s.oldN)
+		s.oldN = old.Blocks(w.o.BlockSize)
+		s.old = image.NewFinder(w.old, old.Root, s.oldN)
 	}
 	n := s.leaves()
 	s.refs, s.packs, s.open = make([]page.Entry, n), make([]string, n), n
@@ -119,7 +120,7 @@ func (s *source) release(w *writer) error {
 		return nil
 	}
 	err := errors.Join(s.unchanged(), s.file.Close())
-	w.progress.add(1, 0, 0)
+	w.progress.Add(1, 0, 0)
 	return err
 }
 
@@ -130,7 +131,7 @@ func (s *source) unchanged() error {
 		return fmt.Errorf("stat: %w", err)
 	}
 	if info.Size() != s.f.Size || !info.ModTime().Equal(s.f.Time()) {
-		return fmt.Errorf("%w: %s", ErrChanged, s.f.Path)
+		return fmt.Errorf("%w: %s", image.ErrChanged, s.f.Path)
 	}
 	return nil
 }

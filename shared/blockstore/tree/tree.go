@@ -11,10 +11,16 @@
 package tree
 
 import (
-	"errors"
+	"context"
+	"math/rand/v2"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/fetch"
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/groom"
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 )
 
 // Defaults of Options.
@@ -28,72 +34,30 @@ const (
 // What this package answers besides the errors of blockstore; compare with errors.Is. Bytes that are not what they should be
 // are a *Damage, which is blockstore.ErrDamaged.
 var (
-	// ErrChanged: a file changed while it was read. The head must not run while its files are copied.
-	ErrChanged = errors.New("tree: a file changed while it was being read")
-	// ErrFenced: another daemon took the job over while this one was writing. Nothing became visible.
-	ErrFenced = errors.New("tree: the job was taken over while the snapshot was being written")
-	// ErrVersion: the object was written by a newer Heartwood.
-	ErrVersion = errors.New("tree: written by a newer version")
+	// ErrChanged says that a file changed while it was read. The head must not run while its files are copied.
+	ErrChanged = image.ErrChanged
+	// ErrFenced says that another daemon took the job over while this one was writing. Nothing became visible.
+	ErrFenced = image.ErrFenced
+	// ErrVersion says that an object was written by a newer Heartwood.
+	ErrVersion = image.ErrVersion
 )
 
-// Manifest says what a snapshot is made of. It is what makes a snapshot exist.
-type Manifest struct {
-	Version   int       `bson:"version"`
-	ID        string    `bson:"id"`        // a segment of a key; unique in the job
-	Job       string    `bson:"job"`       // a segment of a key
-	Prev      string    `bson:"prev"`      // the snapshot it was compared with, "" when it was written in full
-	Token     int64     `bson:"token"`     // the fencing token of its writer
-	Attempt   string    `bson:"attempt"`   // the name of the run that wrote it; its packs carry it
-	Created   time.Time `bson:"created"`   // as given in Options
-	BlockSize int       `bson:"blockSize"` // bytes
-	Key       []byte    `bson:"key"`       // of the fingerprints in the map pages; made at random with the job's first snapshot
-	Files     []File    `bson:"files"`     // ascending by path
-	Meta      bson.Raw  `bson:"meta,omitempty"`
-	Stats     Stats     `bson:"stats"`
-}
-
-// File is one file of a snapshot. Folders are not kept by themselves, except those with nothing in them (Dir).
-type File struct {
-	Path    string    `bson:"path"` // with slashes, relative to the root
-	Size    int64     `bson:"size"`
-	Mode    uint32    `bson:"mode"` // permission bits
-	ModTime time.Time `bson:"mtime"`
-	Nanos   int32     `bson:"nanos"` // of ModTime below the millisecond, which BSON does not keep
-	Inode   uint64    `bson:"inode"` // 0 where the system has none
-	Dir     bool      `bson:"dir,omitempty"`
-	Root    Ref       `bson:"root"` // the root of its map; zero for an empty file
-}
-
-// Ref names a map page: where it is and what its content hashes to.
-type Ref struct {
-	Pack  string `bson:"pack,omitempty"`
-	Frame int    `bson:"frame,omitempty"`
-	Level int    `bson:"level,omitempty"` // 0: its entries are blocks; above: pages
-	Hash  []byte `bson:"hash,omitempty"`  // SHA-256
-}
-
-// Stats are the figures of a Write or a Restore.
-type Stats struct {
-	Files       int64 `bson:"files" json:"files"`
-	Bytes       int64 `bson:"bytes" json:"bytes"`                         // of all files
-	Read        int64 `bson:"read" json:"read"`                           // bytes of files that were read (Write), or of the store (Restore)
-	Blocks      int64 `bson:"blocks" json:"blocks"`                       // of all files
-	Changed     int64 `bson:"changed" json:"changed"`                     // blocks that differ from the last snapshot; written ones in Restore
-	ChangedSize int64 `bson:"changedSize" json:"changedSize"`             // their bytes
-	New         int64 `bson:"new" json:"new"`                             // of the changed, those not found among recent blocks: stored
-	NewSize     int64 `bson:"newSize" json:"newSize"`                     // their bytes before compression
-	Stored      int64 `bson:"stored" json:"stored"`                       // bytes added to the store: packs, pages and manifest
-	Pages       int64 `bson:"pages" json:"pages"`                         // map pages written
-	Packs       int64 `bson:"packs" json:"packs"`                         // objects written besides the manifest
-	Damaged     int64 `bson:"damaged,omitempty" json:"damaged,omitempty"` // map pages of the last snapshot that could not be read; their parts were stored anew
-}
-
-// Progress is told while a Write, a Restore or a Check goes on, from one goroutine at a time.
-type Progress struct {
-	Files, FilesTotal int64
-	Bytes, BytesTotal int64 // of the files
-	Stored            int64 // bytes that went to the store, or came from it
-}
+// The types of the packages below, under one name.
+type (
+	Manifest       = image.Manifest // what a snapshot is made of
+	File           = image.File     // a file of a snapshot
+	Ref            = image.Ref      // names a map page
+	Stats          = image.Stats    // the figures of a Write or a Restore
+	Progress       = image.Progress // told while one goes on
+	Damage         = image.Damage   // an object that is not what was written
+	RestoreOptions = fetch.Options  // of Restore
+	Report         = fetch.Report   // the outcome of Check
+	View           = fetch.View     // opens files of one snapshot
+	Reader         = fetch.Reader   // reads one file of a snapshot
+	Usage          = groom.Usage    // how much of a job's space is in use
+	GroomOptions   = groom.Options  // of Groom
+	GroomReport    = groom.Report   // what Groom did, or would do
+)
 
 // Options of Write.
 type Options struct {
@@ -117,70 +81,44 @@ type Options struct {
 	Progress func(Progress) // may be nil
 }
 
-// RestoreOptions of Restore.
-type RestoreOptions struct {
-	Workers int
-	// Only restores the files it says yes to; nil means all.
-	Only func(path string) bool
-	// Resume accepts files that are there already, as after a Restore that was killed: their blocks are read and hashed, and
-	// only those that differ are fetched. Without it a file that is there is an error.
-	Resume   bool
-	Progress func(Progress)
+// ManifestKey is the object of a snapshot's manifest.
+func ManifestKey(job, id string) string { return image.ManifestKey(job, id) }
+
+// Load reads a manifest and checks it. It is ErrNotFound when there is no such snapshot, a *Damage when it is not what was
+// written.
+func Load(ctx context.Context, s blockstore.Store, job, id string) (*Manifest, error) {
+	return image.Load(ctx, s, job, id)
 }
 
-// Damage is an object, or a part of one, that is not what was written. It is blockstore.ErrDamaged; errors.As finds it.
-type Damage struct {
-	Job, Snapshot string
-	Path          string // the file that needs it; "" when the manifest itself is meant
-	Offset        int64  // in that file
-	Key           string // the object
-	What          string
-	Missing       bool // the object is not there at all
+// List gives the ids of the snapshots of a job that are in the store, ascending.
+func List(ctx context.Context, s blockstore.Store, job string) ([]string, error) {
+	return image.List(ctx, s, job)
 }
 
-// Report is the outcome of Check.
-type Report struct {
-	Files, Pages, Blocks int64 // looked at
-	Packs                int64 // whose index was read
-	Frames               int64 // re-read and hashed
-	Bytes                int64 // of re-read blocks
-	Faults               []Damage
-	More                 int64 // faults beyond those listed
+// Restore writes the files of a snapshot into a folder: see fetch.Restore.
+func Restore(ctx context.Context, s blockstore.Store, m *Manifest, dir string, o RestoreOptions) (Stats, error) {
+	return fetch.Restore(ctx, s, m, dir, o)
 }
 
-// Usage is how much of a job's space is in use.
-type Usage struct {
-	Snapshots      int64 `json:"snapshots"`
-	Objects        int64 `json:"objects"`
-	Stored         int64 `json:"stored"`     // bytes of all objects of the job
-	Live           int64 `json:"live"`       // bytes that snapshots need
-	Dead           int64 `json:"dead"`       // the rest: what Groom could free
-	LiveBlocks     int64 `json:"liveBlocks"` // distinct blocks
-	Condemned      int64 `json:"condemned"`  // objects that wait for their grace to pass
-	CondemnedBytes int64 `json:"condemnedBytes"`
+// Check looks for damage: see fetch.Check.
+func Check(ctx context.Context, s blockstore.Store, m *Manifest, share float64, rnd *rand.Rand) (*Report, error) {
+	return fetch.Check(ctx, s, m, share, rnd)
 }
 
-// GroomOptions of Groom.
-type GroomOptions struct {
-	// MinLive is the share of a pack's bytes below which its living frames are rewritten; 0 means 0.5.
-	MinLive float64
-	// Grace is how long an object must have been unreferenced before it is deleted. It must be longer than any read of a snapshot
-	// takes, and than the clocks of servers differ; 0 means a day. Negative means none (tests).
-	Grace  time.Duration
-	DryRun bool      // says what would be done
-	Now    time.Time // required
-	Token  int64     // of the job's lease: writers with a smaller one are known to be dead
-	// Terminate allows an empty keep: everything of the job goes, after the grace.
-	Terminate bool
+// NewView gives a view of a snapshot, to open many of its files. It need not be closed.
+func NewView(s blockstore.Store, m *Manifest) (*View, error) { return fetch.NewView(s, m) }
+
+// Open finds one file of a snapshot. ctx bounds every later read. A path that is not there is ErrNotFound.
+func Open(ctx context.Context, s blockstore.Store, m *Manifest, path string) (*Reader, error) {
+	return fetch.Open(ctx, s, m, path)
 }
 
-// GroomReport is what Groom did, or would do.
-type GroomReport struct {
-	Usage         Usage    `json:"usage"` // before
-	Condemned     []string `json:"condemned"`
-	Deleted       []string `json:"deleted"`
-	Freed         int64    `json:"freed"` // bytes of the deleted
-	Rewritten     []string `json:"rewritten"`
-	RewrittenFrom int64    `json:"rewrittenFrom"` // bytes
-	RewrittenTo   int64    `json:"rewrittenTo"`
+// Measure counts living and dead bytes of a job. keep are the snapshots that count as living; nil means all that are there.
+func Measure(ctx context.Context, s blockstore.Store, job string, keep []string) (*Usage, error) {
+	return groom.Measure(ctx, s, job, keep)
+}
+
+// Groom frees what no snapshot of keep needs, in two phases: see groom.Groom.
+func Groom(ctx context.Context, s blockstore.Store, job string, keep []string, o GroomOptions) (*GroomReport, error) {
+	return groom.Groom(ctx, s, job, keep, o)
 }

@@ -3,7 +3,6 @@ package tree
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -15,11 +14,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/pack"
 )
 
-func (o *Options) complete(prev *Manifest) error {
-	if !segment(o.Job) || !segment(o.ID) {
+func (o *Options) complete(prev *image.Manifest) error {
+	if !image.Segment(o.Job) || !image.Segment(o.ID) {
 		return fmt.Errorf("%w: snapshot %q of job %q", blockstore.ErrInvalid, o.ID, o.Job)
 	}
 	if o.BlockSize == 0 && prev != nil {
@@ -41,12 +41,12 @@ func (o *Options) complete(prev *Manifest) error {
 			errs = append(errs, fmt.Errorf("%s is %d, not within %d to %d", name, v, lo, hi))
 		}
 	}
-	limit("block size", o.BlockSize, minBlockSize, maxBlockSize)
-	limit("frame size", o.FrameSize, o.BlockSize, pack.MaxFrame-maxBlockSize)
+	limit("block size", o.BlockSize, image.MinBlockSize, image.MaxBlockSize)
+	limit("frame size", o.FrameSize, o.BlockSize, pack.MaxFrame-image.MaxBlockSize)
 	limit("pack size", o.PackSize, 1, pack.MaxSize/2)
 	limit("workers", o.Workers, 1, 256)
 	limit("level", o.Level, 1, 4)
-	limit("meta", len(o.Meta), 0, maxMeta)
+	limit("meta", len(o.Meta), 0, image.MaxMeta)
 	if o.Created.IsZero() {
 		errs = append(errs, errors.New("no time is given"))
 	}
@@ -61,7 +61,7 @@ func (o *Options) complete(prev *Manifest) error {
 // A nil error says that the snapshot is complete and durable. After an error it is not visible, with one exception: after
 // ErrUnavailable the manifest's commit may have happened, so Load should be asked before the same ID is written again. What an
 // error left in the store is taken back where the store allows it, and collected by Groom otherwise.
-func Write(ctx context.Context, s blockstore.Store, root *os.Root, prev *Manifest, o Options) (*Manifest, error) {
+func Write(ctx context.Context, s blockstore.Store, root *os.Root, prev *image.Manifest, o Options) (*image.Manifest, error) {
 	if err := o.complete(prev); err != nil {
 		return nil, fmt.Errorf("write snapshot: %w", err)
 	}
@@ -69,12 +69,12 @@ func Write(ctx context.Context, s blockstore.Store, root *os.Root, prev *Manifes
 	if err != nil {
 		return nil, fmt.Errorf("write snapshot %s: %w", o.ID, err)
 	}
-	m := &Manifest{Version: manifestVersion, ID: o.ID, Job: o.Job, Token: o.Token, Created: o.Created.UTC().Truncate(time.Millisecond), BlockSize: o.BlockSize, Files: files, Meta: o.Meta}
-	m.Attempt = newAttempt(o.Token)
+	m := &image.Manifest{Version: image.ManifestVersion, ID: o.ID, Job: o.Job, Token: o.Token, Created: o.Created.UTC().Truncate(time.Millisecond), BlockSize: o.BlockSize, Files: files, Meta: o.Meta}
+	m.Attempt = image.NewAttempt(o.Token)
 	if prev != nil {
 		m.Prev, m.Key = prev.ID, prev.Key
 	} else {
-		m.Key = make([]byte, keySize)
+		m.Key = make([]byte, image.KeySize)
 		_, _ = rand.Read(m.Key) // never fails
 	}
 	if err := begin(ctx, s, m); err != nil {
@@ -91,35 +91,17 @@ func Write(ctx context.Context, s blockstore.Store, root *os.Root, prev *Manifes
 	return m, nil
 }
 
-// newAttempt names one run of a writer. The token comes first, so that a groom can tell from the name of an object whether its
-// writer is dead; chance tells two runs under one token apart.
-func newAttempt(token int64) string {
-	var b [6]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return fmt.Sprintf("%08x-%s", uint64(token), hex.EncodeToString(b[:]))
-}
-
-// intent is the object writing/<job>/<attempt>: as long as it is there, a groom leaves the objects of the attempt and its last
-// snapshot alone.
-type intent struct {
-	ID    string `bson:"id"`
-	Prev  string `bson:"prev"`
-	Token int64  `bson:"token"`
-}
-
-func intentKey(job, attempt string) string { return "writing/" + job + "/" + attempt }
-
 // begin says that a snapshot is being written, then makes sure that the last one is still there. A groom does the two
 // things in the other order, so one of the two sees the other.
-func begin(ctx context.Context, s blockstore.Store, m *Manifest) error {
-	b, err := bson.Marshal(intent{ID: m.ID, Prev: m.Prev, Token: m.Token})
+func begin(ctx context.Context, s blockstore.Store, m *image.Manifest) error {
+	b, err := bson.Marshal(image.Intent{ID: m.ID, Prev: m.Prev, Token: m.Token})
 	if err != nil {
 		return fmt.Errorf("encode intent: %w", err)
 	}
-	if err := blockstore.Put(ctx, s, intentKey(m.Job, m.Attempt), b); err != nil {
+	if err := blockstore.Put(ctx, s, image.IntentKey(m.Job, m.Attempt), b); err != nil {
 		return fmt.Errorf("announce it: %w", err)
 	}
-	if _, err := s.Stat(ctx, ManifestKey(m.Job, m.ID)); err == nil {
+	if _, err := s.Stat(ctx, image.ManifestKey(m.Job, m.ID)); err == nil {
 		err = blockstore.ErrExists
 		end(ctx, s, m)
 		return err
@@ -130,7 +112,7 @@ func begin(ctx context.Context, s blockstore.Store, m *Manifest) error {
 	if m.Prev == "" {
 		return nil
 	}
-	if _, err := s.Stat(ctx, ManifestKey(m.Job, m.Prev)); err != nil {
+	if _, err := s.Stat(ctx, image.ManifestKey(m.Job, m.Prev)); err != nil {
 		end(ctx, s, m)
 		return fmt.Errorf("look for the last snapshot %s: %w", m.Prev, err)
 	}
@@ -138,10 +120,10 @@ func begin(ctx context.Context, s blockstore.Store, m *Manifest) error {
 }
 
 // end takes the announcement back. When that fails a groom will, later.
-func end(ctx context.Context, s blockstore.Store, m *Manifest) {
+func end(ctx context.Context, s blockstore.Store, m *image.Manifest) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 	defer stop()
-	_ = s.Delete(ctx, intentKey(m.Job, m.Attempt))
+	_ = s.Delete(ctx, image.IntentKey(m.Job, m.Attempt))
 }
 
 // cleanTime bounds what is done after a cancelled or failed Write.
@@ -152,15 +134,15 @@ type writer struct {
 	store blockstore.Store
 	root  *os.Root
 	o     Options
-	prev  *Manifest
-	m     *Manifest
+	prev  *image.Manifest
+	m     *image.Manifest
 
 	coder    *pack.Coder
-	old      *pages // of the last snapshot
+	old      *image.Pages // of the last snapshot
 	blocks   *sink
 	pages    *sink
 	collect  *collector
-	progress *meter
+	progress *image.Meter
 	stop     context.CancelCauseFunc // ends the run with what went wrong
 
 	read, changed, changedSize, damaged atomic.Int64
@@ -180,13 +162,13 @@ func (w *writer) run(ctx context.Context) (decided bool, err error) {
 		return false, err
 	}
 	defer w.coder.Close()
-	w.old = newPages(w.store, w.o.Job, w.coder)
+	w.old = image.NewPages(w.store, w.o.Job, w.coder)
 	w.blocks = newSink(w, pack.Blocks)
 	w.pages = newSink(w, pack.Pages)
 	defer w.blocks.abort()
 	defer w.pages.abort()
 	w.collect = newCollector(w)
-	w.progress = newMeter(w.o.Progress, w.m.Files)
+	w.progress = image.NewMeter(w.o.Progress, w.m.Files)
 
 	if err := w.files(ctx); err != nil {
 		return false, err
@@ -211,27 +193,27 @@ func (w *writer) commit(ctx context.Context) (decided bool, err error) {
 		if !f.Dir {
 			st.Files++
 			st.Bytes += f.Size
-			st.Blocks += f.blocks(w.o.BlockSize)
+			st.Blocks += f.Blocks(w.o.BlockSize)
 		}
 	}
 	st.Read, st.Changed, st.ChangedSize, st.Damaged = w.read.Load(), w.changed.Load(), w.changedSize.Load(), w.damaged.Load()
 	st.New, st.NewSize, st.Pages = w.collect.added, w.collect.addedSize, w.collect.pagesAdded
 	st.Packs = w.blocks.count.Load() + w.pages.count.Load()
 	st.Stored = w.blocks.stored.Load() + w.pages.stored.Load()
-	b, err := encodeManifest(w.m)
+	b, err := image.EncodeManifest(w.m)
 	if err != nil {
 		return false, err
 	}
-	if err := w.m.check(); err != nil {
+	if err := w.m.Check(); err != nil {
 		return false, fmt.Errorf("the manifest would not be read: %w", err)
 	}
-	if _, err := w.store.Stat(ctx, intentKey(w.m.Job, w.m.Attempt)); err != nil {
+	if _, err := w.store.Stat(ctx, image.IntentKey(w.m.Job, w.m.Attempt)); err != nil {
 		if errors.Is(err, blockstore.ErrNotFound) {
-			return false, ErrFenced
+			return false, image.ErrFenced
 		}
 		return false, fmt.Errorf("look for the announcement: %w", err)
 	}
-	if err := blockstore.Put(ctx, w.store, ManifestKey(w.m.Job, w.m.ID), b); err != nil {
+	if err := blockstore.Put(ctx, w.store, image.ManifestKey(w.m.Job, w.m.ID), b); err != nil {
 		end(ctx, w.store, w.m)
 		return !errors.Is(err, blockstore.ErrExists), fmt.Errorf("commit the manifest: %w", err)
 	}
@@ -301,19 +283,19 @@ func (w *writer) files(ctx context.Context) error {
 }
 
 // feed hands the parts of a file to the readers.
-func (w *writer) feed(ctx context.Context, f *File, work chan<- span) error {
+func (w *writer) feed(ctx context.Context, f *image.File, work chan<- span) error {
 	if f.Dir || f.Size == 0 {
 		return ctx.Err()
 	}
-	var old *File
+	var old *image.File
 	if w.prev != nil && w.prev.BlockSize == w.o.BlockSize {
-		if old = w.prev.Find(f.Path); old != nil && old.Root.zero() {
+		if old = w.prev.Find(f.Path); old != nil && old.Root.Zero() {
 			old = nil
 		}
 	}
 	if old != nil && w.o.Trust && old.Size == f.Size && old.Inode == f.Inode && f.Inode != 0 && old.Time().Equal(f.Time()) {
 		f.Root = old.Root
-		w.progress.add(1, f.Size, 0)
+		w.progress.Add(1, f.Size, 0)
 		return ctx.Err()
 	}
 	src, err := w.open(f, old)

@@ -1,4 +1,4 @@
-package tree
+package fetch
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/pack"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/page"
 )
@@ -23,29 +24,29 @@ import (
 // (once for each 16 GiB of files, to be exact), every block is checked against its SHA-256, blocks of zeros stay holes. A nil
 // error says that all files are there, whole and synced to disk, with their modes and times. Bytes that are not what was
 // written are a *Damage.
-func Restore(ctx context.Context, s blockstore.Store, m *Manifest, dir string, o RestoreOptions) (Stats, error) {
+func Restore(ctx context.Context, s blockstore.Store, m *image.Manifest, dir string, o Options) (image.Stats, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return Stats{}, fmt.Errorf("restore snapshot %s: %w", m.ID, err)
+		return image.Stats{}, fmt.Errorf("restore snapshot %s: %w", m.ID, err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return Stats{}, fmt.Errorf("restore snapshot %s: %w", m.ID, err)
+		return image.Stats{}, fmt.Errorf("restore snapshot %s: %w", m.ID, err)
 	}
 	defer func() { _ = root.Close() }()
 	coder, err := pack.NewCoder(o.Workers, 0)
 	if err != nil {
-		return Stats{}, err
+		return image.Stats{}, err
 	}
 	defer coder.Close()
-	r := &restorer{m: m, root: root, o: o, pages: newPages(s, m.Job, coder), zeros: make([]byte, m.BlockSize)}
+	r := &restorer{m: m, root: root, o: o, pages: image.NewPages(s, m.Job, coder), zeros: make([]byte, m.BlockSize)}
 	r.fetch = newFetcher(s, m, coder, o.Workers)
 	r.fetch.piece = r.write
-	r.fetch.spoilt = func(_ *want, d *Damage) error { return d }
+	r.fetch.spoilt = func(_ *want, d *image.Damage) error { return d }
 	if err := r.run(ctx); err != nil {
-		return Stats{}, fmt.Errorf("restore snapshot %s: %w", m.ID, err)
+		return image.Stats{}, fmt.Errorf("restore snapshot %s: %w", m.ID, err)
 	}
 	r.stats.Read = r.fetch.read.Load()
 	r.stats.Changed, r.stats.ChangedSize = r.blocks.Load(), r.bytes.Load()
@@ -53,15 +54,15 @@ func Restore(ctx context.Context, s blockstore.Store, m *Manifest, dir string, o
 }
 
 type restorer struct {
-	m     *Manifest
+	m     *image.Manifest
 	root  *os.Root
-	o     RestoreOptions
-	pages *pages
+	o     Options
+	pages *image.Pages
 	fetch *fetcher
 	files handles
 	zeros []byte
-	meter *meter
-	stats Stats
+	meter *image.Meter
+	stats image.Stats
 
 	blocks, bytes atomic.Int64 // written
 }
@@ -76,14 +77,14 @@ func (r *restorer) run(ctx context.Context) (err error) {
 		}
 	}()
 	var chosen []int
-	var files []File
+	var files []image.File
 	for i := range r.m.Files {
 		if f := &r.m.Files[i]; r.o.Only == nil || r.o.Only(f.Path) {
 			chosen = append(chosen, i)
 			files = append(files, *f)
 		}
 	}
-	r.meter = newMeter(r.o.Progress, files)
+	r.meter = image.NewMeter(r.o.Progress, files)
 	for _, i := range chosen {
 		if err := r.file(ctx, i); err != nil {
 			return r.name(i, err)
@@ -100,7 +101,7 @@ func (r *restorer) run(ctx context.Context) (err error) {
 
 // name says which file an error is about.
 func (r *restorer) name(i int, err error) error {
-	var d *Damage
+	var d *image.Damage
 	if errors.As(err, &d) {
 		if d.Snapshot == "" {
 			d.Job, d.Snapshot, d.Path = r.m.Job, r.m.ID, r.m.Files[i].Path
@@ -130,29 +131,29 @@ func (r *restorer) file(ctx context.Context, i int) error {
 	if have != nil {
 		defer func() { _ = have.Close() }()
 	}
-	n := f.blocks(r.m.BlockSize)
+	n := f.Blocks(r.m.BlockSize)
 	if n == 0 {
 		return nil
 	}
 	r.stats.Blocks += n
 	buf := make([]byte, r.m.BlockSize)
-	return r.pages.walk(ctx, &f.Root, n, visitor{leaf: func(l leaf) error {
-		for k := range l.page.Entries {
-			e := &l.page.Entries[k]
-			index := l.first + int64(k)
+	return r.pages.Walk(ctx, &f.Root, n, image.Visitor{Leaf: func(l image.Leaf) error {
+		for k := range l.Page.Entries {
+			e := &l.Page.Entries[k]
+			index := l.First + int64(k)
 			same, err := r.same(f, have, index, e, buf)
 			if err != nil {
 				return err
 			}
 			switch {
 			case same:
-				r.meter.add(0, r.length(f, index), 0)
+				r.meter.Add(0, r.length(f, index), 0)
 			case e.Zero: // there, but something else: a hole needs no writing
 				if err := r.write(ctx, uint32(i), uint32(index), r.zeros[:r.length(f, index)], 1); err != nil {
 					return err
 				}
 			default:
-				if err := r.fetch.add(ctx, l.page.Packs[e.Pack], e, i, index); err != nil {
+				if err := r.fetch.add(ctx, l.Page.Packs[e.Pack], e, i, index); err != nil {
 					return err
 				}
 			}
@@ -161,12 +162,12 @@ func (r *restorer) file(ctx context.Context, i int) error {
 	}})
 }
 
-func (r *restorer) length(f *File, index int64) int64 {
+func (r *restorer) length(f *image.File, index int64) int64 {
 	return min(int64(r.m.BlockSize), f.Size-index*int64(r.m.BlockSize))
 }
 
 // make creates a file of its size. What is there already is returned open, when Resume allows it.
-func (r *restorer) make(f *File) (have *os.File, err error) {
+func (r *restorer) make(f *image.File) (have *os.File, err error) {
 	w, err := r.root.OpenFile(f.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) && r.o.Resume {
 		if err := r.root.Chmod(f.Path, 0o600); err != nil {
@@ -188,7 +189,7 @@ func (r *restorer) make(f *File) (have *os.File, err error) {
 }
 
 // same says whether a block is there already: as a hole of a file that was just made, or as the right bytes in one that was.
-func (r *restorer) same(f *File, have *os.File, index int64, e *page.Entry, buf []byte) (bool, error) {
+func (r *restorer) same(f *image.File, have *os.File, index int64, e *page.Entry, buf []byte) (bool, error) {
 	if have == nil {
 		return e.Zero, nil
 	}
@@ -199,7 +200,7 @@ func (r *restorer) same(f *File, have *os.File, index int64, e *page.Entry, buf 
 	if e.Zero {
 		return bytes.Equal(b, r.zeros[:len(b)]), nil
 	}
-	return hashOf(b) == e.Hash, nil
+	return image.HashOf(b) == e.Hash, nil
 }
 
 // write puts blocks where they belong. It runs on several goroutines.
@@ -217,7 +218,7 @@ func (r *restorer) write(ctx context.Context, n, index uint32, data []byte, bloc
 	}
 	r.blocks.Add(int64(blocks))
 	r.bytes.Add(int64(len(data)))
-	r.meter.add(0, int64(len(data)), 0)
+	r.meter.Add(0, int64(len(data)), 0)
 	return nil
 }
 
@@ -247,7 +248,7 @@ func (r *restorer) settle(ctx context.Context, chosen []int) error {
 				return r.name(i, err)
 			}
 			if f.Size > 0 && !f.Dir { // the others counted from the beginning
-				r.meter.add(1, 0, 0)
+				r.meter.Add(1, 0, 0)
 			}
 			return nil
 		})
@@ -267,7 +268,7 @@ func (r *restorer) settle(ctx context.Context, chosen []int) error {
 	return nil
 }
 
-func (r *restorer) finish(f *File) error {
+func (r *restorer) finish(f *image.File) error {
 	if !f.Dir {
 		w, err := r.root.OpenFile(f.Path, os.O_RDWR, 0)
 		if err != nil {

@@ -1,6 +1,6 @@
 //go:build wasip1 || windows
 
-package tree
+package fetch
 
 import "os"
 

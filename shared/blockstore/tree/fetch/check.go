@@ -1,4 +1,4 @@
-package tree
+package fetch
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/pack"
 )
 
@@ -19,7 +20,7 @@ const maxFaults = 1000
 // Check reads a snapshot's whole structure: every map page and its hash, and that the packs' indexes have every block with its
 // length. Of the frames it re-reads and hashes about a share, picked by rnd: with 0.05 once a day everything is re-read
 // in some weeks. Damage is in the report; the error is for a check that could not be done.
-func Check(ctx context.Context, s blockstore.Store, m *Manifest, share float64, rnd *rand.Rand) (*Report, error) {
+func Check(ctx context.Context, s blockstore.Store, m *image.Manifest, share float64, rnd *rand.Rand) (*Report, error) {
 	workers := runtime.GOMAXPROCS(0)
 	coder, err := pack.NewCoder(workers, 0)
 	if err != nil {
@@ -28,25 +29,25 @@ func Check(ctx context.Context, s blockstore.Store, m *Manifest, share float64, 
 	defer coder.Close()
 	c := &checker{m: m, share: share, seed: rnd.Uint64(), shelf: pack.NewShelf(s, m.Job, pack.Blocks, coder), packs: map[string]bool{}}
 	c.fetch = newFetcher(s, m, coder, workers)
-	c.fetch.spoilt = func(_ *want, d *Damage) error { return c.fault(*d) }
-	p := newPages(s, m.Job, coder)
+	c.fetch.spoilt = func(_ *want, d *image.Damage) error { return c.fault(*d) }
+	p := image.NewPages(s, m.Job, coder)
 	for i := range m.Files {
 		f := &m.Files[i]
 		if f.Dir {
 			continue
 		}
 		c.report.Files++
-		n := f.blocks(m.BlockSize)
+		n := f.Blocks(m.BlockSize)
 		if n == 0 {
 			continue
 		}
-		err := p.walk(ctx, &f.Root, n, visitor{
-			leaf: func(l leaf) error { return c.leaf(ctx, i, l) },
-			spoilt: func(first int64, d *Damage) error {
+		err := p.Walk(ctx, &f.Root, n, image.Visitor{
+			Leaf: func(l image.Leaf) error { return c.leaf(ctx, i, l) },
+			Spoilt: func(first int64, d *image.Damage) error {
 				d.Job, d.Snapshot, d.Path, d.Offset = m.Job, m.ID, f.Path, first*int64(m.BlockSize)
 				return c.fault(*d)
 			},
-			enter: func(where) bool { c.report.Pages++; return true },
+			Enter: func(image.Where) bool { c.report.Pages++; return true },
 		})
 		if err != nil {
 			return nil, fmt.Errorf("check snapshot %s: %s: %w", m.ID, f.Path, err)
@@ -60,7 +61,7 @@ func Check(ctx context.Context, s blockstore.Store, m *Manifest, share float64, 
 }
 
 type checker struct {
-	m     *Manifest
+	m     *image.Manifest
 	share float64
 	seed  uint64
 	shelf *pack.Shelf
@@ -71,7 +72,7 @@ type checker struct {
 	report Report
 }
 
-func (c *checker) fault(d Damage) error {
+func (c *checker) fault(d image.Damage) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.report.Faults) < maxFaults {
@@ -83,16 +84,16 @@ func (c *checker) fault(d Damage) error {
 }
 
 // leaf looks whether the packs have the blocks of a page, and wants those of frames that the sample picks.
-func (c *checker) leaf(ctx context.Context, file int, l leaf) error {
+func (c *checker) leaf(ctx context.Context, file int, l image.Leaf) error {
 	f := &c.m.Files[file]
-	for i := range l.page.Entries {
-		e := &l.page.Entries[i]
+	for i := range l.Page.Entries {
+		e := &l.Page.Entries[i]
 		c.report.Blocks++
 		if e.Zero {
 			continue
 		}
-		index := l.first + int64(i)
-		name := l.page.Packs[e.Pack]
+		index := l.First + int64(i)
+		name := l.Page.Packs[e.Pack]
 		c.packs[name] = true
 		if c.picked(name, e.Frame) {
 			if err := c.fetch.add(ctx, name, e, file, index); err != nil {
@@ -101,14 +102,14 @@ func (c *checker) leaf(ctx context.Context, file int, l leaf) error {
 			continue
 		}
 		_, fr, err := c.shelf.Find(ctx, name, e.Frame, e.Block)
-		if err != nil && (!isSpoilt(err) || ctx.Err() != nil) {
+		if err != nil && (!image.IsSpoilt(err) || ctx.Err() != nil) {
 			return err
 		}
 		if want := min(int64(c.m.BlockSize), f.Size-index*int64(c.m.BlockSize)); err == nil && int64(fr.Lengths[e.Block]) != want {
 			err = errLength
 		}
 		if err != nil {
-			if err := c.fault(Damage{
+			if err := c.fault(image.Damage{
 				Job: c.m.Job, Snapshot: c.m.ID, Path: f.Path, Offset: index * int64(c.m.BlockSize), Key: pack.Blocks.Key(c.m.Job, name, 0),
 				What: err.Error(), Missing: errors.Is(err, blockstore.ErrNotFound),
 			}); err != nil {
@@ -125,6 +126,6 @@ func (c *checker) picked(name string, frame uint32) bool {
 		return false
 	}
 	b := binary.LittleEndian.AppendUint32(append(binary.LittleEndian.AppendUint64(nil, c.seed), name...), frame)
-	h := hashOf(b)
+	h := image.HashOf(b)
 	return float64(binary.LittleEndian.Uint64(h[:])>>11)/(1<<53) < c.share
 }

@@ -1,4 +1,4 @@
-package tree
+package fetch
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/pack"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/page"
 )
@@ -16,15 +17,15 @@ import (
 // last: reading a file from front to back fetches each of its frames about once.
 type Reader struct {
 	ctx   context.Context // io.ReaderAt takes none; it bounds every read
-	m     *Manifest
-	f     *File
-	find  *finder
+	m     *image.Manifest
+	f     *image.File
+	find  *image.Finder
 	shelf *pack.Shelf
 	coder *pack.Coder
 
 	mu    sync.Mutex
-	held  map[where]*plain
-	order []where // oldest use first
+	held  map[image.Where]*plain
+	order []image.Where // oldest use first
 	size  int
 }
 
@@ -40,19 +41,19 @@ const maxPlain = 32 << 20 // bytes of frames a Reader keeps
 
 // View opens files of one snapshot, which share what was read of maps and of the indexes of packs.
 type View struct {
-	m     *Manifest
-	pages *pages
+	m     *image.Manifest
+	pages *image.Pages
 	shelf *pack.Shelf
 	coder *pack.Coder
 }
 
 // NewView gives a view of a snapshot. It need not be closed.
-func NewView(s blockstore.Store, m *Manifest) (*View, error) {
+func NewView(s blockstore.Store, m *image.Manifest) (*View, error) {
 	coder, err := pack.NewCoder(1, 0)
 	if err != nil {
 		return nil, err
 	}
-	return &View{m: m, coder: coder, pages: newPages(s, m.Job, coder), shelf: pack.NewShelf(s, m.Job, pack.Blocks, coder)}, nil
+	return &View{m: m, coder: coder, pages: image.NewPages(s, m.Job, coder), shelf: pack.NewShelf(s, m.Job, pack.Blocks, coder)}, nil
 }
 
 // Open finds a file of a snapshot. ctx bounds every later read. A path that is not there is ErrNotFound.
@@ -61,16 +62,16 @@ func (v *View) Open(ctx context.Context, path string) (*Reader, error) {
 	if f == nil || f.Dir {
 		return nil, fmt.Errorf("snapshot %s has no file %.200q: %w", v.m.ID, path, blockstore.ErrNotFound)
 	}
-	r := &Reader{ctx: ctx, m: v.m, f: f, coder: v.coder, shelf: v.shelf, held: map[where]*plain{}}
-	if !f.Root.zero() {
-		r.find = newFinder(v.pages, f.Root, f.blocks(v.m.BlockSize))
+	r := &Reader{ctx: ctx, m: v.m, f: f, coder: v.coder, shelf: v.shelf, held: map[image.Where]*plain{}}
+	if !f.Root.Zero() {
+		r.find = image.NewFinder(v.pages, f.Root, f.Blocks(v.m.BlockSize))
 	}
 	return r, nil
 }
 
 // Open finds one file of a snapshot; a View is better for many. ctx bounds every later read. A path that is not there is
 // ErrNotFound.
-func Open(ctx context.Context, s blockstore.Store, m *Manifest, path string) (*Reader, error) {
+func Open(ctx context.Context, s blockstore.Store, m *image.Manifest, path string) (*Reader, error) {
 	v, err := NewView(s, m)
 	if err != nil {
 		return nil, err
@@ -82,7 +83,7 @@ func Open(ctx context.Context, s blockstore.Store, m *Manifest, path string) (*R
 func (r *Reader) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held, r.order, r.size = map[where]*plain{}, nil, 0
+	r.held, r.order, r.size = map[image.Where]*plain{}, nil, 0
 	return nil
 }
 
@@ -90,7 +91,7 @@ func (r *Reader) Close() error {
 func (r *Reader) Size() int64 { return r.f.Size }
 
 // File is what the snapshot knows of it.
-func (r *Reader) File() File { return *r.f }
+func (r *Reader) File() image.File { return *r.f }
 
 // ReadAt is io.ReaderAt's. Every byte is checked; damage is a *Damage.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
@@ -103,7 +104,7 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 		n += k
 		off += int64(k)
 		if err != nil {
-			var d *Damage
+			var d *image.Damage
 			if errors.As(err, &d) {
 				d.Job, d.Snapshot, d.Path, d.Offset = r.m.Job, r.m.ID, r.f.Path, off
 			}
@@ -120,13 +121,13 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 func (r *Reader) block(p []byte, off int64) (int, error) {
 	bs := int64(r.m.BlockSize)
 	index := off / bs
-	pg, ref, err := r.find.leaf(r.ctx, index/page.Fanout)
+	pg, ref, err := r.find.Leaf(r.ctx, index/page.Fanout)
 	if err != nil {
 		return 0, err
 	}
 	i := int(index % page.Fanout)
 	if i >= len(pg.Entries) {
-		return 0, spoilt(pack.Pages.Key(r.m.Job, ref.Pack, 0), fmt.Errorf("the map page in frame %d has only %d entries", ref.Frame, len(pg.Entries)))
+		return 0, image.Spoilt(pack.Pages.Key(r.m.Job, ref.Pack, 0), fmt.Errorf("the map page in frame %d has only %d entries", ref.Frame, len(pg.Entries)))
 	}
 	e := &pg.Entries[i]
 	length := min(bs, r.f.Size-index*bs)
@@ -136,44 +137,44 @@ func (r *Reader) block(p []byte, off int64) (int, error) {
 		clear(p[:n])
 		return n, nil
 	}
-	b, err := r.content(where{pg.Packs[e.Pack], e.Frame}, e)
+	b, err := r.content(image.Where{Pack: pg.Packs[e.Pack], Frame: e.Frame}, e)
 	if err != nil {
 		return 0, err
 	}
 	if int64(len(b)) != length {
-		return 0, spoilt(pack.Blocks.Key(r.m.Job, pg.Packs[e.Pack], 0), errLength)
+		return 0, image.Spoilt(pack.Blocks.Key(r.m.Job, pg.Packs[e.Pack], 0), errLength)
 	}
 	return copy(p[:n], b[from:]), nil
 }
 
 // content is a block, checked.
-func (r *Reader) content(at where, e *page.Entry) ([]byte, error) {
+func (r *Reader) content(at image.Where, e *page.Entry) ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x, err := r.frame(at, e.Block)
 	if err != nil {
-		if isSpoilt(err) && r.ctx.Err() == nil {
-			return nil, spoilt(pack.Blocks.Key(r.m.Job, at.pack, 0), err)
+		if image.IsSpoilt(err) && r.ctx.Err() == nil {
+			return nil, image.Spoilt(pack.Blocks.Key(r.m.Job, at.Pack, 0), err)
 		}
 		return nil, err
 	}
 	b := x.bytes[x.offsets[e.Block]:x.offsets[e.Block+1]]
 	if !x.checked[e.Block] {
-		if hashOf(b) != e.Hash {
-			return nil, spoilt(x.key, errHash)
+		if image.HashOf(b) != e.Hash {
+			return nil, image.Spoilt(x.key, errHash)
 		}
 		x.checked[e.Block] = true
 	}
 	return b, nil
 }
 
-func (r *Reader) frame(at where, block uint16) (*plain, error) {
+func (r *Reader) frame(at image.Where, block uint16) (*plain, error) {
 	if x := r.held[at]; x != nil && int(block) < len(x.checked) && x.offsets[block] < x.offsets[block+1] {
 		return x, nil
 	}
 	x, err := r.load(at, block)
 	if errors.Is(err, blockstore.ErrNotFound) && r.ctx.Err() == nil { // a groom may have replaced it just now
-		r.shelf.Forget(at.pack)
+		r.shelf.Forget(at.Pack)
 		x, err = r.load(at, block)
 	}
 	if err != nil {
@@ -196,12 +197,12 @@ func (r *Reader) frame(at where, block uint16) (*plain, error) {
 	return x, nil
 }
 
-func (r *Reader) load(at where, block uint16) (*plain, error) {
-	g, f, err := r.shelf.Find(r.ctx, at.pack, at.frame, block)
+func (r *Reader) load(at image.Where, block uint16) (*plain, error) {
+	g, f, err := r.shelf.Find(r.ctx, at.Pack, at.Frame, block)
 	if err != nil {
 		return nil, err
 	}
-	stored, err := r.shelf.Read(r.ctx, g, at.frame, at.frame)
+	stored, err := r.shelf.Read(r.ctx, g, at.Frame, at.Frame)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package tree
+package fetch
 
 import (
 	"cmp"
@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/pack"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/page"
 )
@@ -37,14 +38,14 @@ const (
 
 // fetcher collects wanted blocks, and reads the frames that hold them: each once, in the order of the packs.
 type fetcher struct {
-	m       *Manifest
+	m       *image.Manifest
 	shelf   *pack.Shelf
 	coder   *pack.Coder
 	workers int
 	// piece receives checked blocks that follow each other in a file. Several calls run at a time. nil: they are only counted.
 	piece func(ctx context.Context, file, index uint32, data []byte, blocks int) error
 	// spoilt hears of blocks that are not to be had. An error ends the fetch.
-	spoilt func(w *want, d *Damage) error
+	spoilt func(w *want, d *image.Damage) error
 
 	names  []string
 	number map[string]uint32
@@ -54,7 +55,7 @@ type fetcher struct {
 	buffers             sync.Pool
 }
 
-func newFetcher(s blockstore.Store, m *Manifest, coder *pack.Coder, workers int) *fetcher {
+func newFetcher(s blockstore.Store, m *image.Manifest, coder *pack.Coder, workers int) *fetcher {
 	return &fetcher{m: m, shelf: pack.NewShelf(s, m.Job, pack.Blocks, coder), coder: coder, workers: workers, number: map[string]uint32{}}
 }
 
@@ -136,7 +137,7 @@ func (f *fetcher) plan(ctx context.Context, units chan<- *unit) error {
 		rest = rest[n:]
 		gen, fr, err := f.find(ctx, group)
 		if err != nil {
-			if !isSpoilt(err) || ctx.Err() != nil {
+			if !image.IsSpoilt(err) || ctx.Err() != nil {
 				return err
 			}
 			if err := f.lost(group, f.shelfKey(group), err); err != nil {
@@ -172,7 +173,7 @@ func (f *fetcher) find(ctx context.Context, group []want) (*pack.Generation, *pa
 	}
 	name := f.names[group[0].pack]
 	g, fr, err := f.shelf.Find(ctx, name, group[0].frame, blocks...)
-	if err != nil && isSpoilt(err) && ctx.Err() == nil { // what is kept of the pack may be old
+	if err != nil && image.IsSpoilt(err) && ctx.Err() == nil { // what is kept of the pack may be old
 		f.shelf.Forget(name)
 		g, fr, err = f.shelf.Find(ctx, name, group[0].frame, blocks...)
 	}
@@ -194,7 +195,7 @@ func (f *fetcher) lost(group []want, key string, err error) error {
 
 func (f *fetcher) lose(w *want, key string, err error) error {
 	file := &f.m.Files[w.file]
-	d := &Damage{
+	d := &image.Damage{
 		Job: f.m.Job, Snapshot: f.m.ID, Path: file.Path, Offset: int64(w.index) * int64(f.m.BlockSize), Key: key,
 		What: err.Error(), Missing: errors.Is(err, blockstore.ErrNotFound),
 	}
@@ -234,7 +235,7 @@ func (u *unit) batch(ctx context.Context, b batch) error {
 		return u.again(ctx, b)
 	}
 	if err != nil {
-		if !isSpoilt(err) || ctx.Err() != nil {
+		if !image.IsSpoilt(err) || ctx.Err() != nil {
 			return err
 		}
 		for _, group := range b.groups {
@@ -265,7 +266,7 @@ func (u *unit) again(ctx context.Context, b batch) error {
 			data, err = u.f.shelf.Read(ctx, gen, group[0].frame, group[0].frame)
 		}
 		if err != nil {
-			if !isSpoilt(err) || ctx.Err() != nil {
+			if !image.IsSpoilt(err) || ctx.Err() != nil {
 				return err
 			}
 			if err := u.f.lost(group, b.gen.Key, err); err != nil {
@@ -308,7 +309,7 @@ func (u *unit) frame(key string, fr *pack.Frame, stored []byte, group []want) er
 		w := &group[i]
 		data := plain[offsets[w.block]:offsets[w.block+1]]
 		if !hashed[w.block] {
-			hashes[w.block], hashed[w.block] = hashOf(data), true
+			hashes[w.block], hashed[w.block] = image.HashOf(data), true
 		}
 		var bad error
 		switch {

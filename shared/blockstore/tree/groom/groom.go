@@ -1,4 +1,4 @@
-package tree
+package groom
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/pack"
 )
 
@@ -27,9 +28,9 @@ const (
 //
 // Snapshots that are not in keep are unneeded too: the caller decides what is kept, and only what it says stays. But when one of
 // keep cannot be read whole, nothing is done. A running Write of the job is not disturbed: its announcement protects what
-// it wrote and what it builds on, unless its token is smaller than the one given, which makes it fail with ErrFenced. Running
+// it wrote and what it builds on, unless its token is smaller than the one given, which makes it fail with image.ErrFenced. Running
 // it twice at a time is safe, and a run that is killed leaves nothing that the next one does not take up.
-func Groom(ctx context.Context, s blockstore.Store, job string, keep []string, o GroomOptions) (*GroomReport, error) {
+func Groom(ctx context.Context, s blockstore.Store, job string, keep []string, o Options) (*Report, error) {
 	if err := o.complete(job, keep); err != nil {
 		return nil, fmt.Errorf("groom job %s: %w", job, err)
 	}
@@ -38,15 +39,15 @@ func Groom(ctx context.Context, s blockstore.Store, job string, keep []string, o
 		return nil, err
 	}
 	defer coder.Close()
-	g := &groomer{s: s, job: job, o: o, coder: coder, r: &GroomReport{}, needed: map[string]bool{}}
+	g := &groomer{s: s, job: job, o: o, coder: coder, r: &Report{}, needed: map[string]bool{}}
 	if err := g.run(ctx, keep); err != nil {
 		return nil, fmt.Errorf("groom job %s: %w", job, err)
 	}
 	return g.r, nil
 }
 
-func (o *GroomOptions) complete(job string, keep []string) error {
-	if !segment(job) {
+func (o *Options) complete(job string, keep []string) error {
+	if !image.Segment(job) {
 		return fmt.Errorf("%w: job %q", blockstore.ErrInvalid, job)
 	}
 	if o.MinLive == 0 {
@@ -69,14 +70,14 @@ func (o *GroomOptions) complete(job string, keep []string) error {
 type groomer struct {
 	s     blockstore.Store
 	job   string
-	o     GroomOptions
+	o     Options
 	coder *pack.Coder
-	r     *GroomReport
+	r     *Report
 
 	live      *living
 	kept      map[string]bool
-	announced map[string]intent // by attempt: of writers that may live
-	needed    map[string]bool   // keys that are in use again
+	announced map[string]image.Intent // by attempt: of writers that may live
+	needed    map[string]bool         // keys that are in use again
 	condemned map[string]sentence
 	lists     []string   // objects the sentences came from
 	due       []sentence // condemned long enough ago and still unneeded
@@ -100,7 +101,7 @@ func (g *groomer) run(ctx context.Context, keep []string) error {
 		if in.Prev == "" || slices.Contains(roots, in.Prev) {
 			continue
 		}
-		_, err := g.s.Stat(ctx, ManifestKey(g.job, in.Prev))
+		_, err := g.s.Stat(ctx, image.ManifestKey(g.job, in.Prev))
 		switch {
 		case errors.Is(err, blockstore.ErrNotFound):
 		case err != nil:
@@ -141,8 +142,8 @@ func (g *groomer) run(ctx context.Context, keep []string) error {
 
 // announcements reads who is writing, and takes the announcements of the dead away.
 func (g *groomer) announcements(ctx context.Context) error {
-	g.announced = map[string]intent{}
-	prefix := intentKey(g.job, "")
+	g.announced = map[string]image.Intent{}
+	prefix := image.IntentKey(g.job, "")
 	for o, err := range blockstore.All(ctx, g.s, prefix) {
 		if err != nil {
 			return err
@@ -154,7 +155,7 @@ func (g *groomer) announcements(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var in intent
+		var in image.Intent
 		dead := bson.Unmarshal(b, &in) != nil || in.Token < g.o.Token || g.o.Now.Sub(o.Modified) > writeLimit
 		if !dead {
 			g.announced[strings.TrimPrefix(o.Key, prefix)] = in
@@ -171,7 +172,7 @@ func (g *groomer) announcements(ctx context.Context) error {
 func (g *groomer) judge(ctx context.Context, snapshots int64) error {
 	u := &g.r.Usage
 	u.Snapshots, u.LiveBlocks = snapshots, g.live.count
-	prefix := ManifestKey(g.job, "")
+	prefix := image.ManifestKey(g.job, "")
 	for o, err := range blockstore.All(ctx, g.s, prefix) {
 		if err != nil {
 			return err
@@ -328,11 +329,11 @@ func (g *groomer) deleted(d sentence) {
 
 // alone says that no Write has begun that builds on something this run did not mark.
 func (g *groomer) alone(ctx context.Context) (bool, error) {
-	for o, err := range blockstore.All(ctx, g.s, intentKey(g.job, "")) {
+	for o, err := range blockstore.All(ctx, g.s, image.IntentKey(g.job, "")) {
 		if err != nil {
 			return false, err
 		}
-		attempt := strings.TrimPrefix(o.Key, intentKey(g.job, ""))
+		attempt := strings.TrimPrefix(o.Key, image.IntentKey(g.job, ""))
 		if _, known := g.announced[attempt]; known {
 			continue
 		}
@@ -343,7 +344,7 @@ func (g *groomer) alone(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		var in intent
+		var in image.Intent
 		if bson.Unmarshal(b, &in) != nil || in.Prev != "" && !g.kept[in.Prev] {
 			return false, nil
 		}
@@ -401,10 +402,10 @@ func decodeSentences(b []byte, job string) ([]sentence, error) {
 		return nil, fmt.Errorf("decode list: %w", err)
 	}
 	if list.Version != 1 {
-		return nil, fmt.Errorf("%w: %d", ErrVersion, list.Version)
+		return nil, fmt.Errorf("%w: %d", image.ErrVersion, list.Version)
 	}
 	for _, c := range list.List {
-		ours := strings.HasPrefix(c.Key, ManifestKey(job, "")) || strings.HasPrefix(c.Key, pack.Pages.Prefix(job)) || strings.HasPrefix(c.Key, pack.Blocks.Prefix(job))
+		ours := strings.HasPrefix(c.Key, image.ManifestKey(job, "")) || strings.HasPrefix(c.Key, pack.Pages.Prefix(job)) || strings.HasPrefix(c.Key, pack.Blocks.Prefix(job))
 		if !ours || blockstore.ValidKey(c.Key) != nil || c.Size < 0 {
 			return nil, fmt.Errorf("%w: %.200q", blockstore.ErrInvalid, c.Key)
 		}
@@ -422,7 +423,7 @@ func (g *groomer) save(ctx context.Context) error {
 		all = append(all, c)
 	}
 	slices.SortFunc(all, func(a, b sentence) int { return strings.Compare(a.Key, b.Key) })
-	name := newAttempt(g.o.Token)
+	name := image.NewAttempt(g.o.Token)
 	for i := 0; len(all) > 0; i++ {
 		n := min(len(all), maxSentences)
 		b, err := bson.Marshal(sentences{Version: 1, List: all[:n]})

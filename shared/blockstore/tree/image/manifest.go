@@ -1,4 +1,4 @@
-package tree
+package image
 
 import (
 	"bytes"
@@ -21,15 +21,15 @@ import (
 
 // Limits of a manifest.
 const (
-	manifestVersion = 1
+	ManifestVersion = 1
 	maxManifest     = 64 << 20  // stored bytes
 	maxManifestRaw  = 256 << 20 // bytes before compression
-	maxFiles        = 1 << 20
-	maxMeta         = 8 << 20
-	minBlockSize    = 64
-	maxBlockSize    = 16 << 20
+	MaxFiles        = 1 << 20
+	MaxMeta         = 8 << 20
+	MinBlockSize    = 64
+	MaxBlockSize    = 16 << 20
 	manifestHead    = 4 + 4 + sha256.Size
-	keySize         = 32
+	KeySize         = 32
 )
 
 var manifestMagic = [4]byte{'H', 'W', 'S', 'N'}
@@ -37,21 +37,23 @@ var manifestMagic = [4]byte{'H', 'W', 'S', 'N'}
 // ManifestKey is the object of a snapshot's manifest.
 func ManifestKey(job, id string) string { return "snapshots/" + job + "/" + id }
 
-// zero says whether a file has no map: it is empty, or a folder.
-func (r *Ref) zero() bool { return r.Pack == "" }
+// Zero says whether a file has no map: it is empty, or a folder.
+func (r *Ref) Zero() bool { return r.Pack == "" }
 
-func (r *Ref) hash() (h page.Hash) {
+// Sum is the hash.
+func (r *Ref) Sum() (h page.Hash) {
 	copy(h[:], r.Hash)
 	return h
 }
 
-// blocks is how many blocks a file has.
-func (f *File) blocks(size int) int64 { return (f.Size + int64(size) - 1) / int64(size) }
+// Blocks is how many blocks a file has.
+func (f *File) Blocks(size int) int64 { return (f.Size + int64(size) - 1) / int64(size) }
 
 // Time is when the file was last changed, to the nanosecond.
 func (f *File) Time() time.Time { return f.ModTime.Add(time.Duration(f.Nanos)) }
 
-func setTime(f *File, t time.Time) {
+// SetTime notes when a file was last changed.
+func SetTime(f *File, t time.Time) {
 	f.ModTime = t.UTC().Truncate(time.Millisecond)
 	f.Nanos = int32(t.Sub(f.ModTime))
 }
@@ -72,8 +74,8 @@ func (m *Manifest) Find(path string) *File {
 	return nil
 }
 
-// encodeManifest gives the bytes of a manifest object.
-func encodeManifest(m *Manifest) ([]byte, error) {
+// EncodeManifest gives the bytes of a manifest object.
+func EncodeManifest(m *Manifest) ([]byte, error) {
 	plain, err := bson.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
@@ -89,7 +91,7 @@ func encodeManifest(m *Manifest) ([]byte, error) {
 	}
 	b := make([]byte, 0, manifestHead+len(stored))
 	b = append(b, manifestMagic[:]...)
-	b = binary.LittleEndian.AppendUint32(b, manifestVersion)
+	b = binary.LittleEndian.AppendUint32(b, ManifestVersion)
 	sum := sha256.Sum256(stored)
 	return append(append(b, sum[:]...), stored...), nil
 }
@@ -101,7 +103,7 @@ func decodeManifest(b []byte) (*Manifest, error) {
 	if len(b) < manifestHead || [4]byte(b[:4]) != manifestMagic {
 		return nil, fmt.Errorf("%w: %d bytes", errManifest, len(b))
 	}
-	if v := binary.LittleEndian.Uint32(b[4:]); v != manifestVersion {
+	if v := binary.LittleEndian.Uint32(b[4:]); v != ManifestVersion {
 		return nil, fmt.Errorf("%w: %d", ErrVersion, v)
 	}
 	if sum := sha256.Sum256(b[manifestHead:]); !bytes.Equal(sum[:], b[8:manifestHead]) {
@@ -120,7 +122,7 @@ func decodeManifest(b []byte) (*Manifest, error) {
 	if err := bson.Unmarshal(plain, &m); err != nil {
 		return nil, fmt.Errorf("%w: %w", errManifest, err)
 	}
-	if err := m.check(); err != nil {
+	if err := m.Check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errManifest, err)
 	}
 	for i := range m.Files {
@@ -130,17 +132,18 @@ func decodeManifest(b []byte) (*Manifest, error) {
 	return &m, nil
 }
 
-func (m *Manifest) check() error {
+// Check says what in a manifest could mislead a reader.
+func (m *Manifest) Check() error {
 	switch {
-	case m.Version != manifestVersion:
+	case m.Version != ManifestVersion:
 		return fmt.Errorf("%w: %d", ErrVersion, m.Version)
-	case !segment(m.ID) || !segment(m.Job) || m.Prev != "" && !segment(m.Prev):
+	case !Segment(m.ID) || !Segment(m.Job) || m.Prev != "" && !Segment(m.Prev):
 		return fmt.Errorf("snapshot %q of job %q", m.ID, m.Job)
-	case len(m.Key) != keySize:
+	case len(m.Key) != KeySize:
 		return fmt.Errorf("a key of %d bytes", len(m.Key))
-	case m.BlockSize < minBlockSize || m.BlockSize > maxBlockSize:
+	case m.BlockSize < MinBlockSize || m.BlockSize > MaxBlockSize:
 		return fmt.Errorf("blocks of %d bytes", m.BlockSize)
-	case len(m.Files) > maxFiles:
+	case len(m.Files) > MaxFiles:
 		return fmt.Errorf("%d files", len(m.Files))
 	}
 	for i := range m.Files {
@@ -151,10 +154,10 @@ func (m *Manifest) check() error {
 		if i > 0 && m.Files[i-1].Path >= f.Path {
 			return fmt.Errorf("the file %.200q is not in order", f.Path)
 		}
-		n := f.blocks(m.BlockSize)
+		n := f.Blocks(m.BlockSize)
 		switch {
 		case n == 0 || f.Dir:
-			if n != 0 || !f.Root.zero() {
+			if n != 0 || !f.Root.Zero() {
 				return fmt.Errorf("the file %.200q is empty but has a map", f.Path)
 			}
 		case n > 1<<32-1:
@@ -166,15 +169,15 @@ func (m *Manifest) check() error {
 	return nil
 }
 
-// segment says whether s can be one segment of a key.
-func segment(s string) bool {
+// Segment says whether s can be one segment of a key.
+func Segment(s string) bool {
 	return len(s) <= 128 && !strings.Contains(s, "/") && blockstore.ValidKey(s) == nil
 }
 
 // Load reads a manifest and checks it. It is ErrNotFound when there is no such snapshot, a *Damage when it is not what was
 // written.
 func Load(ctx context.Context, s blockstore.Store, job, id string) (*Manifest, error) {
-	if !segment(job) || !segment(id) {
+	if !Segment(job) || !Segment(id) {
 		return nil, fmt.Errorf("%w: snapshot %q of job %q", blockstore.ErrInvalid, id, job)
 	}
 	key := ManifestKey(job, id)
@@ -197,7 +200,7 @@ func Load(ctx context.Context, s blockstore.Store, job, id string) (*Manifest, e
 
 // List gives the ids of the snapshots of a job that are in the store, ascending.
 func List(ctx context.Context, s blockstore.Store, job string) ([]string, error) {
-	if !segment(job) {
+	if !Segment(job) {
 		return nil, fmt.Errorf("%w: job %q", blockstore.ErrInvalid, job)
 	}
 	var ids []string

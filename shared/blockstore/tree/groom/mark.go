@@ -1,4 +1,4 @@
-package tree
+package groom
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/pack"
 )
 
@@ -72,25 +73,25 @@ type living struct {
 
 // mark follows the maps of snapshots. A page that several share is read once. Damage ends it: what cannot be read might
 // point to anything, so nothing may be deleted.
-func (l *living) mark(ctx context.Context, p *pages, m *Manifest) error {
+func (l *living) mark(ctx context.Context, p *image.Pages, m *image.Manifest) error {
 	for i := range m.Files {
 		f := &m.Files[i]
-		n := f.blocks(m.BlockSize)
+		n := f.Blocks(m.BlockSize)
 		if n == 0 || f.Dir {
 			continue
 		}
-		err := p.walk(ctx, &f.Root, n, visitor{
-			enter: func(at where) bool { return at.frame < pack.MaxFrames && l.pages.set(at.pack, at.frame, 0) },
-			leaf: func(lf leaf) error {
-				for k := range lf.page.Entries {
-					e := &lf.page.Entries[k]
+		err := p.Walk(ctx, &f.Root, n, image.Visitor{
+			Enter: func(at image.Where) bool { return at.Frame < pack.MaxFrames && l.pages.set(at.Pack, at.Frame, 0) },
+			Leaf: func(lf image.Leaf) error {
+				for k := range lf.Page.Entries {
+					e := &lf.Page.Entries[k]
 					if e.Zero {
 						continue
 					}
 					if e.Frame >= pack.MaxFrames || e.Block >= pack.MaxBlocks {
-						return spoilt(pack.Pages.Key(m.Job, lf.at.pack, 0), fmt.Errorf("entry %d points nowhere", k))
+						return image.Spoilt(pack.Pages.Key(m.Job, lf.At.Pack, 0), fmt.Errorf("entry %d points nowhere", k))
 					}
-					if l.blocks.set(lf.page.Packs[e.Pack], e.Frame, e.Block) {
+					if l.blocks.set(lf.Page.Packs[e.Pack], e.Frame, e.Block) {
 						l.count++
 					}
 				}
@@ -98,7 +99,7 @@ func (l *living) mark(ctx context.Context, p *pages, m *Manifest) error {
 			},
 		})
 		if err != nil {
-			var d *Damage
+			var d *image.Damage
 			if errors.As(err, &d) {
 				d.Job, d.Snapshot, d.Path = m.Job, m.ID, f.Path
 			}
@@ -111,9 +112,9 @@ func (l *living) mark(ctx context.Context, p *pages, m *Manifest) error {
 // markAll loads and marks snapshots. One that is missing or damaged is an error.
 func markAll(ctx context.Context, s blockstore.Store, job string, ids []string, coder *pack.Coder) (*living, error) {
 	l := &living{pages: marks{}, blocks: marks{}}
-	p := newPages(s, job, coder)
+	p := image.NewPages(s, job, coder)
 	for _, id := range ids {
-		m, err := Load(ctx, s, job, id)
+		m, err := image.Load(ctx, s, job, id)
 		if err != nil {
 			return nil, err
 		}
@@ -170,7 +171,7 @@ func covers(g *pack.Generation, p *packMarks) bool {
 func Measure(ctx context.Context, s blockstore.Store, job string, keep []string) (*Usage, error) {
 	if keep == nil {
 		var err error
-		if keep, err = List(ctx, s, job); err != nil {
+		if keep, err = image.List(ctx, s, job); err != nil {
 			return nil, err
 		}
 	}
@@ -188,11 +189,11 @@ func Measure(ctx context.Context, s blockstore.Store, job string, keep []string)
 	for _, id := range keep {
 		kept[id] = true
 	}
-	for o, err := range blockstore.All(ctx, s, ManifestKey(job, "")) {
+	for o, err := range blockstore.All(ctx, s, image.ManifestKey(job, "")) {
 		if err != nil {
 			return nil, fmt.Errorf("measure job %s: %w", job, err)
 		}
-		u.add(o.Size, kept[strings.TrimPrefix(o.Key, ManifestKey(job, ""))])
+		u.add(o.Size, kept[strings.TrimPrefix(o.Key, image.ManifestKey(job, ""))])
 	}
 	for _, k := range []struct {
 		kind pack.Kind
