@@ -153,6 +153,9 @@ func (x *site) restores(admin, reader key, cluster, id string) {
 	if get(done, "hashes", 0, "hash") != strings.Repeat("ab", 32) || get(done, "timestamp", "date") != "2026-03-01T10:12:00Z" {
 		x.t.Errorf("%v", done)
 	}
+	x.mu.Lock()
+	x.now = x.now.Add(time.Second) // the list is newest first
+	x.mu.Unlock()
 	other := x.ok(admin, "POST", at, `{"snapshotId":"`+id+`"}`, 200)
 	x.ok(admin, "DELETE", at+"/"+fmt.Sprint(get(other, "results", 0, "id")), "", 200)
 	if list := x.ok(reader, "GET", at, "", 200); list["totalCount"] != 2.0 || get(list, "results", 0, "statusName") != "KILLED" {
