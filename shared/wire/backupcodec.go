@@ -240,8 +240,7 @@ func Decompress(content []byte, want int64) ([]byte, error) {
 	if want < 0 || want > MaxSliceBytes {
 		return nil, tooLarge("slice: %d bytes, over the limit of %d", want, MaxSliceBytes)
 	}
-	// want is the sender's word: memory for it is taken only as far as the content can hold it.
-	out, err := sliceDecoder().DecodeAll(content, make([]byte, 0, min(want, int64(len(content))*8+1024)))
+	out, err := sliceDecoder().DecodeAll(content, nil) // takes the memory that the frame announces, up to the limit
 	if err != nil {
 		return nil, &Error{Code: CodeDamaged, Reason: fmt.Sprintf("slice: not zstd: %v", err)}
 	}

@@ -167,7 +167,7 @@ func (s *Slice) check() error {
 		return fmt.Errorf("%w: from %s to %s", ErrDamaged, s.First, s.Last)
 	case !s.After.IsZero() && !s.After.Before(s.First):
 		return fmt.Errorf("%w: it begins with %s, after %s", ErrDamaged, s.First, s.After)
-	case s.Last.Term < s.First.Term || s.Count < 0 || s.Bytes < 5*s.Count:
+	case s.Last.Term < s.First.Term || s.Count < 0 || s.Bytes < 0 || s.Count > s.Bytes/5:
 		return fmt.Errorf("%w: %d entries in %d bytes, terms %d to %d", ErrDamaged, s.Count, s.Bytes, s.First.Term, s.Last.Term)
 	case s.Content.IsZero() || s.LastEntry.IsZero():
 		return fmt.Errorf("%w: digests are missing", ErrDamaged)
