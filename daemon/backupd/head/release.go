@@ -143,12 +143,11 @@ func (m *Manager) Pick(ctx context.Context, sourceVersion, fcv string) (Release,
 
 func pick(all []Release, source, fcv, dir string) (Release, error) {
 	refuse := func(format string, args ...any) (Release, error) {
-		want := source
-		if want == "" {
-			want = fcv
+		hint := fmt.Sprintf("unpack mongod %s, or a newer one of series %s, into %s (mongodb.release.directory)", source, series(source), dir)
+		if source == "" {
+			hint = "wait for the backup agent's first report; if none comes, look at the agent's log"
 		}
-		return Release{}, opererr.New("choose a mongod for the head", fmt.Errorf("%w: "+format, append([]any{ErrNoRelease}, args...)...),
-			fmt.Sprintf("unpack mongod %s, or a newer one of series %s, into %s (mongodb.release.directory)", want, series(want), dir))
+		return Release{}, opererr.New("choose a mongod for the head", fmt.Errorf("%w: "+format, append([]any{ErrNoRelease}, args...)...), hint)
 	}
 	if source == "" {
 		return refuse("the version of the source is not known yet")

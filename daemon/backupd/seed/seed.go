@@ -110,21 +110,7 @@ func (s *seeding) run(ctx context.Context) error {
 	if err := s.readWindow(ctx); err != nil {
 		return err
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	work := make(chan task)
-	for range s.o.Connections {
-		g.Go(func() error { return s.worker(gctx, work) })
-	}
-	g.Go(func() error {
-		defer close(work)
-		for i := range s.o.Collections {
-			if err := s.slices(gctx, &s.o.Collections[i], work); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err := g.Wait(); err != nil {
+	if err := s.fill(ctx); err != nil {
 		return err
 	}
 	for _, v := range s.o.Views {
@@ -133,6 +119,26 @@ func (s *seeding) run(ctx context.Context) error {
 		}
 	}
 	return s.head.Journal(ctx)
+}
+
+// fill inserts all slices. Where the next one cannot be had, those that can are still finished: the next run begins after them.
+func (s *seeding) fill(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	work := make(chan task)
+	for range s.o.Connections {
+		g.Go(func() error { return s.worker(gctx, work) })
+	}
+	var err error
+	for i := range s.o.Collections {
+		if err = s.slices(gctx, &s.o.Collections[i], work); err != nil {
+			break
+		}
+	}
+	close(work)
+	if werr := g.Wait(); werr != nil {
+		return werr
+	}
+	return err
 }
 
 func (s *seeding) tell(change func(*Progress)) {
