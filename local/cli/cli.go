@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heartwood-db/heartwood/local/cli/agents"
 	"github.com/heartwood-db/heartwood/local/cli/alerts"
 	"github.com/heartwood-db/heartwood/local/cli/backups"
 	"github.com/heartwood-db/heartwood/local/cli/exit"
@@ -74,7 +75,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef(cmd.CommandPath()+" --help", "%w", err)
 	})
-	root.AddCommand(newServeCmd(), newDemoCmd(), newMonitoringAgentCmd(), newBackupAgentCmd(), newBackupDaemonCmd(), newStatusCmd(), newStopCmd(), newConfigCmd(), newStoreCmd(), mongosim.New(), newHealthcheckCmd(),
+	root.AddCommand(newServeCmd(), newDemoCmd(), agents.Monitoring(), agents.Backup(), newBackupDaemonCmd(), newStatusCmd(), newStopCmd(), newConfigCmd(), newStoreCmd(), mongosim.New(), newHealthcheckCmd(),
 		profile.Command(), alerts.Command())
 	root.AddCommand(backups.Commands()...)
 	return root

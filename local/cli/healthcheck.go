@@ -19,6 +19,7 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/agent"
 	"github.com/heartwood-db/heartwood/daemon/backupagent"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent"
+	"github.com/heartwood-db/heartwood/local/cli/agents"
 	"github.com/heartwood-db/heartwood/local/cli/exit"
 	"github.com/heartwood-db/heartwood/local/cli/mongosim"
 	"github.com/heartwood-db/heartwood/shared/config"
@@ -198,7 +199,7 @@ func agentHealth(args []string, stateDir func(configured string) string) (string
 	if err := parseAs(cmd, args); err != nil {
 		return "", err
 	}
-	loaded, err := loadAgentConfig(name, file)
+	loaded, err := agents.LoadConfig(name, file)
 	if err != nil {
 		return "", err
 	}

@@ -1,4 +1,4 @@
-package cli
+package agents
 
 import (
 	"log/slog"
@@ -30,7 +30,8 @@ const backupAgentExample = `  # backup-agent.config (mode 0600: it holds the key
 // backupAgentMemory is what a backup agent may take of its machine, whatever it reads.
 const backupAgentMemory = 256 << 20
 
-func newBackupAgentCmd() *cobra.Command {
+// Backup is the command backup-agent.
+func Backup() *cobra.Command {
 	k := &agentKind{
 		name:  "backup-agent",
 		short: "Run the agent that reads replica sets for their continuous backup",

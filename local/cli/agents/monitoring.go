@@ -1,4 +1,4 @@
-package cli
+package agents
 
 import (
 	"log/slog"
@@ -25,7 +25,8 @@ const agentExample = `  # monitoring-agent.config (mode 0600: it holds the key)
   # what is missing?
   heartwood monitoring-agent --config monitoring-agent.config --check`
 
-func newMonitoringAgentCmd() *cobra.Command {
+// Monitoring is the command monitoring-agent.
+func Monitoring() *cobra.Command {
 	k := &agentKind{
 		name:  "monitoring-agent",
 		short: "Run the agent that visits MongoDB processes and posts what they answer",

@@ -1,4 +1,5 @@
-package cli
+// Package agents is the commands that run the agents: what they share, and what each says of itself.
+package agents
 
 import (
 	"context"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/heartwood-db/heartwood/daemon/agent"
+	"github.com/heartwood-db/heartwood/local/cli/exit"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/opererr"
@@ -51,7 +53,7 @@ func (k *agentKind) command() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if asJSON && !check {
-				return usagef("heartwood "+k.name+" --config "+orFile(file)+" --check --json", "--json goes with --check")
+				return exit.Usagef("heartwood "+k.name+" --config "+orFile(file)+" --check --json", "--json goes with --check")
 			}
 			return k.run(cmd, file, check, asJSON)
 		},
@@ -63,7 +65,7 @@ func (k *agentKind) command() *cobra.Command {
 }
 
 func (k *agentKind) run(cmd *cobra.Command, file string, check, asJSON bool) error {
-	loaded, err := loadAgentConfig(k.name, file)
+	loaded, err := LoadConfig(k.name, file)
 	if err != nil {
 		return err
 	}
@@ -122,7 +124,8 @@ func agentKeyTable() string {
 	return b.String()
 }
 
-func loadAgentConfig(name, file string) (*config.LoadedAgent, error) {
+// LoadConfig reads the settings of an agent, from a file (which may be "") and the environment.
+func LoadConfig(name, file string) (*config.LoadedAgent, error) {
 	src := config.AgentSources{FileName: file, Environ: os.Environ()}
 	if file != "" {
 		b, err := os.ReadFile(file) //nolint:gosec // the operator names it
