@@ -16,6 +16,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/daemon/backupd"
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
+	"github.com/heartwood-db/heartwood/daemon/backupd/restore"
 	"github.com/heartwood-db/heartwood/daemon/backupd/slot"
 	"github.com/heartwood-db/heartwood/local/site"
 	"github.com/heartwood-db/heartwood/local/stores"
@@ -155,8 +156,15 @@ func (s *Server) backupDaemon(ctx context.Context, c *config.Server, blobs block
 	if err != nil {
 		hostname = "localhost"
 	}
+	slots := slot.New(c.HeadWorkers)
+	restores, err := restore.New(restore.Options{
+		Backup: s.site.Backup, Blockstores: blobs, Heads: heads, Slots: slots, Events: s.site.Alerting.AddEvents, Root: c.Heads(), Log: log,
+	})
+	if err != nil {
+		return "", err
+	}
 	d, err := backupd.New(backupd.Options{
-		Store: s.site.Store, Backup: s.site.Backup, Blockstores: blobs, Heads: heads, Slots: slot.New(c.HeadWorkers), Events: s.site.Alerting.AddEvents,
+		Store: s.site.Store, Backup: s.site.Backup, Blockstores: blobs, Heads: heads, Slots: slots, Restores: restores, Events: s.site.Alerting.AddEvents,
 		Root: c.Heads(), Machine: hostname, Version: obs.Build().Version, BasePort: c.HeadBasePort, Count: c.HeadWorkers,
 		MinWindow: time.Duration(c.MinOplogHours) * time.Hour, TakeOver: c.BackupTakeOver, Log: log, Reg: s.reg,
 	})

@@ -75,14 +75,17 @@ func (s *Service) Plan(ctx context.Context, b Backup, o Order) (restoreplan.Plan
 	if err != nil {
 		return restoreplan.Plan{}, err
 	}
-	var to *restoreplan.Target
 	if o.Push {
-		if to, err = s.target(ctx, o); err != nil {
+		if _, err := s.target(ctx, o); err != nil {
 			return restoreplan.Plan{}, err
 		}
+		return restoreplan.Plan{}, errPush
 	}
-	return restoreplan.Make(o.Request, base, target, stretch, restoreplan.DefaultRates, to)
+	return restoreplan.Make(o.Request, base, target, stretch, restoreplan.DefaultRates, nil)
 }
+
+// errPush: no agent of this version writes restored data into a deployment.
+var errPush = fmt.Errorf("%w: this version does not write into a running deployment: restore as BSON, fetch the archive and load it with mongorestore", restoreplan.ErrImpossible)
 
 // stretch adds up the stored oplog between a base and a position.
 func (s *Service) stretch(ctx context.Context, job model.ID, base *restoreplan.Base, target bson.Timestamp) (sum restoreplan.Stretch, err error) {

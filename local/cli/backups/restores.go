@@ -18,9 +18,9 @@ func restoreCommand() *cobra.Command {
 		Use:   "restore",
 		Short: "Plan, start and fetch restores",
 		Long: `Plan, start and fetch restores, through the Public API of a running server. A restore is of a snapshot, or of any second that
-heartwood backup show lists. What comes out is an archive of data files to start a mongod on, an archive of BSON files for
-mongorestore, or the data written into a running replica set by the backup agent beside it.` + about + ask.Codes,
-		Example: "  heartwood restore plan rs0 --at 10m\n  " + example + "\n  heartwood restore start rs0 --at 2026-12-24T18:00:00Z --namespace shop.orders --rename shop.orders=shop.orders_old --into rs0",
+heartwood backup show lists. What comes out is an archive of data files to start a mongod on, or an archive of BSON files for
+mongorestore. The server does not write into a running replica set (--into) yet: it refuses, and says what to do instead.` + about + ask.Codes,
+		Example: "  heartwood restore plan rs0 --at 10m\n  " + example + "\n  heartwood restore start rs0 --at 2026-12-24T18:00:00Z --namespace shop.orders --rename shop.orders=shop.orders_old --output .",
 		Args:    ask.None(example),
 		RunE: func(*cobra.Command, []string) error {
 			return exit.Usagef(example, "what to do with restores is missing")
