@@ -42,21 +42,34 @@ var (
 	ErrVersion = image.ErrVersion
 )
 
-// The types of the packages below, under one name.
+// The types of the packages below, so that most callers need this one alone.
 type (
-	Manifest       = image.Manifest // what a snapshot is made of
-	File           = image.File     // a file of a snapshot
-	Ref            = image.Ref      // names a map page
-	Stats          = image.Stats    // the figures of a Write or a Restore
-	Progress       = image.Progress // told while one goes on
-	Damage         = image.Damage   // an object that is not what was written
-	RestoreOptions = fetch.Options  // of Restore
-	Report         = fetch.Report   // the outcome of Check
-	View           = fetch.View     // opens files of one snapshot
-	Reader         = fetch.Reader   // reads one file of a snapshot
-	Usage          = groom.Usage    // how much of a job's space is in use
-	GroomOptions   = groom.Options  // of Groom
-	GroomReport    = groom.Report   // what Groom did, or would do
+	// Manifest is image.Manifest: what a snapshot is made of.
+	Manifest = image.Manifest
+	// File is image.File: a file of a snapshot.
+	File = image.File
+	// Ref is image.Ref: names a map page.
+	Ref = image.Ref
+	// Stats is image.Stats: the figures of a Write or a Restore.
+	Stats = image.Stats
+	// Progress is image.Progress: told while one goes on.
+	Progress = image.Progress
+	// Damage is image.Damage: an object that is not what was written.
+	Damage = image.Damage
+	// RestoreOptions is fetch.Options: of Restore.
+	RestoreOptions = fetch.Options
+	// Report is fetch.Report: the outcome of Check.
+	Report = fetch.Report
+	// View is fetch.View: opens files of one snapshot.
+	View = fetch.View
+	// Reader is fetch.Reader: reads one file of a snapshot.
+	Reader = fetch.Reader
+	// Usage is groom.Usage: how much of a job's space is in use.
+	Usage = groom.Usage
+	// GroomOptions is groom.Options: of Groom.
+	GroomOptions = groom.Options
+	// GroomReport is groom.Report: what Groom did, or would do.
+	GroomReport = groom.Report
 )
 
 // Options of Write.

@@ -32,7 +32,7 @@ const (
 	window    = 1 << 20
 	maxFetch  = 4 << 20   // bytes of frames in one request
 	maxUnit   = 32 << 20  // plain bytes of frames that are put in the order of the files; two such units are held
-	maxPiece  = 1 << 20   // bytes in one call of piece
+	maxPiece  = 128 << 10 // bytes in one call of piece
 	maxUnused = 128 << 10 // bytes between two frames that are read and thrown away rather than asking twice
 )
 

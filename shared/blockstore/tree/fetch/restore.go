@@ -222,39 +222,27 @@ func (r *restorer) write(ctx context.Context, n, index uint32, data []byte, bloc
 	return nil
 }
 
-const syncers = 8
+const syncers = 16
 
-// settle syncs all files, gives them their modes and times, and syncs the folders.
+// settle gives all files their modes and times, then syncs them and the folders.
 func (r *restorer) settle(ctx context.Context, chosen []int) error {
+	if err := r.each(ctx, chosen, r.dress); err != nil {
+		return err
+	}
 	if len(chosen) > syncers {
 		if d, err := r.root.Open("."); err == nil {
 			syncMany(d)
 			_ = d.Close()
 		}
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(syncers)
+	if err := r.each(ctx, chosen, r.sync); err != nil {
+		return err
+	}
 	dirs := map[string]bool{".": true}
 	for _, i := range chosen {
-		f := &r.m.Files[i]
-		for p := path.Dir(f.Path); !dirs[p]; p = path.Dir(p) {
+		for p := path.Dir(r.m.Files[i].Path); !dirs[p]; p = path.Dir(p) {
 			dirs[p] = true
 		}
-		g.Go(func() error {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if err := r.finish(f); err != nil {
-				return r.name(i, err)
-			}
-			if f.Size > 0 && !f.Dir { // the others counted from the beginning
-				r.meter.Add(1, 0, 0)
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
 	}
 	for p := range dirs {
 		d, err := r.root.Open(p)
@@ -268,18 +256,44 @@ func (r *restorer) settle(ctx context.Context, chosen []int) error {
 	return nil
 }
 
-func (r *restorer) finish(f *image.File) error {
-	if !f.Dir {
-		w, err := r.root.OpenFile(f.Path, os.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(w.Sync(), w.Close()); err != nil {
-			return fmt.Errorf("sync: %w", err)
-		}
+// each does something with every file, several at a time.
+func (r *restorer) each(ctx context.Context, chosen []int, do func(*image.File) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(syncers)
+	for _, i := range chosen {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := do(&r.m.Files[i]); err != nil {
+				return r.name(i, err)
+			}
+			return nil
+		})
 	}
+	return g.Wait()
+}
+
+func (r *restorer) dress(f *image.File) error {
 	if err := r.root.Chmod(f.Path, fs.FileMode(f.Mode)); err != nil {
 		return err
 	}
 	return r.root.Chtimes(f.Path, f.Time(), f.Time())
+}
+
+func (r *restorer) sync(f *image.File) error {
+	w, err := r.root.Open(f.Path)
+	if err != nil {
+		return err
+	}
+	if f.Dir {
+		return errors.Join(syncDir(w), w.Close())
+	}
+	if err := errors.Join(w.Sync(), w.Close()); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	if f.Size > 0 { // the others counted from the beginning
+		r.meter.Add(1, 0, 0)
+	}
+	return nil
 }
