@@ -70,7 +70,7 @@ func TestAJobFromTheFullReadToItsSnapshots(t *testing.T) {
 	if err := w.begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.tail(t.Context(), 600, 100); err != nil {
+	if err := w.tail(t.Context(), w.window()/2, 100); err != nil {
 		t.Fatal(err)
 	}
 	// The window's oplog comes in parts; the head is made when it is there.

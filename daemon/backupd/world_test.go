@@ -313,26 +313,10 @@ func (w *world) tail(ctx context.Context, n, each int) error {
 	return nil
 }
 
-// note makes a no-op entry some time after the newest one, as a server does that has nothing to do.
-func (w *world) note(after time.Duration) {
-	last := w.entries[len(w.entries)-1]
-	raw, err := bson.Marshal(bson.D{
-		{Key: "op", Value: "n"},
-		{Key: "ns", Value: ""},
-		{Key: "o", Value: bson.D{{Key: "msg", Value: "periodic noop"}}},
-		{Key: "ts", Value: bson.Timestamp{T: last.At.TS.T + uint32(after/time.Second), I: 1}},
-		{Key: "t", Value: last.At.Term},
-		{Key: "v", Value: int64(2)},
-		{Key: "wall", Value: time.Unix(int64(last.At.TS.T), 0).Add(after)},
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	e, err := oplog.Decode(raw)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.entries = append(w.entries, e)
+// window is how many entries there are through the end of the full read, and a few more.
+func (w *world) window() int {
+	end := theRecord().fuzzy.EndTs
+	return slices.IndexFunc(w.entries, func(e *oplog.Entry) bool { return e.At.TS.After(end) }) + 50
 }
 
 func (w *world) keep(_ context.Context, events ...model.Event) error {
@@ -426,7 +410,7 @@ func (w *world) daemon(machine, root string, change func(o *backupd.Options)) *d
 // await waits until the job is as wanted.
 func (w *world) await(what string, ok func(j *backup.Job) bool) backup.Job {
 	w.t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		j, err := w.backup.Job(w.t.Context(), w.job)
 		if err == nil && ok(&j) {
