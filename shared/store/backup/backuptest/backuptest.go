@@ -76,3 +76,34 @@ func History(t testing.TB, b *backup.Backup, group, cluster model.ID, at time.Ti
 	}))
 	return id
 }
+
+// Tail adds one slice of oplog to epoch 1 of a backup that History made: a single entry at a moment after what is stored.
+func Tail(t testing.TB, b *backup.Backup, cluster model.ID, at time.Time) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := b.Epoch(t.Context(), cluster, 1)
+	must(err)
+	pos := oplog.OpTime{TS: bson.Timestamp{T: uint32(at.Unix()), I: 1}, Term: 1} //nolint:gosec // times of tests
+	raw, err := bson.Marshal(bson.D{
+		{Key: "ts", Value: pos.TS},
+		{Key: "t", Value: int64(1)},
+		{Key: "v", Value: int64(2)},
+		{Key: "op", Value: "n"},
+		{Key: "ns", Value: ""},
+		{Key: "o", Value: bson.D{}},
+	})
+	must(err)
+	entry, err := oplog.Decode(raw)
+	must(err)
+	builder := chain.Begin(string(cluster), 1, e.Head.Last, e.Head.Sum)
+	must(builder.Add(entry, entry.Raw))
+	s, _, err := builder.Finish()
+	must(err)
+	_, _, err = b.AddSlice(t.Context(), backup.OplogSlice{Slice: *s, Key: "oplog/" + at.Format("20060102T150405"), Stored: 10, At: at}, at)
+	must(err)
+}
