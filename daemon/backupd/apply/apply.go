@@ -107,8 +107,9 @@ type Applier struct {
 	seen   bson.Timestamp // the newest entry that the transactions know
 	batch  *plan.Batch
 	ops    []gathered
-	ahead  position // after all that is gathered
-	maxOps int      // of the next batch: fewer where documents are large
+	ahead  position     // after all that is gathered
+	next   oplog.OpTime // the entry that Apply stopped before, zero for none
+	maxOps int          // of the next batch: fewer where documents are large
 
 	mu    sync.Mutex // guards what others ask for
 	state state
@@ -320,12 +321,13 @@ func (a *Applier) FinishWindow(ctx context.Context, progress func(built, total i
 	return a.checkpoint()
 }
 
-// Covered says that the history is held through a position and has no further entry up to there: a filter may leave slices empty.
+// Covered says that the history is held through a position and has no further entry up to there: a filter may leave slices
+// empty. It moves nothing past an entry that Apply was given and did not apply.
 func (a *Applier) Covered(through oplog.OpTime) error {
 	if a.failed != nil {
 		return a.reopen()
 	}
-	if !a.state.applied.Before(through) || a.state.partial > 0 {
+	if !a.state.applied.Before(through) || a.state.partial > 0 || !a.next.IsZero() && !through.Before(a.next) {
 		return nil
 	}
 	a.ahead.applied = through

@@ -621,6 +621,9 @@ func TestCases(t *testing.T) {
 		}
 		w.has("c", `{"_id":1}
 			{"_id":2}`)
+		if err := a.Covered(w.time(9)); err != nil || a.Applied() != w.time(3) {
+			t.Errorf("an entry is passed over: applied %s, %v", a.Applied(), err)
+		}
 		failing := func(yield func(bson.Raw, error) bool) {
 			if yield(w.entries[3], nil) {
 				yield(nil, errCut)
@@ -628,6 +631,9 @@ func TestCases(t *testing.T) {
 		}
 		if err := a.Apply(t.Context(), iter.Seq2[bson.Raw, error](failing), bson.Timestamp{}); !errors.Is(err, errCut) || a.Applied() != w.time(4) {
 			t.Errorf("%v, applied %s", err, a.Applied())
+		}
+		if err := a.Covered(w.time(9)); err != nil || a.Applied() != w.time(9) {
+			t.Errorf("applied %s, %v", a.Applied(), err)
 		}
 	})
 }

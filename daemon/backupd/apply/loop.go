@@ -59,10 +59,14 @@ func (a *Applier) entry(ctx context.Context, e *oplog.Entry, until bson.Timestam
 		a.seen = e.At.TS
 		return a.known(e)
 	}
+	a.next = e.At
 	switch {
 	case !until.IsZero() && e.At.TS.After(until):
 		return &stop{}
 	case a.state.open && a.state.end.Before(e.At):
+		if a.ahead.applied.Before(a.state.end) && a.ahead.partial == 0 {
+			a.ahead.applied = a.state.end // there is nothing between
+		}
 		return &stop{why: ErrWindow}
 	}
 	raw, reads, err := a.o.Filter.Entry(e)
@@ -139,7 +143,7 @@ func version(op *oplog.Op) string {
 
 // complete moves on behind an entry.
 func (a *Applier) complete(e *oplog.Entry) {
-	a.ahead = position{applied: e.At, wall: e.Wall}
+	a.ahead, a.next = position{applied: e.At, wall: e.Wall}, oplog.OpTime{}
 	if first, open := a.buf.Oldest(); open {
 		a.ahead.from = first
 	}

@@ -276,11 +276,6 @@ func TestRecordedOplogEndsInTheStateOfTheServer(t *testing.T) {
 func through(ctx context.Context, a *apply.Applier, entries []bson.Raw) error {
 	err := a.Apply(ctx, each(entries), bson.Timestamp{})
 	if errors.Is(err, apply.ErrWindow) {
-		if end, open, reached := a.Window(); !open || !reached && a.Applied().Before(end) {
-			if err := a.Covered(end); err != nil {
-				return err
-			}
-		}
 		if err := a.FinishWindow(ctx, nil); err != nil {
 			return err
 		}
