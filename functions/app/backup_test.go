@@ -56,12 +56,12 @@ func TestBackupPages(t *testing.T) {
 	_, err := s.backup.Beat(t.Context(), backup.Daemon{ID: backuptest.Daemon, Machine: "d1", HeadRoot: "/heads/", Beat: s.now})
 	s.ok(err)
 	id := backuptest.History(t, s.backup, g.ID, backedUp, s.now.Add(-11*time.Minute))
-	b.get(at).want(200, "continuous", "any second from", "Restore").wantNot("No backup daemon")
+	b.get(at).want(200, "continuous", "any second", "from ", "Restore").wantNot("No backup daemon")
 	b.get(set).want(200, "continuous", `class="chain"`, "Any second from", "Snapshots", "complete", "Take one now", "1 MiB")
 
 	b.get(set).post(set+"/snapshots").want(200, "A snapshot was asked for", "One was asked for and has not been taken yet")
 	b.get(set).post(set+"/snapshots/"+id+"/keep", "how", "forever").want(200, "Let it expire")
-	b.get(set).post(set+"/schedule", "interval", "7", "days", "2", "daily", "0", "weekly", "2", "monthly", "1", "window", "24", "hour", "0").want(422, "7 is none of 6, 8, 12 and 24")
+	b.get(set).post(set+"/schedule", "interval", "7", "days", "2", "daily", "0", "weekly", "2", "monthly", "1", "window", "24", "hour", "0").want(422, "7 is none of 6, 8, 12 and 24", `hx-get="`+set+`"`)
 	b.get(set).post(set+"/schedule", "interval", "6", "days", "3", "daily", "7", "weekly", "2", "monthly", "1", "window", "48", "hour", "2").want(200, "The schedule was saved")
 	b.get(set).post(set+"/settings", "source", "PRIMARY", "filter", "exclude", "namespaces", "admin").want(422, "cannot be listed")
 	b.get(set).post(set+"/settings", "source", "PRIMARY", "filter", "exclude", "namespaces", "scratch").want(200, "The settings were saved", "scratch")
@@ -99,7 +99,7 @@ func (s *site) restorePages(b *browser, set, id string) {
 	s.t.Helper()
 	list := set[:strings.LastIndex(set, "/")] + "-restores"
 	b.get(list).want(200, "Nothing was restored yet")
-	b.get(set+"/restore").want(200, "Show the plan", "a minute ago", "Any second from")
+	b.get(set+"/restore").want(200, "Show the plan", "the newest second", "10 minutes ago", "Any second from").wantNot("6 hours ago")
 	b.get(set+"/restore?ago=5m").want(200, s.now.Add(-5*time.Minute).Format("2006-01-02T15:04:05"))
 	form := func(at, do string, more ...string) *browser {
 		return b.get(set+"/restore").post(set+"/restore", append([]string{"at", at, "format", "FILES", "hours", "4", "downloads", "1", "do", do}, more...)...)
@@ -112,7 +112,7 @@ func (s *site) restorePages(b *browser, set, id string) {
 	form(minute, "plan", "rename", "a").want(422, "OLD=NEW")
 	form(minute, "start").want(200, "in progress", "What was planned", "Cancel")
 	job := b.url[strings.LastIndex(b.url, "/")+1:]
-	b.post(list+"/"+job+"/cancel").want(200, "cancelled", "The restore was cancelled")
+	b.post(list+"/"+job+"/cancel").want(200, "cancelled", "The restore was cancelled", "Plan it again", "plan=1")
 	b.get(list + "/" + job).post(list + "/" + job + "/cancel")
 
 	form(minute, "start", "snapshot", id).want(200, "in progress")

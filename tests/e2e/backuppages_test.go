@@ -168,6 +168,7 @@ func (s *backupSite) history(cluster model.ID, lag time.Duration) (newest string
 	good := at(8 * time.Hour)
 	good.Verified, good.DoNotDelete = s.now, true
 	add(good)
+	s.ok(b.SetContents(ctx, cluster, good.ID, []restoreplan.Namespace{{NS: "shop.orders", Bytes: 600 << 30}, {NS: "shop.an_archive_of_all_the_orders_that_were_ever_sent_back_by_customers", Bytes: 134 << 30}}))
 	making := at(time.Minute)
 	making.Complete, making.Finished = false, time.Time{}
 	add(making)
@@ -233,7 +234,7 @@ func TestPagesOfBackupsInARealBrowser(t *testing.T) {
 	everywhere("backup-set-stands-still", at+"/"+string(broken))
 	everywhere("backup-set-delete", at+"/"+string(orders)+"/terminate")
 	everywhere("backup-wizard", at+"/"+string(long)+"/restore")
-	everywhere("backup-wizard-plan", at+"/"+string(long)+"/restore?ago=2h&plan=1")
+	everywhere("backup-wizard-plan", at+"/"+string(long)+"/restore?ago=2h&plan=1&format=BSON")
 	for _, l := range looks {
 		b.visitRefused(t, l, "backup-wizard-refused", at+"/"+string(long)+"/restore?at=2001-01-01T00:00:00&plan=1")
 	}
@@ -257,7 +258,9 @@ func TestPagesOfBackupsInARealBrowser(t *testing.T) {
 		return r
 	}
 	order(restoreplan.Files, time.Hour)
-	running := claim(func(x *backup.Restore) { x.Step, x.Done, x.Total, x.Beat = "fetches the snapshot", 190<<30, 734<<30, s.now })
+	running := claim(func(x *backup.Restore) {
+		x.Step, x.Done, x.Total, x.Beat = "fetches the snapshot", 190<<30, 734<<30, s.now
+	})
 	order(restoreplan.BSON, 2*time.Hour)
 	failed := claim(func(x *backup.Restore) {
 		x.Status, x.Finished = model.RestoreBroken, s.now

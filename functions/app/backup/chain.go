@@ -66,18 +66,34 @@ func chain(v *view.Visit, ranges []snapshot.Range, holes []snapshot.Hole, shots 
 		fmt.Fprintf(&b, `<rect class="hole" x="%.1f" y="%d" width="%.1f" height="%d">%s</rect>`, a, barTop+3, max(2, z-a), barHeight-6,
 			title("Not restorable from %s to %s: %s", v.At(at(h.From.T)), v.At(at(h.To.T)), h.Why))
 	}
+	making, bad := false, false
 	for i := range shots {
 		s := &shots[i]
 		class := "shot"
 		switch {
 		case !s.Complete:
-			class = "shot making"
+			class, making = "shot making", true
 		case s.VerifyError != "":
-			class = "shot bad"
+			class, bad = "shot bad", true
 		}
 		fmt.Fprintf(&b, `<rect class="%s" x="%.1f" y="%d" width="4" height="%d" rx="1">%s</rect>`, class, x(s.At)-2, barTop-10, barHeight+20, title("Snapshot of %s", v.At(s.At)))
 	}
 	b.WriteString("</svg>")
+	key := []struct{ class, text string }{{"oplog", "any second"}, {"shot", "snapshot"}}
+	if making {
+		key = append(key, struct{ class, text string }{"shot making", "snapshot being taken"})
+	}
+	if bad {
+		key = append(key, struct{ class, text string }{"shot bad", "damaged snapshot"})
+	}
+	if len(holes) > 0 {
+		key = append(key, struct{ class, text string }{"hole", "not restorable"})
+	}
 	fmt.Fprintf(&b, `<div class="chain-ends"><span>%s</span><span>%s</span></div>`, template.HTMLEscapeString(v.At(from)), template.HTMLEscapeString(v.At(to)))
+	b.WriteString(`<p class="chain-key">`)
+	for _, k := range key {
+		fmt.Fprintf(&b, `<span><i class="%s" aria-hidden="true"></i>%s</span>`, k.class, k.text)
+	}
+	b.WriteString("</p>")
 	return template.HTML(b.String()) //nolint:gosec // every text is escaped above
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -36,26 +37,28 @@ type hole struct {
 type onePage struct {
 	top
 	row
-	Home      string
-	List      string
-	Settings  *view.Form
-	Filters   []frame.Option
-	Sources   []frame.Option
-	Intervals []frame.Option
-	Holes     []hole
-	Shots     []snapshotRow
-	Pager     view.Pager
-	Map       template.HTML
-	Window    time.Duration // how long the source's oplog reaches back behind what is stored
-	HasWindow bool
-	Wished    bool
-	Active    bool
-	Stored    int64
-	NoAgent   bool
-	NoDaemon  bool
-	Agents    string
-	Events    string
-	Restores  string
+	Home       string
+	Live       string // what the live part asks again: this page, also where it answers a form
+	List       string
+	Settings   *view.Form
+	Filters    []frame.Option
+	Sources    []frame.Option
+	Mechanisms []frame.Option
+	Intervals  []frame.Option
+	Holes      []hole
+	Shots      []snapshotRow
+	Pager      view.Pager
+	Map        template.HTML
+	Window     time.Duration // how long the source's oplog reaches back behind what is stored
+	HasWindow  bool
+	Wished     bool
+	Active     bool
+	Stored     int64
+	NoAgent    bool
+	NoDaemon   bool
+	Agents     string
+	Events     string
+	Restores   string
 }
 
 // one answers: what can be restored of this replica set, and what keeps the rest from being?
@@ -79,6 +82,10 @@ func (p *Pages) onePage(ctx context.Context, v *view.Visit, b backups.Backup, sc
 		Events: v.GroupPath("/activity?type=backup"), Restores: v.GroupPath("/backup-restores"),
 		row: row{Backup: b, Name: b.Cluster.Name, State: state(&b, v.Now), Lag: b.Lag(v.Now), Doing: doing(&b, v.Now)},
 	}
+	d.Live = d.Home
+	if v.Request.Method == http.MethodGet {
+		d.Live = v.Link("done", "")
+	}
 	d.Active = b.Config.Status == model.BackupStarted || b.Config.Status == model.BackupProvisioning
 	d.Filters = []frame.Option{
 		frame.Choice("", "Everything", settings.Value("filter") == ""), frame.Choice(string(filter.Exclude), "Everything but", settings.Value("filter") == string(filter.Exclude)),
@@ -91,6 +98,16 @@ func (p *Pages) onePage(ctx context.Context, v *view.Visit, b backups.Backup, sc
 		if !m.Arbiter {
 			d.Sources = append(d.Sources, frame.Choice(m.Host, m.Host, settings.Value("source") == m.Host))
 		}
+	}
+	known := false
+	for _, m := range []struct{ value, label string }{
+		{"", "As the server offers: SCRAM"}, {"SCRAM-SHA-256", "SCRAM-SHA-256"}, {"SCRAM-SHA-1", "SCRAM-SHA-1"}, {"MONGODB_X509", "X.509 certificate"}, {"PLAIN", "LDAP (PLAIN)"},
+	} {
+		d.Mechanisms = append(d.Mechanisms, frame.Choice(m.value, m.label, settings.Value("mechanism") == m.value))
+		known = known || settings.Value("mechanism") == m.value
+	}
+	if m := settings.Value("mechanism"); !known {
+		d.Mechanisms = append(d.Mechanisms, frame.Choice(m, m, true)) // set through the API
 	}
 	for _, h := range []string{"6", "8", "12", "24"} {
 		d.Intervals = append(d.Intervals, frame.Choice(h, h+" hours", schedule.Value("interval") == h))
@@ -106,7 +123,7 @@ func (p *Pages) onePage(ctx context.Context, v *view.Visit, b backups.Backup, sc
 	}
 	a := page("backup-set.html", "Backup of "+d.Name, &d, schedule)
 	if !settings.OK() {
-		a.Status = 422
+		a.Status = http.StatusUnprocessableEntity
 	}
 	return a, nil
 }
@@ -343,7 +360,10 @@ func (p *Pages) saveSettings(ctx context.Context, v *view.Visit) (view.Answer, e
 	next.SyncSource, next.Username, next.Mechanism, next.TLS = f.Value("source"), strings.TrimSpace(f.Value("username")), strings.TrimSpace(f.Value("mechanism")), f.On("tls")
 	next.NewPassword, next.Resync = model.Secret(f.Value("password")), f.On("anew")
 	if next.Username == "" {
-		next.Mechanism, next.Password = "", nil
+		next.Password = nil
+		if next.Mechanism != "MONGODB_X509" { // the certificate says who the agent is
+			next.Mechanism = ""
+		}
 	}
 	next.Filter, next.Namespaces = filter.Kind(f.Value("filter")), strings.Fields(f.Value("namespaces"))
 	if next.Filter == filter.None {

@@ -274,6 +274,11 @@ type span struct {
 	Seconds  bool // any second between; else only the snapshot of From
 }
 
+// holds reports whether a moment can be restored.
+func (s span) holds(at time.Time) bool {
+	return s.Seconds && !at.Before(s.From) && !at.After(s.To)
+}
+
 func spanOf(r snapshot.Range) span {
 	first, last, ok := r.Window()
 	if !ok {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -76,12 +77,22 @@ func (p *Pages) wizardPage(ctx context.Context, v *view.Visit, b backups.Backup,
 	}
 	slices.Reverse(shots)
 	d.Nothing = len(shots) == 0
-	d.Shots = append(d.Shots, frame.Choice("", "the second below", f.Value("snapshot") == ""))
+	d.Shots = append(d.Shots, frame.Choice("", "Everything up to the second below", f.Value("snapshot") == ""))
 	for _, s := range shots[:min(len(shots), 200)] {
-		d.Shots = append(d.Shots, frame.Choice(s.ID, "the snapshot of "+v.At(s.At), f.Value("snapshot") == s.ID))
+		d.Shots = append(d.Shots, frame.Choice(s.ID, "The snapshot of "+v.At(s.At), f.Value("snapshot") == s.ID))
 	}
 	for _, ago := range []struct{ label, d string }{{"a minute ago", "1m"}, {"10 minutes ago", "10m"}, {"an hour ago", "1h"}, {"6 hours ago", "6h"}} {
-		d.Presets = append(d.Presets, preset{ago.label, d.Home + "/restore?ago=" + ago.d})
+		back, err := time.ParseDuration(ago.d)
+		if err != nil {
+			return view.Answer{}, err
+		}
+		if slices.ContainsFunc(d.Spans, func(s span) bool { return s.holds(v.Now.Add(-back)) }) {
+			d.Presets = append(d.Presets, preset{ago.label, d.Home + "/restore?ago=" + ago.d})
+		}
+	}
+	if n := len(d.Spans); n > 0 && d.Spans[n-1].Seconds {
+		newest := d.Spans[n-1].To.In(v.Zone).Format(momentFmt)
+		d.Presets = append([]preset{{"the newest second", d.Home + "/restore?at=" + url.QueryEscape(newest)}}, d.Presets...)
 	}
 	d.Formats = []frame.Option{
 		frame.Choice(string(restoreplan.Files), "Data files: start a mongod on them", f.Value("format") != string(restoreplan.BSON)),
@@ -259,12 +270,15 @@ func restoreRowOf(v *view.Visit, r *backup.Restore, names map[model.ID]string) r
 type restorePage struct {
 	top
 	restoreRow
-	List   string
-	Plan   *restoreplan.Plan
-	Link   string
-	File   backup.Object
-	Has    bool
-	Silent time.Duration // since its daemon was last heard of
+	List    string
+	Backups string
+	Set     string // the page of the backup
+	Again   string // the wizard with the same choice; "" while it runs
+	Plan    *restoreplan.Plan
+	Link    string
+	File    backup.Object
+	Has     bool
+	Silent  time.Duration // since its daemon was last heard of
 }
 
 // restore answers: how far is it, and where do I fetch it?
@@ -281,7 +295,10 @@ func (p *Pages) restorePage(ctx context.Context, v *view.Visit, r *backup.Restor
 	if err != nil {
 		return view.Answer{}, err
 	}
-	d := restorePage{top: newTop(v, f), restoreRow: restoreRowOf(v, r, names), List: v.GroupPath("/backup-restores")}
+	d := restorePage{top: newTop(v, f), restoreRow: restoreRowOf(v, r, names), List: v.GroupPath("/backup-restores"), Backups: v.GroupPath("/backup"), Set: v.GroupPath("/backup/" + string(r.Job))}
+	if r.Status != model.RestoreInProgress {
+		d.Again = again(v, r, d.Set)
+	}
 	if plan, ok := backups.PlanOf(r); ok {
 		d.Plan = &plan
 	}
@@ -301,6 +318,27 @@ func (p *Pages) restorePage(ctx context.Context, v *view.Visit, r *backup.Restor
 		d.Silent = v.Now.Sub(r.Beat)
 	}
 	return page("backup-restored.html", "Restore of "+d.Name, &d, f), nil
+}
+
+// again is the wizard with what a restore asked for.
+func again(v *view.Visit, r *backup.Restore, set string) string {
+	q := url.Values{"format": {r.Format}, "plan": {"1"}}
+	if r.PointInTime {
+		q.Set("at", time.Unix(int64(r.Target.T), 0).In(v.Zone).Format(momentFmt))
+	} else {
+		q.Set("snapshot", r.SnapshotID)
+	}
+	if len(r.Namespaces) > 0 {
+		q.Set("namespaces", strings.Join(r.Namespaces, "\n"))
+	}
+	var renames []string
+	for from, to := range r.Rename {
+		renames = append(renames, from+"="+to)
+	}
+	if slices.Sort(renames); len(renames) > 0 {
+		q.Set("rename", strings.Join(renames, "\n"))
+	}
+	return set + "/restore?" + q.Encode()
 }
 
 // pullURL is where archives are fetched.

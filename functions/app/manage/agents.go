@@ -22,9 +22,16 @@ type agentsPage struct {
 	Run     string
 	Check   string
 	Grant   string
+	Backup  backupInstall
 	Hosts   int
 	Pinged  int
 	Install bool // open the instructions
+}
+
+// backupInstall are the commands of a backup agent.
+type backupInstall struct {
+	Config, Grant, Check, Run string
+	Open                      bool // there are agents, but none of this kind
 }
 
 // newKey is a key at the one moment its text can be shown.
@@ -50,7 +57,9 @@ func (m *Manage) agentsPage(ctx context.Context, v *view.Visit, made *newKey) (v
 		return view.Answer{}, fmt.Errorf("read the agents: %w", err)
 	}
 	d := agentsPage{NewKey: made, Install: len(list) == 0 || made != nil}
+	d.Backup.Open = len(list) > 0
 	for i := range list {
+		d.Backup.Open = d.Backup.Open && list[i].Type != model.AgentBackup
 		d.Rows = append(d.Rows, agentRow{list[i], agentState(&list[i], v)})
 	}
 	if d.Keys, err = m.opt.Access.AgentKeys(ctx, v.Group.ID); err != nil {
@@ -80,7 +89,16 @@ func (d *agentsPage) commands(base string, group model.ID) {
 	case len(d.Keys) > 0:
 		key = "PASTE-THE-KEY-" + plainWord(d.Keys[0].Desc) + "-ENDING-IN-" + d.Keys[0].Last4
 	}
-	d.Config = "cat > monitoring-agent.config <<'END'\nmmsBaseUrl=" + base + "\nmmsGroupId=" + string(group) + "\nmmsApiKey=" + key + "\nEND\nchmod 600 monitoring-agent.config"
+	config := func(agent string) string {
+		return "cat > " + agent + ".config <<'END'\nmmsBaseUrl=" + base + "\nmmsGroupId=" + string(group) + "\nmmsApiKey=" + key + "\nEND\nchmod 600 " + agent + ".config"
+	}
+	d.Backup = backupInstall{
+		Open: d.Backup.Open, Config: config("backup-agent"),
+		Check: "heartwood backup-agent --config backup-agent.config --check",
+		Run:   "heartwood backup-agent --config backup-agent.config",
+		Grant: `db.getSiblingDB("admin").createUser({user: "heartwood-backup", pwd: passwordPrompt(), roles: [{role: "backup", db: "admin"}, {role: "clusterMonitor", db: "admin"}]})`,
+	}
+	d.Config = config("monitoring-agent")
 	d.Check = "heartwood monitoring-agent --config monitoring-agent.config --check"
 	d.Run = "heartwood monitoring-agent --config monitoring-agent.config"
 	d.Grant = `db.getSiblingDB("admin").createUser({user: "heartwood", pwd: passwordPrompt(), roles: ["clusterMonitor"]})`

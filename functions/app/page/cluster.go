@@ -21,6 +21,7 @@ type clusterPage struct {
 	Hosts    []memberRow
 	Shards   []clusterRows
 	Parent   *model.Cluster
+	Backup   string // its page; "" where it has no backup of its own
 	Window   chart.Window
 	Presets  []chart.Preset
 	Keep     []kept
@@ -75,6 +76,9 @@ func (p *Pages) cluster(ctx context.Context, v *view.Visit) (view.Answer, error)
 		}
 	}
 	d.Presets = d.Window.Presets(v)
+	if c.Type == model.ClusterReplicaSet && c.ParentID == "" {
+		d.Backup = v.GroupPath("/backup/" + string(id))
+	}
 	sets, _ := f.sets()
 	for i := range sets {
 		switch {

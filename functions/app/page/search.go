@@ -38,9 +38,12 @@ func (p *Pages) search(ctx context.Context, v *view.Visit) (view.Answer, error) 
 				{"Deployment", g.Name, base + "/deployment"},
 				{"Hosts", g.Name, base + "/deployment?view=hosts"},
 				{"Needs attention", g.Name, base + "/deployment?view=hosts&state=attention"},
+				{"Backup", g.Name, base + "/backup"},
+				{"Restores of backups", g.Name, base + "/backup-restores"},
 				{"Activity", g.Name, base + "/activity"},
 				{"Agents", g.Name, base + "/agents"},
 				{"Install an agent", g.Name, base + "/agents#install"},
+				{"Install a backup agent", g.Name, base + "/agents#install-backup"},
 				{"Settings", g.Name, base + "/settings"},
 				{"Add a host", g.Name, base + "/settings/hosts"},
 				{"Agent API keys", g.Name, base + "/settings/agent-keys"},
@@ -83,6 +86,9 @@ func (p *Pages) search(ctx context.Context, v *view.Visit) (view.Answer, error) 
 		if strings.Contains(strings.ToLower(pg.Text), q) {
 			d.Pages = append(d.Pages, pg)
 		}
+	}
+	if v.SeesSite() && strings.Contains("admin backup daemons block stores", q) {
+		d.Pages = append(d.Pages, hit{"Backup daemons and block stores", "site", "/admin/backup"})
 	}
 	if v.SeesSite() && strings.Contains("admin servers passes version", q) {
 		d.Pages = append(d.Pages, hit{"Admin", "site", "/admin"})
