@@ -115,7 +115,6 @@ type Daemon struct {
 	me      backup.Daemon // as the last beat gave it
 	workers map[model.ID]*worker
 	samples []job.Sample
-	asked   chan struct{} // somebody wants the daemon to look for work at once
 }
 
 // New makes a daemon; Run runs it.
@@ -129,7 +128,7 @@ func New(o Options) (*Daemon, error) {
 		return nil, fmt.Errorf("backup daemon: metrics: %w", err)
 	}
 	return &Daemon{
-		o: o, id: o.Machine + ":" + o.Root, log: o.Log, m: m, workers: map[model.ID]*worker{}, asked: make(chan struct{}, 1),
+		o: o, id: o.Machine + ":" + o.Root, log: o.Log, m: m, workers: map[model.ID]*worker{},
 	}, nil
 }
 
@@ -265,16 +264,7 @@ func (d *Daemon) bindLoop(ctx context.Context, parts *sync.WaitGroup) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-		case <-d.asked:
 		}
-	}
-}
-
-// look makes the daemon look for work soon.
-func (d *Daemon) look() {
-	select {
-	case d.asked <- struct{}{}:
-	default:
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -289,7 +288,7 @@ func (w *world) changed() (ns string, uuid oplog.UUID, id bsonValue, final bson.
 	deleted := map[string]bool{}
 	for _, e := range w.entries {
 		if e.Kind == oplog.Delete || e.Kind == oplog.Insert || e.Kind == oplog.Command {
-			deleted[fmt.Sprint(e.UI, e.ID.Data)] = true
+			deleted[e.UI.String()+string(e.ID.Data)] = true
 		}
 	}
 	capped := map[oplog.UUID]bool{}
@@ -302,7 +301,7 @@ func (w *world) changed() (ns string, uuid oplog.UUID, id bsonValue, final bson.
 		if e.At.TS.After(r.fuzzy.EndTs) {
 			break
 		}
-		if _, diff := oplog.Lookup(e.O, "diff"); e.Kind != oplog.Update || !diff || capped[e.UI] || deleted[fmt.Sprint(e.UI, e.ID.Data)] {
+		if _, diff := oplog.Lookup(e.O, "diff"); e.Kind != oplog.Update || !diff || capped[e.UI] || deleted[e.UI.String()+string(e.ID.Data)] {
 			continue
 		}
 		if doc := find(&r.final, "final", e.UI, e.ID); doc != nil && find(&r.fuzzy, "fuzzy", e.UI, e.ID) != nil {

@@ -199,9 +199,8 @@ func (w *world) now() time.Time { return time.Now().Add(w.clock) }
 
 // testLog writes to the test's log as long as the test runs.
 type testLog struct {
-	mu   sync.Mutex
-	t    testing.TB
-	done bool
+	mu sync.Mutex
+	t  testing.TB
 }
 
 func (l *testLog) Write(b []byte) (int, error) {
