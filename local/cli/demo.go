@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -13,13 +14,15 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/cli/profile"
 	"github.com/heartwood-db/heartwood/local/demo"
+	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
+	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
 func newDemoCmd() *cobra.Command {
 	var f serverFlags
-	var asJSON bool
+	var asJSON, backup bool
 	var history, trouble time.Duration
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -32,8 +35,12 @@ The group has alerts for elections, replication lag, the oplog's length and conn
 itself after a while: every four minutes an election, now and then a secondary that falls behind. With --trouble 3m more goes
 wrong, in each three minutes. Mail is sent once a mail server is set, as with heartwood serve.
 
+The replica set is backed up, too: a backup agent and a backup daemon run in the same process. The daemon's heads are processes
+of this program, which stands in for mongod as the replica set's members are simulated; what is restored from the demo opens
+with it, too (heartwood mongosim --help). --backup=false leaves that out. With --sandbox=wasm there is no backup.
+
 With --json the first line on standard output, once everything serves, is one JSON object with url, ingestionUrl, user,
-password, publicKey, privateKey, groupId, agentApiKey, members and profileFile: a file of profiles (heartwood profile) in the
+password, publicKey, privateKey, groupId, agentApiKey, members, backup and profileFile: a file of profiles (heartwood profile) in the
 data folder, with which the command line works against the demo.`,
 		Example: "  heartwood demo --data data/demo\n  heartwood demo --data /tmp/d --port-base 9080 --json",
 		Args:    cobra.NoArgs,
@@ -53,8 +60,14 @@ data folder, with which the command line works against the demo.`,
 			if err != nil {
 				return err
 			}
+			mongod := ""
+			if backup && loaded.Server.Sandbox != config.SandboxWasm {
+				if mongod, err = os.Executable(); err != nil {
+					return opererr.New("find this program, which stands in for mongod", err, "start with --backup=false")
+				}
+			}
 			return demo.Run(cmd.Context(), demo.Options{
-				Sources: src, DataDir: f.data, History: history, Trouble: trouble, Log: log, Progress: progressLine(cmd.ErrOrStderr()),
+				Sources: src, DataDir: f.data, History: history, Trouble: trouble, Mongod: mongod, Log: log, Progress: progressLine(cmd.ErrOrStderr()),
 				Started: func(_ context.Context, l *demo.Login) {
 					file, err := keepProfile(f.data, l)
 					if err != nil {
@@ -68,6 +81,7 @@ data folder, with which the command line works against the demo.`,
 	f.register(cmd)
 	f.registerSandbox(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the login as one line of JSON on standard output")
+	cmd.Flags().BoolVar(&backup, "backup", true, "back the replica set up, too")
 	cmd.Flags().DurationVar(&history, "history", 24*time.Hour, "how much of the past to fill in on the first start")
 	cmd.Flags().DurationVar(&trouble, "trouble", 0, "make something go wrong in each such period: an election, a secondary that falls behind, a member that is killed; 0: only what the load brings")
 	return cmd
@@ -101,6 +115,11 @@ func printLogin(cmd *cobra.Command, asJSON bool, l *demo.Login, profiles string)
 		}{l, profiles})
 		return
 	}
+	backup := "none"
+	if l.Backup {
+		backup = l.URL + "/g/" + l.GroupID + "/backup (restore a minute ago once the first snapshot is there;\n" +
+			"             heads run this program in mongod's place)"
+	}
 	_, _ = fmt.Fprintf(cmd.OutOrStdout(), `
 Heartwood demo is ready.
 
@@ -110,8 +129,9 @@ Heartwood demo is ready.
   watching   %s (simulated replica set rs0)
   alerts     %s (an election every four minutes, lag now and then:
              they open and close by themselves; --trouble 3m makes more go wrong)
+  backup     %s
   try        %s=%s heartwood alerts list
 
 Ctrl-C stops it; the same command starts it again with its data.
-`, l.URL, l.User, l.Password, strings.Join(l.Members, ", "), l.URL+"/g/"+l.GroupID+"/alerts", profile.EnvFile, profiles)
+`, l.URL, l.User, l.Password, strings.Join(l.Members, ", "), l.URL+"/g/"+l.GroupID+"/alerts", backup, profile.EnvFile, profiles)
 }

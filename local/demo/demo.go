@@ -1,5 +1,5 @@
 // Package demo runs Heartwood on something to look at: a server with its embedded database, a simulated replica set under a
-// changing load, and a monitoring agent between them, all in one process. Nothing about it is special to the server: the site
+// changing load, and agents for monitoring and backup between them, all in one process. Nothing about it is special to the server: the site
 // is made through the Public API, and the past is filled in by the same agent over the same wire, on the simulator's clock.
 package demo
 
@@ -41,6 +41,7 @@ type Options struct {
 	DataDir  string
 	History  time.Duration                           // how much of the past to have
 	Trouble  time.Duration                           // something goes wrong on purpose that often; 0: only what the load brings
+	Mongod   string                                  // program that heads of the backup run as mongod, a stand-in for one; empty: there is no backup
 	Log      *slog.Logger                            // of all parts
 	Progress func(what string, done, total int)      // told while the past is filled in; may be nil
 	Now      func() time.Time                        // nil means time.Now
@@ -63,6 +64,11 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func run(ctx context.Context, o Options) (err error) {
+	if o.Mongod != "" {
+		if err := backupSettings(&o); err != nil {
+			return err
+		}
+	}
 	srv, err := runner.Start(ctx, runner.Options{Sources: o.Sources, Log: o.Log.With(obs.KeyComponent, "server")})
 	if err != nil {
 		return err
@@ -77,6 +83,7 @@ func run(ctx context.Context, o Options) (err error) {
 	if err := login.choosePorts(filepath.Join(o.DataDir, loginFile)); err != nil {
 		return err
 	}
+	login.Backup = o.Mongod != ""
 	agent, err := newAgent(o, login)
 	if err != nil {
 		return fmt.Errorf("make the agent: %w", err)
@@ -92,7 +99,7 @@ func run(ctx context.Context, o Options) (err error) {
 	}
 	sim, err := mongosim.Start(ctx, mongosim.Options{
 		SetName: setName, DBPath: filepath.Join(o.DataDir, "mongosim"), BasePort: login.MembersPort, Load: load.New(loadSeed),
-		Workload: true, Lagging: true, StartAt: from, ElectionEvery: electionEvery, HistoryElectionEvery: pastElectionEvery,
+		Version: standIn, Workload: true, Lagging: true, StartAt: from, ElectionEvery: electionEvery, HistoryElectionEvery: pastElectionEvery,
 		Log: o.Log.With(obs.KeyComponent, "mongosim"),
 	})
 	if err != nil {
@@ -115,6 +122,18 @@ func run(ctx context.Context, o Options) (err error) {
 			err = errors.Join(err, fmt.Errorf("agent: %w", runErr))
 		}
 	}()
+	if login.Backup {
+		backupCtx, stopBackup := context.WithCancel(ctx)
+		wait, startErr := backUp(backupCtx, o, login)
+		if startErr != nil {
+			stopBackup()
+			return startErr
+		}
+		defer func() {
+			stopBackup()
+			err = errors.Join(err, wait())
+		}()
+	}
 	if o.Started != nil {
 		o.Started(ctx, login)
 	}

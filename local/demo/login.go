@@ -39,6 +39,7 @@ type Login struct {
 	AgentAPIKey  string   `json:"agentApiKey"`
 	Members      []string `json:"members"`
 	MembersPort  int      `json:"membersPort"` // of the first member; kept, because hosts are known by host:port
+	Backup       bool     `json:"backup"`      // the replica set is backed up
 }
 
 // provision makes the demo's user, keys and group through the Public API, or reads what an earlier start made. It goes on

@@ -340,6 +340,10 @@ func (s *Server) open(c *config.Server, probe http.Handler, l *listeners) error 
 			agents.ServeHTTP(w, r)
 			return
 		}
+		if strings.HasPrefix(r.URL.Path, "/backup/restore/") { // archives: links begin with mms.centralUrl unless a setting says otherwise
+			s.intake.ServeHTTP(w, r)
+			return
+		}
 		s.pages.ServeHTTP(w, r)
 	})
 

@@ -231,10 +231,10 @@ func (p *Process) Log() string {
 // Login is what `heartwood demo --json` prints once everything serves.
 type Login = demo.Login
 
-// Demo starts `heartwood demo` on the data folder and waits until it serves.
+// Demo starts `heartwood demo` on the data folder and waits until it serves. It backs nothing up unless --backup is among args.
 func Demo(t testing.TB, data string, args ...string) (*Process, Login) {
 	t.Helper()
-	p := Start(t, append([]string{"demo", "--json", "--data", data, "--port-base", strconv.Itoa(PortBase(t))}, args...)...)
+	p := Start(t, append([]string{"demo", "--json", "--backup=false", "--data", data, "--port-base", strconv.Itoa(PortBase(t))}, args...)...)
 	var login Login
 	line := make(chan error, 1)
 	go func() {

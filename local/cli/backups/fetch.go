@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -107,6 +108,9 @@ func (a app) get(ctx context.Context, url, part string) (again bool, err error) 
 	case res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent:
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 512))
 		return res.StatusCode >= http.StatusInternalServerError, fmt.Errorf("the server answered %s: %s", res.Status, strings.TrimSpace(ask.Clean(string(text))))
+	}
+	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind == "text/html" {
+		return false, fmt.Errorf("%s answers with a page instead of the archive: set mms.backupCentralUrl to where the agents' port is reached", req.URL.Host)
 	}
 	if _, err := io.Copy(f, res.Body); err != nil {
 		return ctx.Err() == nil, err
