@@ -136,3 +136,33 @@ func (s *site) restorePages(b *browser, set, id string) {
 	b.get(list+"/"+job).want(200, "ready", "/backup/restore/v2/pull/"+job+"/", "curl -fLO", strings.Repeat("ab", 32), "heartwood restore download rs0 "+job)
 	b.get(list).want(200, "ready", "cancelled", "rs0")
 }
+
+// TestAdminOfBackup shows daemons and block stores to who may see the site, and nothing that signs in anywhere.
+func TestAdminOfBackup(t *testing.T) {
+	s, g, b := owner(t)
+	b.get("/admin").want(200, `href="/admin/backup"`)
+	b.get("/admin/backup").want(200, "No backup daemon has called", "heartwood backup-daemon", "There is no block store", "/api/public/v1.0/admin/backup/snapshot/fileSystemConfigs")
+	daemon := func(machine string, change func(*backup.Daemon)) {
+		d := backup.Daemon{ID: machine + ":/heads/", Machine: machine, HeadRoot: "/heads/", Beat: s.now, Heads: 4, Jobs: 2, Releases: []string{"7.0.16"}, Free: 1 << 30, Size: 4 << 30}
+		change(&d)
+		_, err := s.backup.Beat(t.Context(), d)
+		s.ok(err)
+	}
+	daemon("well", func(*backup.Daemon) {})
+	daemon("gone", func(d *backup.Daemon) { d.Beat = s.now.Add(-time.Hour) })
+	daemon("ended", func(d *backup.Daemon) { d.Stopped = true })
+	daemon("ill", func(d *backup.Daemon) { d.Error, d.Releases = "The folder of releases cannot be read.", nil })
+	daemon("narrow", func(d *backup.Daemon) { d.Full = s.now.Add(time.Hour) })
+	s.ok(s.backup.UpdateDaemon(t.Context(), "well:/heads/", func(d *backup.Daemon) error { d.Assignment = false; return nil }))
+	for _, x := range []model.BlockStore{
+		{ID: "nas", Type: model.BlockStoreFile, Path: "/mnt/nas", Encrypt: true, LoadFactor: 1},
+		{ID: "cloud", Type: model.BlockStoreS3, Bucket: "shop-backups", Prefix: "hw/", Region: "eu-central-1", AccessKey: "AKIA123", SecretKey: "s3cret", LoadFactor: 1},
+		{ID: "set", Type: model.BlockStoreMongo, URI: "mongodb://saver:s3cret@blocks1:27017,blocks2:27017/?replicaSet=blocks", LoadFactor: 1},
+	} {
+		s.ok(s.backup.SaveStore(t.Context(), x))
+	}
+	b.get("/admin/backup").want(200, "well", "1 GiB free of 4 GiB", "Not to do: new backups", "7.0.16", "silent", "stopped", "The folder of releases cannot be read.", "it can hold no head",
+		"disk fills up", "/mnt/nas", "shop-backups/hw/ at eu-central-1", "blocks1:27017,blocks2:27017").wantNot("s3cret", "AKIA123", "saver", "No backup daemon")
+	s.user("reader@example.com", model.Grant{Role: model.GroupReadOnly, GroupID: g.ID})
+	s.signIn("reader@example.com").get("/admin/backup").want(403)
+}

@@ -129,6 +129,7 @@ func (s *backupSite) helpers() {
 		Heads: 4, Jobs: 3, Releases: []string{"4.4.29", "5.0.31", "6.0.20", "7.0.16", "8.0.4"}, Free: 120 << 30, Size: 500 << 30,
 	})
 	s.ok(err)
+	s.ok(s.site.Backup.SaveStore(s.t.Context(), model.BlockStore{ID: "nas1", Type: model.BlockStoreFile, Path: "/mnt/backup/nas1", Encrypt: true, AssignmentEnabled: true, LoadFactor: 1}))
 	s.ok(s.site.Inventory.UpsertAgent(s.t.Context(), s.group.ID, "agent-1", func(a *model.Agent) error {
 		*a = model.Agent{ID: "agent-1", GroupID: s.group.ID, Type: model.AgentBackup, Hostname: "backup1.example.com", Version: "0.0.0-test", Started: s.now, FirstSeen: s.now, LastConf: s.now, State: model.AgentActive}
 		return nil
@@ -194,6 +195,7 @@ func TestPagesOfBackupsInARealBrowser(t *testing.T) {
 		}
 	}
 	everywhere("backup-empty", at)
+	everywhere("admin-backup-empty", s.login.URL+"/admin/backup")
 	everywhere("backup-restores-empty", at+"-restores")
 
 	shop := s.set(model.ClusterReplicaSet, "shop")
@@ -279,8 +281,9 @@ func TestPagesOfBackupsInARealBrowser(t *testing.T) {
 	everywhere("backup-restore-ready", restores+"/"+ready.ID)
 
 	b.do(t, "g b", chromedp.Navigate(s.login.URL+"/g/"+s.login.GroupID+"/activity"), chromedp.WaitReady(chromedp.CSS("h1")),
-		chromedp.KeyEvent("g"), chromedp.KeyEvent("b"), chromedp.Poll[chromedp.Void](`location.pathname.endsWith("/backup")`, chromedp.WithPollingTimeout(10*time.Second)))
+		chromedp.KeyEvent("g"), chromedp.KeyEvent("b"), chromedp.WaitReady(chromedp.CSS(`a[data-go="b"][aria-current="page"]`)))
 	everywhere("cluster-with-backup", s.login.URL+"/g/"+s.login.GroupID+"/clusters/"+string(long))
+	everywhere("admin-backup", s.login.URL+"/admin/backup")
 	everywhere("agents-with-backup", s.login.URL+"/g/"+s.login.GroupID+"/agents")
 
 	s.user("reader@example.com", model.Grant{Role: model.GroupReadOnly, GroupID: s.group.ID})

@@ -48,9 +48,10 @@ type Inventory interface {
 	Agents(ctx context.Context, group model.ID) ([]model.Agent, error)
 }
 
-// Daemons tells whether there is a daemon at all.
+// Daemons tells which daemons there are, and where backups are kept.
 type Daemons interface {
 	Daemons(ctx context.Context) ([]backup.Daemon, error)
+	Stores(ctx context.Context) ([]model.BlockStore, error)
 }
 
 // Options are what the pages need from outside.
@@ -91,6 +92,7 @@ func (p *Pages) Routes() []view.Route {
 		{Pattern: "POST " + one + "/snapshots/{id}/delete", Handler: p.deleteSnapshot},
 		{Pattern: "GET " + one + "/restore", Handler: p.wizard},
 		{Pattern: "POST " + one + "/restore", Handler: p.order},
+		{Pattern: "GET /admin/backup", Handler: p.admin},
 		{Pattern: "GET /g/{group}/backup-restores", Handler: p.restores},
 		{Pattern: "GET /g/{group}/backup-restores/{id}", Handler: p.restore},
 		{Pattern: "POST /g/{group}/backup-restores/{id}/cancel", Handler: p.cancel},

@@ -346,6 +346,11 @@ func (p *Pages) pullURL(v *view.Visit) string {
 	if p.opt.PullURL != "" {
 		return strings.TrimSuffix(p.opt.PullURL, "/")
 	}
+	return here(v)
+}
+
+// here is this server as the visitor reaches it.
+func here(v *view.Visit) string {
 	scheme := "http"
 	if v.Secure {
 		scheme = "https"
