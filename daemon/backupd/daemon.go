@@ -1,6 +1,6 @@
 // Package backupd is the backup daemon: it takes jobs by lease, fills a head with what an agent read, keeps it up with the
 // stored oplog, takes snapshots of it and deletes what has expired. What is done next with a job is decided in job, without side
-// effects; here it is carried out. Everything a daemon has on its disk can be made again from the store: a daemon that dies is
+// effects; in work it is carried out, and here jobs find their daemon. Everything a daemon has on its disk can be made again from the store: a daemon that dies is
 // replaced by another, and what it writes late is refused, because the token of its lease is no longer the highest.
 package backupd
 
@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
 	"github.com/heartwood-db/heartwood/daemon/backupd/job"
 	"github.com/heartwood-db/heartwood/daemon/backupd/slot"
+	"github.com/heartwood-db/heartwood/daemon/backupd/snap"
+	"github.com/heartwood-db/heartwood/daemon/backupd/work"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
@@ -107,13 +110,12 @@ type Daemon struct {
 	o       Options
 	id      string
 	log     *slog.Logger
-	m       *metrics
-	shares  bool // clones share their blocks with the head's files
+	h       *work.Host // of its workers
 	started time.Time
 
 	mu      sync.Mutex
 	me      backup.Daemon // as the last beat gave it
-	workers map[model.ID]*worker
+	workers map[model.ID]*work.Worker
 	samples []job.Sample
 }
 
@@ -123,13 +125,16 @@ func New(o Options) (*Daemon, error) {
 		return nil, fmt.Errorf("backup daemon: %w", err)
 	}
 	o.defaults()
-	m, err := newMetrics(o.Reg)
+	m, err := work.NewMetrics(o.Reg)
 	if err != nil {
 		return nil, fmt.Errorf("backup daemon: metrics: %w", err)
 	}
-	return &Daemon{
-		o: o, id: o.Machine + ":" + o.Root, log: o.Log, m: m, workers: map[model.ID]*worker{},
-	}, nil
+	d := &Daemon{o: o, id: o.Machine + ":" + o.Root, log: o.Log, workers: map[model.ID]*work.Worker{}}
+	d.h = &work.Host{
+		ID: d.id, Root: o.Root, Backup: o.Backup, Blockstores: o.Blockstores, Heads: o.Heads, Slots: o.Slots, Metrics: m, Event: d.event, Self: d.self,
+		MinWindow: o.MinWindow, Poll: o.Poll, Turn: o.Turn, Grace: o.Grace, Chores: o.Chores, Now: o.Now, Log: o.Log,
+	}
+	return d, nil
 }
 
 // ID is the daemon's: "<machine>:<head root>".
@@ -148,7 +153,7 @@ const (
 // returns an error only when it could not begin.
 func (d *Daemon) Run(ctx context.Context) error {
 	d.started = d.now()
-	d.shares = shares(ctx, d.o.Root)
+	d.h.Shares = snap.Shares(ctx, d.o.Root)
 	if err := d.beat(ctx); err != nil {
 		return fmt.Errorf("say that this daemon runs: %w", err)
 	}
@@ -233,7 +238,7 @@ func (d *Daemon) say(ctx context.Context, goodbye bool) error {
 	if me, err = d.o.Backup.Beat(ctx, me); err != nil {
 		return err
 	}
-	d.m.space(me)
+	d.h.Metrics.Space(me)
 	d.mu.Lock()
 	d.me = me
 	d.mu.Unlock()
@@ -297,7 +302,7 @@ func (d *Daemon) bind(ctx context.Context, parts *sync.WaitGroup) error {
 		c.StoreJobs[jobs[i].StoreID]++
 	}
 	c.Reserved = d.reserved(byID)
-	d.m.jobs.Set(float64(len(d.running())))
+	d.h.Metrics.Jobs.Set(float64(len(d.running())))
 	for _, cfg := range configs {
 		j, ok := byID[cfg.ClusterID]
 		if !ok || d.has(cfg.ClusterID) {
@@ -336,9 +341,9 @@ func (d *Daemon) try(ctx context.Context, parts *sync.WaitGroup, c *job.Candidat
 	if err != nil || !ok {
 		return err
 	}
-	w := newWorker(d, c.Job.ID, lease)
-	if err := w.take(ctx, storeID); err != nil {
-		return errors.Join(err, release(ctx, &lease))
+	w := work.New(d.h, c.Job.ID, lease)
+	if err := w.Take(ctx, storeID); err != nil {
+		return errors.Join(err, work.Release(ctx, &lease))
 	}
 	c.StoreJobs[storeID]++
 	c.Reserved += job.Need(c.Job.Tail.DataBytes)
@@ -351,16 +356,9 @@ func (d *Daemon) try(ctx context.Context, parts *sync.WaitGroup, c *job.Candidat
 			delete(d.workers, c.Job.ID)
 			d.mu.Unlock()
 		}()
-		w.run(ctx)
+		w.Run(ctx)
 	})
 	return nil
-}
-
-// release gives a lease back even when the context has ended.
-func release(ctx context.Context, l *store.Lease) error {
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), byeLimit)
-	defer stop()
-	return l.Release(ctx)
 }
 
 // unbound notes why nobody takes a job. Several daemons may have reasons: the first one's stand for a minute.
@@ -402,10 +400,10 @@ func (d *Daemon) has(id model.ID) bool {
 	return d.workers[id] != nil
 }
 
-func (d *Daemon) running() map[model.ID]*worker {
+func (d *Daemon) running() map[model.ID]*work.Worker {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all := make(map[model.ID]*worker, len(d.workers))
+	all := make(map[model.ID]*work.Worker, len(d.workers))
 	for id, w := range d.workers {
 		all[id] = w
 	}
@@ -421,6 +419,39 @@ func (d *Daemon) reserved(jobs map[model.ID]backup.Job) int64 {
 		}
 	}
 	return sum
+}
+
+// sweep removes the heads of jobs that another daemon has, or that are gone.
+func (d *Daemon) sweep(ctx context.Context) error {
+	entries, err := os.ReadDir(d.o.Root)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		id := model.ID(e.Name())
+		if !e.IsDir() || !id.Valid() || d.has(id) {
+			continue
+		}
+		mine, err := d.stillMine(ctx, id)
+		if err != nil {
+			return err
+		}
+		if mine {
+			continue
+		}
+		if err := d.h.Discard(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) stillMine(ctx context.Context, id model.ID) (bool, error) {
+	j, err := d.o.Backup.Job(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err != nil || j.Daemon == "" || j.Daemon == d.id, err
 }
 
 // event keeps an event for people; that it cannot be kept is only logged.

@@ -9,15 +9,14 @@ import (
 
 // Head is the one that runs for a job; nil for none. The daemon must be idle.
 func (d *Daemon) Head(id model.ID) *head.Head {
-	w := d.running()[id]
-	if w == nil || w.head == nil {
-		return nil
+	if w := d.running()[id]; w != nil {
+		return w.Head()
 	}
-	return w.head.head
+	return nil
 }
 
 // JobDir is the folder of a job.
-func (d *Daemon) JobDir(id model.ID) string { return d.jobDir(id) }
+func (d *Daemon) JobDir(id model.ID) string { return d.h.JobDir(id) }
 
 // Root is that of the heads.
 func (d *Daemon) Root() string { return d.o.Root }

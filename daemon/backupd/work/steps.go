@@ -1,4 +1,4 @@
-package backupd
+package work
 
 import (
 	"context"
@@ -27,7 +27,7 @@ import (
 )
 
 // begin makes an empty folder for the head of the current epoch, unless there is one that goes on.
-func (w *worker) begin(ctx context.Context, s *job.State, phase job.Phase, from string) error {
+func (w *Worker) begin(ctx context.Context, s *job.State, phase job.Phase, from string) error {
 	goesOn := w.epoch == s.Epoch.Number && !w.mark.Dirty && w.mark.Phase == phase && w.mark.From == from
 	if goesOn {
 		return nil
@@ -47,7 +47,7 @@ func (w *worker) begin(ctx context.Context, s *job.State, phase job.Phase, from 
 }
 
 // seed fills the head with the full read.
-func (w *worker) seed(ctx context.Context, s *job.State) error {
+func (w *Worker) seed(ctx context.Context, s *job.State) error {
 	if err := w.begin(ctx, s, job.Seeding, ""); err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (w *worker) seed(ctx context.Context, s *job.State) error {
 		parts   = map[oplog.UUID]backup.Collection{}
 		total   int64
 	)
-	for c, err := range w.d.o.Backup.CollectionsOf(ctx, w.id, s.Epoch.Number) {
+	for c, err := range w.h.Backup.CollectionsOf(ctx, w.id, s.Epoch.Number) {
 		switch {
 		case err != nil:
 			return fmt.Errorf("collections of the full read: %w", err)
@@ -101,15 +101,15 @@ func (w *worker) seed(ctx context.Context, s *job.State) error {
 		return fmt.Errorf("begin to apply: %w", err)
 	}
 	w.mark.Phase, w.mark.Applied, w.mark.ReplayFrom = job.Window, s.Epoch.Start, s.Epoch.Start
-	w.log.InfoContext(ctx, "head filled", obs.KeyCount, len(wanted), obs.KeyBytes, total, obs.KeyTook, w.d.now().Sub(began))
+	w.log.InfoContext(ctx, "head filled", obs.KeyCount, len(wanted), obs.KeyBytes, total, obs.KeyTook, w.h.now().Sub(began))
 	return errors.Join(writeMark(w.dir(), w.mark), w.applied(ctx))
 }
 
 // applied tells the store how far the head is.
-func (w *worker) applied(ctx context.Context) error {
+func (w *Worker) applied(ctx context.Context) error {
 	w.note()
-	return w.d.o.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
-		j.Applied, j.ReplayFrom, j.AppliedAt, j.Activity = w.mark.Applied, w.mark.ReplayFrom, w.d.now(), nil
+	return w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
+		j.Applied, j.ReplayFrom, j.AppliedAt, j.Activity = w.mark.Applied, w.mark.ReplayFrom, w.h.now(), nil
 		return nil
 	})
 }
@@ -121,7 +121,7 @@ const applyFor = 10 * time.Second
 const farBehind = 10 * time.Minute
 
 // apply applies stored oplog.
-func (w *worker) apply(ctx context.Context, s *job.State, until bson.Timestamp) (again bool, err error) {
+func (w *Worker) apply(ctx context.Context, s *job.State, until bson.Timestamp) (again bool, err error) {
 	if err := w.startHead(ctx, s); err != nil {
 		return false, err
 	}
@@ -137,9 +137,9 @@ func (w *worker) apply(ctx context.Context, s *job.State, until bson.Timestamp) 
 		err = a.Covered(through)
 	}
 	after := a.Stats()
-	w.d.m.entries.Add(float64(after.Entries - before.Entries))
-	w.d.m.applied.Add(float64(after.Bytes - before.Bytes))
-	w.d.m.behind.Set(max(0, job.Time(s.Epoch.Head.Last.TS).Sub(job.Time(a.Applied().TS)).Seconds()))
+	w.h.Metrics.entries.Add(float64(after.Entries - before.Entries))
+	w.h.Metrics.applied.Add(float64(after.Bytes - before.Bytes))
+	w.h.Metrics.behind.Set(max(0, job.Time(s.Epoch.Head.Last.TS).Sub(job.Time(a.Applied().TS)).Seconds()))
 	if err := w.breaks(ctx, s, after); err != nil {
 		return false, err
 	}
@@ -157,10 +157,10 @@ func (w *worker) apply(ctx context.Context, s *job.State, until bson.Timestamp) 
 }
 
 // breaks keeps the points behind which a new range of restorable points begins.
-func (w *worker) breaks(ctx context.Context, s *job.State, st apply.Stats) error {
+func (w *Worker) breaks(ctx context.Context, s *job.State, st apply.Stats) error {
 	for _, e := range st.Ends[min(w.head.ends, len(st.Ends)):] {
 		w.log.InfoContext(ctx, "no restore goes past this point of the oplog; a snapshot follows", obs.KeyReason, e.Why, obs.KeyTo, e.At)
-		if err := w.d.o.Backup.AddBreak(ctx, w.id, s.Epoch.Number, backup.Break{At: e.At.TS, Why: e.Why}); err != nil {
+		if err := w.h.Backup.AddBreak(ctx, w.id, s.Epoch.Number, backup.Break{At: e.At.TS, Why: e.Why}); err != nil {
 			return err
 		}
 		w.head.ends++
@@ -169,7 +169,7 @@ func (w *worker) breaks(ctx context.Context, s *job.State, st apply.Stats) error
 }
 
 // oddities logs what the applier let pass, once each.
-func (w *worker) oddities(ctx context.Context, st apply.Stats) {
+func (w *Worker) oddities(ctx context.Context, st apply.Stats) {
 	for what, n := range st.Odd {
 		if w.head.odd[what] == 0 {
 			w.log.WarnContext(ctx, "odd entries in the oplog", obs.KeyReason, what, obs.KeyCount, n)
@@ -179,7 +179,7 @@ func (w *worker) oddities(ctx context.Context, st apply.Stats) {
 }
 
 // ask asks the agent for the documents that the full read lacks, as many as go at once.
-func (w *worker) ask(ctx context.Context, s *job.State) error {
+func (w *Worker) ask(ctx context.Context, s *job.State) error {
 	if err := w.startHead(ctx, s); err != nil {
 		return err
 	}
@@ -199,16 +199,16 @@ func (w *worker) ask(ctx context.Context, s *job.State) error {
 			asked = append(asked, m)
 		}
 	}
-	w.d.m.warned.Add(float64(n))
+	w.h.Metrics.warned.Add(float64(n))
 	w.log.WarnContext(ctx, "the full read lacks documents that the oplog changes: the agent is asked for them", obs.KeyCount, n)
-	return w.d.o.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
+	return w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
 		j.Missing, j.Found = asked, nil
 		return nil
 	})
 }
 
 // fill writes the agent's answer.
-func (w *worker) fill(ctx context.Context, s *job.State) error {
+func (w *Worker) fill(ctx context.Context, s *job.State) error {
 	if err := w.startHead(ctx, s); err != nil {
 		return err
 	}
@@ -259,14 +259,14 @@ func (w *worker) fill(ctx context.Context, s *job.State) error {
 		}
 	}
 	w.log.InfoContext(ctx, "documents that the full read lacked were written", obs.KeyCount, len(docs)+len(absent))
-	return w.d.o.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
+	return w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
 		j.Missing, j.Found = nil, nil
 		return nil
 	})
 }
 
 // finish ends the window: the head is consistent from here on.
-func (w *worker) finish(ctx context.Context, s *job.State) error {
+func (w *Worker) finish(ctx context.Context, s *job.State) error {
 	if err := w.startHead(ctx, s); err != nil {
 		return err
 	}
@@ -279,12 +279,12 @@ func (w *worker) finish(ctx context.Context, s *job.State) error {
 		return fmt.Errorf("build the indexes: %w", err)
 	}
 	w.mark.Phase = job.Ready
-	w.d.event(ctx, model.Event{Type: model.EventSyncFinished, GroupID: s.Job.GroupID, ClusterID: w.id, Text: "The full read is complete and consistent; the first snapshot follows."})
+	w.h.Event(ctx, model.Event{Type: model.EventSyncFinished, GroupID: s.Job.GroupID, ClusterID: w.id, Text: "The full read is complete and consistent; the first snapshot follows."})
 	return errors.Join(w.applied(ctx), writeMark(w.dir(), w.mark))
 }
 
 // restore makes the head from a snapshot.
-func (w *worker) restore(ctx context.Context, s *job.State, from backup.Snapshot) error {
+func (w *Worker) restore(ctx context.Context, s *job.State, from backup.Snapshot) error {
 	resume := w.epoch == s.Epoch.Number && w.mark.From == from.ID
 	if resume {
 		w.mark.Dirty = false
@@ -292,7 +292,7 @@ func (w *worker) restore(ctx context.Context, s *job.State, from backup.Snapshot
 	if err := w.begin(ctx, s, job.None, from.ID); err != nil {
 		return err
 	}
-	bs, err := w.d.o.Blockstores(ctx, from.StoreID)
+	bs, err := w.h.Blockstores(ctx, from.StoreID)
 	if err != nil {
 		return fmt.Errorf("open store %q: %w", from.StoreID, err)
 	}
@@ -305,12 +305,12 @@ func (w *worker) restore(ctx context.Context, s *job.State, from backup.Snapshot
 		return fmt.Errorf("make the head from snapshot %s: %w", from.ID, err)
 	}
 	w.mark = mark{Job: w.id, Epoch: w.epoch, Phase: job.Ready, Applied: meta.Applied, ReplayFrom: meta.ReplayFrom}
-	w.log.InfoContext(ctx, "head made from a snapshot", obs.KeyKey, from.ID, obs.KeyTook, w.d.now().Sub(began))
+	w.log.InfoContext(ctx, "head made from a snapshot", obs.KeyKey, from.ID, obs.KeyTook, w.h.now().Sub(began))
 	return errors.Join(writeMark(w.dir(), w.mark), w.applied(ctx))
 }
 
 // discard removes the head of an epoch that is over.
-func (w *worker) discard(ctx context.Context) error {
+func (w *Worker) discard(ctx context.Context) error {
 	if w.aside != nil { // it may be reading the files
 		w.aside.cancel()
 		<-w.aside.done
@@ -330,13 +330,13 @@ func (w *worker) discard(ctx context.Context) error {
 
 // terminate lets go of a backup that is being deleted: the head goes here, everything else is the duty backup-expire's, which
 // waits for the lease.
-func (w *worker) terminate(ctx context.Context) error {
+func (w *Worker) terminate(ctx context.Context) error {
 	if w.epoch != 0 || w.aside != nil {
 		if err := w.discard(ctx); err != nil {
 			return err
 		}
 	}
-	if err := os.RemoveAll(w.d.jobDir(w.id)); err != nil {
+	if err := os.RemoveAll(w.h.JobDir(w.id)); err != nil {
 		return err
 	}
 	w.log.InfoContext(ctx, "the backup is being deleted: its head is gone")

@@ -1,4 +1,4 @@
-package backupd
+package work
 
 import (
 	"context"
@@ -17,9 +17,9 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store/backup"
 )
 
-// worker has one job, for as long as it has the lease. Its fields belong to the goroutine of run, but for what has a lock.
-type worker struct {
-	d     *Daemon
+// Worker has one job, for as long as it has the lease. Its fields belong to the goroutine of Run, but for what has a lock.
+type Worker struct {
+	h     *Host
 	id    model.ID
 	lease store.Lease
 	token int64
@@ -51,18 +51,19 @@ type aside struct {
 	finish   func(ctx context.Context) error // called by the worker when done is closed
 }
 
-func newWorker(d *Daemon, id model.ID, lease store.Lease) *worker {
-	return &worker{d: d, id: id, lease: lease, token: lease.Token, log: d.log.With(obs.KeyCluster, id)}
+// New gives a job a worker. The lease is the job's, just acquired.
+func New(h *Host, id model.ID, lease store.Lease) *Worker {
+	return &Worker{h: h, id: id, lease: lease, token: lease.Token, log: h.Log.With(obs.KeyCluster, id)}
 }
 
-// take makes the job this daemon's: from here on those who had it before are refused.
-func (w *worker) take(ctx context.Context, storeID string) error {
+// Take makes the job this daemon's: from here on those who had it before are refused.
+func (w *Worker) Take(ctx context.Context, storeID string) error {
 	var before string
 	var group model.ID
-	err := w.d.o.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
+	err := w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
 		before, group = j.Daemon, j.GroupID
-		if j.Daemon != w.d.id {
-			j.Daemon, j.Bound = w.d.id, w.d.now()
+		if j.Daemon != w.h.ID {
+			j.Daemon, j.Bound = w.h.ID, w.h.now()
 		}
 		if j.StoreID == "" {
 			j.StoreID = storeID
@@ -72,26 +73,26 @@ func (w *worker) take(ctx context.Context, storeID string) error {
 		}
 		j.Activity = nil
 		if j.Stage == backup.StageBinding || j.Stage == "" {
-			j.Stage, j.StageSince = backup.StageSync, w.d.now()
+			j.Stage, j.StageSince = backup.StageSync, w.h.now()
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("take backup %s: %w", w.id, err)
 	}
-	if before != "" && before != w.d.id {
-		w.d.event(ctx, model.Event{Type: model.EventBackupMoved, GroupID: group, ClusterID: w.id, Text: fmt.Sprintf("The backup moved from %s to %s: the first gave no sign of life.", before, w.d.id)})
+	if before != "" && before != w.h.ID {
+		w.h.Event(ctx, model.Event{Type: model.EventBackupMoved, GroupID: group, ClusterID: w.id, Text: fmt.Sprintf("The backup moved from %s to %s: the first gave no sign of life.", before, w.h.ID)})
 	}
-	return w.d.o.Backup.MarkStarted(ctx, w.id, w.d.now())
+	return w.h.Backup.MarkStarted(ctx, w.id, w.h.now())
 }
 
 // stopLimit is how long a worker may take to end when the daemon stops: a batch is finished, the head is stopped cleanly.
 const stopLimit = time.Hour
 
-// run works on the job until the context ends, the lease is lost or the job is gone.
-func (w *worker) run(ctx context.Context) {
+// Run works on the job until the context ends, the lease is lost or the job is gone, and gives the lease back.
+func (w *Worker) Run(ctx context.Context) {
 	kept, stop := w.lease.Keep(ctx)
-	w.log.InfoContext(ctx, "backup taken", obs.KeyInstance, w.d.id)
+	w.log.InfoContext(ctx, "backup taken", obs.KeyInstance, w.h.ID)
 	err := w.loop(kept)
 	w.settle(ctx)
 	stop()
@@ -101,13 +102,13 @@ func (w *worker) run(ctx context.Context) {
 	case err != nil && ctx.Err() == nil:
 		w.log.ErrorContext(ctx, "work on a backup ended", obs.KeyErr, err)
 	}
-	if err := release(ctx, &w.lease); err != nil {
+	if err := Release(ctx, &w.lease); err != nil {
 		w.log.WarnContext(ctx, "lease not released; it runs out by itself", obs.KeyErr, err)
 	}
 }
 
 // settle ends what goes on, cleanly, whatever has happened to the context.
-func (w *worker) settle(ctx context.Context) {
+func (w *Worker) settle(ctx context.Context) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer stop()
 	if a := w.aside; a != nil {
@@ -126,7 +127,7 @@ func (w *worker) settle(ctx context.Context) {
 var errGone = errors.New("the backup is gone")
 
 // loop takes step after step.
-func (w *worker) loop(ctx context.Context) error {
+func (w *Worker) loop(ctx context.Context) error {
 	if err := w.find(ctx); err != nil {
 		return err
 	}
@@ -141,13 +142,13 @@ func (w *worker) loop(ctx context.Context) error {
 			return err
 		case err != nil:
 			w.log.WarnContext(ctx, "cannot read how the backup is", obs.KeyErr, err)
-			w.rest(ctx, w.d.o.Poll)
+			w.rest(ctx, w.h.Poll)
 			continue
 		}
 		step := job.Next(s)
 		began := time.Now()
 		again, err := w.do(ctx, &s, step)
-		w.d.m.step(step.Kind, time.Since(began))
+		w.h.Metrics.step(step.Kind, time.Since(began))
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -169,13 +170,13 @@ func (w *worker) loop(ctx context.Context) error {
 			}
 		}
 		if !again {
-			w.rest(ctx, w.d.o.Poll)
+			w.rest(ctx, w.h.Poll)
 		}
 	}
 }
 
 // rest waits for news: for a while, or until what goes on aside is done. A head that others wait for is stopped meanwhile.
-func (w *worker) rest(ctx context.Context, d time.Duration) {
+func (w *Worker) rest(ctx context.Context, d time.Duration) {
 	if w.head != nil && w.head.tired(true) {
 		w.stopHead(ctx)
 	}
@@ -193,8 +194,8 @@ func (w *worker) rest(ctx context.Context, d time.Duration) {
 }
 
 // find looks what of the job is on this disk.
-func (w *worker) find(ctx context.Context) error {
-	epochs, err := w.d.epochs(w.id)
+func (w *Worker) find(ctx context.Context) error {
+	epochs, err := w.h.epochs(w.id)
 	if err != nil {
 		return fmt.Errorf("look for the head: %w", err)
 	}
@@ -207,7 +208,7 @@ func (w *worker) find(ctx context.Context) error {
 	}
 	for _, n := range epochs {
 		if n != last {
-			if err := os.RemoveAll(w.d.epochDir(w.id, n)); err != nil {
+			if err := os.RemoveAll(w.h.epochDir(w.id, n)); err != nil {
 				return err
 			}
 		}
@@ -221,7 +222,7 @@ func (w *worker) find(ctx context.Context) error {
 	if !ok || m.Job != w.id || m.Epoch != last {
 		w.mark = mark{Job: w.id, Epoch: last, Dirty: true}
 	}
-	clean, err := w.d.o.Heads.Clean(w.dir())
+	clean, err := w.h.Heads.Clean(w.dir())
 	if err != nil || !clean {
 		w.log.WarnContext(ctx, "the head was not stopped cleanly: it is made again", obs.KeyPath, w.dir(), obs.KeyErr, err)
 		w.mark.Dirty = true
@@ -229,23 +230,23 @@ func (w *worker) find(ctx context.Context) error {
 	return nil
 }
 
-func (w *worker) dir() string { return w.d.epochDir(w.id, w.epoch) }
+func (w *Worker) dir() string { return w.h.epochDir(w.id, w.epoch) }
 
 // state reads everything the next decision is made of.
-func (w *worker) state(ctx context.Context) (job.State, error) {
-	s := job.State{Now: w.d.now(), Daemon: w.d.self()}
+func (w *Worker) state(ctx context.Context) (job.State, error) {
+	s := job.State{Now: w.h.now(), Daemon: w.h.Self()}
 	var err error
-	if s.Config, err = w.d.o.Backup.Config(ctx, w.id); err != nil {
+	if s.Config, err = w.h.Backup.Config(ctx, w.id); err != nil {
 		return s, gone(err)
 	}
-	if s.Job, err = w.d.o.Backup.Job(ctx, w.id); err != nil {
+	if s.Job, err = w.h.Backup.Job(ctx, w.id); err != nil {
 		return s, gone(err)
 	}
 	if s.Job.Token > w.token {
 		return s, fmt.Errorf("backup %s: %w", w.id, backup.ErrFenced)
 	}
 	if s.Job.Epoch > 0 && s.Job.Epoch >= s.Job.First {
-		e, err := w.d.o.Backup.Epoch(ctx, w.id, s.Job.Epoch)
+		e, err := w.h.Backup.Epoch(ctx, w.id, s.Job.Epoch)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return s, err
 		}
@@ -253,7 +254,7 @@ func (w *worker) state(ctx context.Context) (job.State, error) {
 			s.Epoch = &e
 		}
 	}
-	if s.Snapshots, err = w.d.o.Backup.Snapshots(ctx, w.id); err != nil {
+	if s.Snapshots, err = w.h.Backup.Snapshots(ctx, w.id); err != nil {
 		return s, err
 	}
 	s.Head = w.seen()
@@ -273,7 +274,7 @@ func gone(err error) error {
 }
 
 // seen is the head as decisions see it.
-func (w *worker) seen() job.Head {
+func (w *Worker) seen() job.Head {
 	h := job.Head{Epoch: w.epoch, Phase: w.mark.Phase, Dirty: w.mark.Dirty, Applied: w.mark.Applied, ReplayFrom: w.mark.ReplayFrom}
 	if w.mark.From != "" {
 		h.Phase = job.None // half restored
@@ -292,7 +293,7 @@ func (w *worker) seen() job.Head {
 }
 
 // do carries out a step. again says that there may be more to do at once.
-func (w *worker) do(ctx context.Context, s *job.State, step job.Step) (again bool, err error) {
+func (w *Worker) do(ctx context.Context, s *job.State, step job.Step) (again bool, err error) {
 	if w.aside != nil {
 		if done, err := w.collect(ctx); done || err != nil {
 			return err == nil, err
@@ -304,7 +305,7 @@ func (w *worker) do(ctx context.Context, s *job.State, step job.Step) (again boo
 	if step.Kind != job.Terminate {
 		w.chore(ctx, s)
 	}
-	if w.d.self().ID != "" && !w.d.self().BackupJobs && s.Config.Status != model.BackupTerminating {
+	if w.h.Self().ID != "" && !w.h.Self().BackupJobs && s.Config.Status != model.BackupTerminating {
 		return false, w.handOver(ctx)
 	}
 	switch step.Kind {
@@ -341,7 +342,7 @@ func (w *worker) do(ctx context.Context, s *job.State, step job.Step) (again boo
 }
 
 // collect ends what went on aside, if it has come to its end.
-func (w *worker) collect(ctx context.Context) (bool, error) {
+func (w *Worker) collect(ctx context.Context) (bool, error) {
 	select {
 	case <-w.aside.done:
 	default:
@@ -354,7 +355,7 @@ func (w *worker) collect(ctx context.Context) (bool, error) {
 }
 
 // beside starts work that goes on while steps are taken.
-func (w *worker) beside(ctx context.Context, snapshot string, work func(ctx context.Context), finish func(ctx context.Context) error) {
+func (w *Worker) beside(ctx context.Context, snapshot string, work func(ctx context.Context), finish func(ctx context.Context) error) {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &aside{snapshot: snapshot, done: make(chan struct{}), cancel: cancel, finish: finish}
 	w.aside = a
@@ -365,12 +366,12 @@ func (w *worker) beside(ctx context.Context, snapshot string, work func(ctx cont
 }
 
 // show tells people what is done or waited for, when it changed.
-func (w *worker) show(ctx context.Context, s *job.State, step job.Step) error {
+func (w *Worker) show(ctx context.Context, s *job.State, step job.Step) error {
 	now := shown{step.Stage, step.Reason}
 	if now == w.shown && s.Job.Stage == step.Stage {
 		return nil
 	}
-	err := w.d.o.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
+	err := w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
 		if step.Stage != "" && j.Stage != step.Stage {
 			j.Stage, j.StageSince = step.Stage, s.Now
 		}
@@ -385,12 +386,12 @@ func (w *worker) show(ctx context.Context, s *job.State, step job.Step) error {
 }
 
 // failed notes why a step failed, and what follows for the head and the history.
-func (w *worker) failed(ctx context.Context, s *job.State, step job.Step, err error) error {
+func (w *Worker) failed(ctx context.Context, s *job.State, step job.Step, err error) error {
 	if w.head != nil && w.head.died() {
 		err = fmt.Errorf("%w: %w", errDied, err)
 	}
 	j := job.Judge(err, s.Job.Problem, s.Now)
-	w.d.m.problems.WithLabelValues(j.Problem.Code).Inc()
+	w.h.Metrics.problems.WithLabelValues(j.Problem.Code).Inc()
 	w.log.ErrorContext(ctx, "a step of a backup failed", obs.KeyState, string(step.Kind), obs.KeyCode, j.Problem.Code, obs.KeyErr, err, obs.KeyHint, j.Problem.Remedy)
 	applied := w.seen().Applied
 	w.killHead(ctx, j.Dirty)
@@ -403,7 +404,7 @@ func (w *worker) failed(ctx context.Context, s *job.State, step job.Step, err er
 	if step.Kind == job.Restore && errors.Is(err, blockstore.ErrDamaged) {
 		// An older one may be whole: it is chosen next.
 		text := err.Error()
-		if err := w.d.o.Backup.UpdateSnapshot(ctx, w.id, step.Snapshot.ID, func(x *backup.Snapshot) error {
+		if err := w.h.Backup.UpdateSnapshot(ctx, w.id, step.Snapshot.ID, func(x *backup.Snapshot) error {
 			x.Verified, x.VerifyError = s.Now, text
 			return nil
 		}); err != nil {
@@ -412,7 +413,7 @@ func (w *worker) failed(ctx context.Context, s *job.State, step job.Step, err er
 		j.Problem.Resync, j.Problem.Next = false, s.Now
 	}
 	if j.Break && s.Epoch != nil && !applied.IsZero() {
-		if err := w.d.o.Backup.AddBreak(ctx, w.id, s.Epoch.Number, backup.Break{At: applied.TS, Why: j.Problem.Text}); err != nil {
+		if err := w.h.Backup.AddBreak(ctx, w.id, s.Epoch.Number, backup.Break{At: applied.TS, Why: j.Problem.Text}); err != nil {
 			return err
 		}
 	}
@@ -423,7 +424,7 @@ func (w *worker) failed(ctx context.Context, s *job.State, step job.Step, err er
 var errDied = fmt.Errorf("the head's mongod has ended by itself: %w", headDirty)
 
 // problem keeps a problem, and asks for a new full read where that is the remedy.
-func (w *worker) problem(ctx context.Context, s *job.State, p backup.Problem) error {
+func (w *Worker) problem(ctx context.Context, s *job.State, p backup.Problem) error {
 	if p.Since.IsZero() {
 		p.Since = s.Now
 	}
@@ -436,7 +437,7 @@ func (w *worker) problem(ctx context.Context, s *job.State, p backup.Problem) er
 		}
 	}
 	asked := false
-	err := w.d.o.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
+	err := w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
 		asked = false
 		j.Problem, j.Activity, j.Reason = &p, nil, p.Text
 		if j.Stage != backup.StageBroken {
@@ -449,28 +450,28 @@ func (w *worker) problem(ctx context.Context, s *job.State, p backup.Problem) er
 	})
 	w.shown = shown{}
 	if err == nil && asked {
-		w.d.m.resyncs.Inc()
-		w.d.event(ctx, model.Event{Type: model.EventSyncRequired, GroupID: s.Job.GroupID, ClusterID: w.id, Text: "A new full read is needed: " + p.Text + ". What was stored before stays restorable until it expires."})
+		w.h.Metrics.resyncs.Inc()
+		w.h.Event(ctx, model.Event{Type: model.EventSyncRequired, GroupID: s.Job.GroupID, ClusterID: w.id, Text: "A new full read is needed: " + p.Text + ". What was stored before stays restorable until it expires."})
 	}
 	return err
 }
 
 // mended forgets a problem that is over.
-func (w *worker) mended(ctx context.Context) error {
+func (w *Worker) mended(ctx context.Context) error {
 	w.log.InfoContext(ctx, "the backup goes on")
-	return w.d.o.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
+	return w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
 		j.Problem = nil
 		return nil
 	})
 }
 
 // handOver gives the job to whoever takes it: administrators switched the backups of this daemon off.
-func (w *worker) handOver(ctx context.Context) error {
+func (w *Worker) handOver(ctx context.Context) error {
 	if w.aside != nil {
 		return nil // first what goes on
 	}
 	w.stopHead(ctx)
-	err := w.d.o.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
+	err := w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
 		j.Daemon, j.Reason, j.Activity = "", "this daemon runs no backups any more; another one takes it", nil
 		return nil
 	})
@@ -490,7 +491,7 @@ const progressEvery = 3 * time.Second
 func (p *progress) wait() { p.wg.Wait() }
 
 // tell keeps how far long work is, for people, at most every few seconds. It never waits for the store.
-func (w *worker) tell(ctx context.Context, what string, since time.Time, done, total int64, unit string) {
+func (w *Worker) tell(ctx context.Context, what string, since time.Time, done, total int64, unit string) {
 	p := &w.progress
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -499,7 +500,7 @@ func (w *worker) tell(ctx context.Context, what string, since time.Time, done, t
 	}
 	p.last, p.going = time.Now(), true
 	p.wg.Go(func() {
-		err := w.d.o.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
+		err := w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
 			j.Activity = &backup.Activity{What: what, Since: since, Done: done, Total: total, Unit: unit}
 			return nil
 		})

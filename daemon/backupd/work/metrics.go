@@ -1,4 +1,4 @@
-package backupd
+package work
 
 import (
 	"errors"
@@ -10,9 +10,11 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store/backup"
 )
 
-// metrics of a daemon. Jobs are not labels: how each does is in the store, for pages, alerts and the server's own metrics.
-type metrics struct {
-	jobs, free, size, behind          prometheus.Gauge
+// Metrics of a daemon. Jobs are not labels: how each does is in the store, for pages, alerts and the server's own metrics.
+type Metrics struct {
+	Jobs prometheus.Gauge // that the daemon has
+
+	free, size, behind                prometheus.Gauge
 	entries, applied, resyncs, warned prometheus.Counter
 	steps                             *prometheus.HistogramVec
 	problems                          *prometheus.CounterVec
@@ -23,7 +25,8 @@ type metrics struct {
 	heads                             prometheus.Gauge
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+// NewMetrics registers them; reg may be nil.
+func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	const ns, sub = "heartwood", "backupd"
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help})
@@ -34,8 +37,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	counters := func(name, help, label string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help}, []string{label})
 	}
-	m := &metrics{
-		jobs:    gauge("jobs", "Backups that this daemon has."),
+	m := &Metrics{
+		Jobs:    gauge("jobs", "Backups that this daemon has."),
 		heads:   gauge("heads_running", "Heads that run now."),
 		free:    gauge("head_disk_free_bytes", "Free bytes on the disk of the heads."),
 		size:    gauge("head_disk_size_bytes", "Size of the disk of the heads."),
@@ -60,7 +63,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.jobs, m.heads, m.free, m.size, m.behind, m.entries, m.applied, m.resyncs, m.warned, m.steps, m.problems, m.snapshots,
+		m.Jobs, m.heads, m.free, m.size, m.behind, m.entries, m.applied, m.resyncs, m.warned, m.steps, m.problems, m.snapshots,
 		m.snapshotSeconds, m.snapshotBytes, m.addedBytes, m.freed, m.verified,
 	} {
 		errs = append(errs, reg.Register(c))
@@ -68,12 +71,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, errors.Join(errs...)
 }
 
-func (m *metrics) space(d backup.Daemon) {
+// Space tells how full the disk of the heads is.
+func (m *Metrics) Space(d backup.Daemon) {
 	m.free.Set(float64(d.Free))
 	m.size.Set(float64(d.Size))
 }
 
-func (m *metrics) step(kind job.Kind, took time.Duration) {
+func (m *Metrics) step(kind job.Kind, took time.Duration) {
 	if kind != job.Wait {
 		m.steps.WithLabelValues(string(kind)).Observe(took.Seconds())
 	}

@@ -1,4 +1,4 @@
-package backupd
+package work
 
 import (
 	"context"
@@ -50,20 +50,20 @@ func (r *running) died() bool {
 }
 
 // reader reads what is stored of the current epoch.
-func (w *worker) reader(ctx context.Context, s *job.State) (*stored.Reader, error) {
+func (w *Worker) reader(ctx context.Context, s *job.State) (*stored.Reader, error) {
 	id := s.Epoch.StoreID
 	if id == "" {
 		id = s.Job.StoreID
 	}
-	bs, err := w.d.o.Blockstores(ctx, id)
+	bs, err := w.h.Blockstores(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("open store %q: %w", id, err)
 	}
-	return &stored.Reader{Records: w.d.o.Backup, Blocks: bs, Job: w.id, Epoch: s.Epoch.Number, Start: s.Epoch.Start}, nil
+	return &stored.Reader{Records: w.h.Backup, Blocks: bs, Job: w.id, Epoch: s.Epoch.Number, Start: s.Epoch.Start}, nil
 }
 
 // startHead starts the head, if it does not run, in its turn; and the applier, if it was filled.
-func (w *worker) startHead(ctx context.Context, s *job.State) error {
+func (w *Worker) startHead(ctx context.Context, s *job.State) error {
 	if w.head == nil {
 		if err := w.launch(ctx, s); err != nil {
 			return err
@@ -85,7 +85,7 @@ func (w *worker) startHead(ctx context.Context, s *job.State) error {
 }
 
 // follow begins to read the stored oplog where the applier is.
-func (w *worker) follow(ctx context.Context, s *job.State) error {
+func (w *Worker) follow(ctx context.Context, s *job.State) error {
 	r, err := w.reader(ctx, s)
 	if err != nil {
 		return err
@@ -95,27 +95,27 @@ func (w *worker) follow(ctx context.Context, s *job.State) error {
 	return nil
 }
 
-func (w *worker) launch(ctx context.Context, s *job.State) error {
-	release, err := w.d.o.Slots.Acquire(ctx)
+func (w *Worker) launch(ctx context.Context, s *job.State) error {
+	release, err := w.h.Slots.Acquire(ctx)
 	if err != nil {
 		return err
 	}
-	pick, err := w.d.o.Heads.Pick(ctx, s.Epoch.Version, s.Epoch.FCV)
+	pick, err := w.h.Heads.Pick(ctx, s.Epoch.Version, s.Epoch.FCV)
 	if err != nil {
 		release()
 		return err
 	}
-	h, err := w.d.o.Heads.Start(ctx, head.Spec{Dir: w.dir(), Release: pick, FCV: s.Epoch.FCV})
+	h, err := w.h.Heads.Start(ctx, head.Spec{Dir: w.dir(), Release: pick, FCV: s.Epoch.FCV})
 	if err != nil {
 		release()
 		return fmt.Errorf("start the head: %w", err)
 	}
-	w.d.m.heads.Inc()
+	w.h.Metrics.heads.Inc()
 	w.head = &running{
-		head: h, since: time.Now(), turn: w.d.o.Turn, waiting: w.d.o.Slots.Waiting,
+		head: h, since: time.Now(), turn: w.h.Turn, waiting: w.h.Slots.Waiting,
 		release: func() {
 			release()
-			w.d.m.heads.Dec()
+			w.h.Metrics.heads.Dec()
 		},
 	}
 	w.log.InfoContext(ctx, "head started", obs.KeyVersion, h.Version, obs.KeyPort, h.Port)
@@ -126,7 +126,7 @@ func (w *worker) launch(ctx context.Context, s *job.State) error {
 const headStopLimit = 65 * time.Minute
 
 // stopHead stops the head cleanly, also when the context has ended. One that had to be killed is dirty.
-func (w *worker) stopHead(ctx context.Context) {
+func (w *Worker) stopHead(ctx context.Context) {
 	if w.head == nil {
 		return
 	}
@@ -148,7 +148,7 @@ func (w *worker) stopHead(ctx context.Context) {
 }
 
 // killHead ends a head after a failure: cleanly where its files are still of use.
-func (w *worker) killHead(ctx context.Context, dirty bool) {
+func (w *Worker) killHead(ctx context.Context, dirty bool) {
 	if w.head == nil {
 		return
 	}
@@ -172,7 +172,7 @@ func (r *running) close() error {
 }
 
 // note takes over from the applier how far the head is.
-func (w *worker) note() {
+func (w *Worker) note() {
 	if w.head == nil || w.head.applier == nil {
 		return
 	}

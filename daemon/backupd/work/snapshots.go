@@ -1,4 +1,4 @@
-package backupd
+package work
 
 import (
 	"context"
@@ -29,7 +29,7 @@ const cloneDir = "clone"
 
 // snapshot takes a snapshot: the head is stopped, its files are stored. Where the file system can share blocks, a clone of them
 // is stored while the head goes on.
-func (w *worker) snapshot(ctx context.Context, s *job.State, take job.Take) error {
+func (w *Worker) snapshot(ctx context.Context, s *job.State, take job.Take) error {
 	if err := w.startHead(ctx, s); err != nil { // the applier knows the state, the head its sizes
 		return err
 	}
@@ -37,11 +37,11 @@ func (w *worker) snapshot(ctx context.Context, s *job.State, take job.Take) erro
 	if err != nil {
 		return err
 	}
-	if err := w.d.o.Backup.AddSnapshot(ctx, w.token, x); err != nil {
+	if err := w.h.Backup.AddSnapshot(ctx, w.token, x); err != nil {
 		return fmt.Errorf("begin the snapshot: %w", err)
 	}
 	held, _ := w.head.applier.Catalogue()
-	if err := w.d.o.Backup.SetContents(ctx, w.id, x.ID, snap.Contents(ctx, w.head.head.Client(), held)); err != nil {
+	if err := w.h.Backup.SetContents(ctx, w.id, x.ID, snap.Contents(ctx, w.head.head.Client(), held)); err != nil {
 		return errors.Join(fmt.Errorf("note what the snapshot holds: %w", err), w.dropRecord(ctx, x.ID))
 	}
 	w.stopHead(ctx)
@@ -49,7 +49,7 @@ func (w *worker) snapshot(ctx context.Context, s *job.State, take job.Take) erro
 		return errors.Join(fmt.Errorf("stop the head for a snapshot: %w", head.ErrDirty), w.dropRecord(ctx, x.ID))
 	}
 	began := time.Now()
-	if !w.d.shares {
+	if !w.h.Shares {
 		m, err := snap.Write(ctx, opts)
 		return w.taken(ctx, s, x, take, m, time.Since(began), err)
 	}
@@ -73,8 +73,8 @@ func (w *worker) snapshot(ctx context.Context, s *job.State, take job.Take) erro
 }
 
 // plan says what the snapshot is and what is stored.
-func (w *worker) plan(ctx context.Context, s *job.State, take job.Take) (x backup.Snapshot, o snap.Options, err error) {
-	bs, err := w.d.o.Blockstores(ctx, s.Job.StoreID)
+func (w *Worker) plan(ctx context.Context, s *job.State, take job.Take) (x backup.Snapshot, o snap.Options, err error) {
+	bs, err := w.h.Blockstores(ctx, s.Job.StoreID)
 	if err != nil {
 		return x, o, fmt.Errorf("open store %q: %w", s.Job.StoreID, err)
 	}
@@ -113,32 +113,32 @@ func (w *worker) plan(ctx context.Context, s *job.State, take job.Take) (x backu
 }
 
 // taken ends a snapshot: it counts from the moment its record says that it is complete.
-func (w *worker) taken(ctx context.Context, s *job.State, x backup.Snapshot, take job.Take, m *tree.Manifest, took time.Duration, err error) error {
+func (w *Worker) taken(ctx context.Context, s *job.State, x backup.Snapshot, take job.Take, m *tree.Manifest, took time.Duration, err error) error {
 	if err != nil {
-		w.d.m.snapshots.WithLabelValues("failed").Inc()
+		w.h.Metrics.snapshots.WithLabelValues("failed").Inc()
 		return errors.Join(fmt.Errorf("store the snapshot: %w", err), w.dropRecord(ctx, x.ID))
 	}
-	x.Complete, x.Finished, x.Took = true, w.d.now(), took.Milliseconds()
+	x.Complete, x.Finished, x.Took = true, w.h.now(), took.Milliseconds()
 	x.Files, x.FileBytes, x.AddedBytes = m.Stats.Files, m.Stats.Bytes, m.Stats.Stored
-	if err := w.d.o.Backup.AddSnapshot(ctx, w.token, x); err != nil {
+	if err := w.h.Backup.AddSnapshot(ctx, w.token, x); err != nil {
 		return fmt.Errorf("complete the snapshot: %w", err)
 	}
-	if !w.d.shares {
+	if !w.h.Shares {
 		w.mark.Snapshot = x.ID
 		if err := writeMark(w.dir(), w.mark); err != nil {
 			return err
 		}
 	}
-	if err := w.d.o.Backup.MarkSeeded(ctx, w.id, x.Epoch, w.d.now()); err != nil {
+	if err := w.h.Backup.MarkSeeded(ctx, w.id, x.Epoch, w.h.now()); err != nil {
 		return err
 	}
-	w.d.m.snapshots.WithLabelValues("complete").Inc()
-	w.d.m.snapshotSeconds.Observe(took.Seconds())
-	w.d.m.snapshotBytes.Add(float64(x.FileBytes))
-	w.d.m.addedBytes.Add(float64(x.AddedBytes))
+	w.h.Metrics.snapshots.WithLabelValues("complete").Inc()
+	w.h.Metrics.snapshotSeconds.Observe(took.Seconds())
+	w.h.Metrics.snapshotBytes.Add(float64(x.FileBytes))
+	w.h.Metrics.addedBytes.Add(float64(x.AddedBytes))
 	w.log.InfoContext(ctx, "snapshot taken", obs.KeyKey, x.ID, obs.KeyBytes, x.FileBytes, obs.KeyTook, took.Round(time.Millisecond))
 	w.chores = time.Time{} // a new one may let others expire
-	err = w.d.o.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
+	err = w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
 		j.Last, j.Next, j.HeadBytes, j.Activity = x.ID, take.Next, x.FileBytes, nil
 		j.Wishes = slices.DeleteFunc(j.Wishes, func(wish backup.Wish) bool { return wish.ID == x.ID })
 		return nil
@@ -146,7 +146,7 @@ func (w *worker) taken(ctx context.Context, s *job.State, x backup.Snapshot, tak
 	if err != nil {
 		return err
 	}
-	w.d.event(ctx, model.Event{
+	w.h.Event(ctx, model.Event{
 		Type: model.EventSnapshotTaken, GroupID: s.Job.GroupID, ClusterID: w.id,
 		Text: fmt.Sprintf("A snapshot of %s was taken; it is kept until %s.", x.At.Format(time.RFC3339), x.Expires.UTC().Format(time.DateOnly)),
 	})
@@ -154,10 +154,10 @@ func (w *worker) taken(ctx context.Context, s *job.State, x backup.Snapshot, tak
 }
 
 // dropRecord forgets a snapshot that came to nothing. What it left in the store is groomed.
-func (w *worker) dropRecord(ctx context.Context, id string) error {
+func (w *Worker) dropRecord(ctx context.Context, id string) error {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), byeLimit)
 	defer stop()
-	return errors.Join(w.d.o.Backup.Condemn(ctx, w.id, id, w.d.now()), w.d.o.Backup.DeleteSnapshot(ctx, w.id, id))
+	return errors.Join(w.h.Backup.Condemn(ctx, w.id, id, w.h.now()), w.h.Backup.DeleteSnapshot(ctx, w.id, id))
 }
 
 // sizesLimit bounds asking a head for the sizes of its databases; what is not known then stays 0.
@@ -194,13 +194,13 @@ const (
 )
 
 // chore looks now and then at what has expired, beside the steps. It never goes beside a snapshot of the same job.
-func (w *worker) chore(ctx context.Context, s *job.State) {
-	if w.aside != nil || s.Now.Sub(w.chores) < w.d.o.Chores || !w.d.self().Garbage {
+func (w *Worker) chore(ctx context.Context, s *job.State) {
+	if w.aside != nil || s.Now.Sub(w.chores) < w.h.Chores || !w.h.Self().Garbage {
 		return
 	}
 	w.chores = s.Now
 	o := groom.Options{
-		Records: w.d.o.Backup, Blocks: w.d.o.Blockstores, Config: s.Config, Job: s.Job, Token: w.token, Grace: w.d.o.Grace, Now: s.Now,
+		Records: w.h.Backup, Blocks: w.h.Blockstores, Config: s.Config, Job: s.Job, Token: w.token, Grace: w.h.Grace, Now: s.Now,
 		Tree: s.Now.Sub(w.groomed) >= groomEvery,
 	}
 	now := *s
@@ -219,24 +219,24 @@ func (w *worker) chore(ctx context.Context, s *job.State) {
 }
 
 // tidied tells what a look at what has expired came to.
-func (w *worker) tidied(ctx context.Context, s *job.State, r groom.Report, err error) {
+func (w *Worker) tidied(ctx context.Context, s *job.State, r groom.Report, err error) {
 	if err != nil && ctx.Err() == nil {
 		w.log.WarnContext(ctx, "what has expired could not all be deleted; it is tried again", obs.KeyErr, err)
 	}
 	if r.Groomed && err == nil {
 		w.groomed = s.Now
-		w.d.m.freed.Add(float64(r.Freed))
+		w.h.Metrics.freed.Add(float64(r.Freed))
 	}
 	if n := len(r.Condemned) + r.Deleted; n > 0 || r.Freed > 0 {
 		w.log.InfoContext(ctx, "expired snapshots were deleted", obs.KeyCount, n, obs.KeyBytes, r.Freed)
 	}
-	for _, warning := range job.Warnings(*s, w.d.o.MinWindow) {
+	for _, warning := range job.Warnings(*s, w.h.MinWindow) {
 		w.log.WarnContext(ctx, "this will become a fault", obs.KeyCode, warning.Code, obs.KeyReason, warning.Text, obs.KeyHint, warning.Remedy)
 	}
 }
 
 // verify reads a snapshot again that was not for a week, the one that waits longest.
-func (w *worker) verify(ctx context.Context, s *job.State) error {
+func (w *Worker) verify(ctx context.Context, s *job.State) error {
 	var pick *backup.Snapshot
 	for i := range s.Snapshots {
 		x := &s.Snapshots[i]
@@ -254,7 +254,7 @@ func (w *worker) verify(ctx context.Context, s *job.State) error {
 	if pick == nil {
 		return nil
 	}
-	bs, err := w.d.o.Blockstores(ctx, pick.StoreID)
+	bs, err := w.h.Blockstores(ctx, pick.StoreID)
 	if err != nil {
 		return err
 	}
@@ -267,15 +267,15 @@ func (w *worker) verify(ctx context.Context, s *job.State) error {
 	if fault != "" {
 		outcome = "damaged"
 		w.log.ErrorContext(ctx, "a snapshot is damaged; another one is taken", obs.KeyKey, pick.ID, obs.KeyReason, fault)
-		w.d.event(ctx, model.Event{Type: model.EventBackupUnexpected, GroupID: s.Job.GroupID, ClusterID: w.id, Text: fmt.Sprintf("The snapshot of %s is damaged: %s. Another one is taken.", pick.At.Format(time.RFC3339), fault)})
+		w.h.Event(ctx, model.Event{Type: model.EventBackupUnexpected, GroupID: s.Job.GroupID, ClusterID: w.id, Text: fmt.Sprintf("The snapshot of %s is damaged: %s. Another one is taken.", pick.At.Format(time.RFC3339), fault)})
 	}
-	w.d.m.verified.WithLabelValues(outcome).Inc()
+	w.h.Metrics.verified.WithLabelValues(outcome).Inc()
 	w.log.InfoContext(ctx, "snapshot read again", obs.KeyKey, pick.ID, obs.KeyState, outcome, obs.KeyBytes, read)
-	return w.d.o.Backup.UpdateSnapshot(ctx, w.id, pick.ID, func(x *backup.Snapshot) error {
+	return w.h.Backup.UpdateSnapshot(ctx, w.id, pick.ID, func(x *backup.Snapshot) error {
 		if !x.Condemned.IsZero() {
 			return store.ErrUnchanged
 		}
-		x.Verified, x.VerifyError = w.d.now(), fault
+		x.Verified, x.VerifyError = w.h.now(), fault
 		return nil
 	})
 }

@@ -1,4 +1,4 @@
-package backupd
+package work
 
 import (
 	"context"
@@ -11,11 +11,9 @@ import (
 	"strconv"
 
 	"github.com/heartwood-db/heartwood/daemon/backupd/job"
-	"github.com/heartwood-db/heartwood/daemon/backupd/snap"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/oplog"
-	"github.com/heartwood-db/heartwood/shared/store"
 )
 
 // mark is a small file in the folder of each head: how far it is. What matters for the content is the applier's own state; the mark
@@ -86,16 +84,16 @@ func writeMark(dir string, m mark) error {
 	return os.Rename(tmp, filepath.Join(dir, markFile))
 }
 
-// jobDir is the folder of a job, epochDir that of one head of it.
-func (d *Daemon) jobDir(id model.ID) string { return filepath.Join(d.o.Root, string(id)) }
+// JobDir is the folder of a job.
+func (h *Host) JobDir(id model.ID) string { return filepath.Join(h.Root, string(id)) }
 
-func (d *Daemon) epochDir(id model.ID, epoch int64) string {
-	return filepath.Join(d.jobDir(id), strconv.FormatInt(epoch, 10))
+func (h *Host) epochDir(id model.ID, epoch int64) string {
+	return filepath.Join(h.JobDir(id), strconv.FormatInt(epoch, 10))
 }
 
 // epochs lists the epochs of a job that have a folder here, ascending as the file system does.
-func (d *Daemon) epochs(id model.ID) ([]int64, error) {
-	entries, err := os.ReadDir(d.jobDir(id))
+func (h *Host) epochs(id model.ID) ([]int64, error) {
+	entries, err := os.ReadDir(h.JobDir(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -111,48 +109,22 @@ func (d *Daemon) epochs(id model.ID) ([]int64, error) {
 	return out, nil
 }
 
-// sweep removes the heads of jobs that another daemon has, or that are gone. A folder that does not carry our mark stays.
-func (d *Daemon) sweep(ctx context.Context) error {
-	entries, err := os.ReadDir(d.o.Root)
+// Discard removes the heads of a job that this daemon does not have any more. A folder that does not carry our mark stays.
+func (h *Host) Discard(ctx context.Context, id model.ID) error {
+	epochs, err := h.epochs(id)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		id := model.ID(e.Name())
-		if !e.IsDir() || !id.Valid() || d.has(id) {
+	for _, n := range epochs {
+		dir := h.epochDir(id, n)
+		if m, ok, err := readMark(dir); err != nil || !ok || m.Job != "" && m.Job != id {
 			continue
 		}
-		mine, err := d.stillMine(ctx, id)
-		if err != nil {
+		h.Log.InfoContext(ctx, "the head of a backup that is not this daemon's any more is deleted", obs.KeyCluster, id, obs.KeyPath, dir)
+		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}
-		if mine {
-			continue
-		}
-		epochs, err := d.epochs(id)
-		if err != nil {
-			return err
-		}
-		for _, n := range epochs {
-			if m, ok, err := readMark(d.epochDir(id, n)); err != nil || !ok || m.Job != "" && m.Job != id {
-				continue
-			}
-			d.log.InfoContext(ctx, "the head of a backup that is not this daemon's any more is deleted", obs.KeyCluster, id, obs.KeyPath, d.epochDir(id, n))
-			if err := os.RemoveAll(d.epochDir(id, n)); err != nil {
-				return err
-			}
-		}
-		_ = os.Remove(d.jobDir(id)) // if nothing else is in it
 	}
+	_ = os.Remove(h.JobDir(id)) // if nothing else is in it
 	return nil
 }
-
-func (d *Daemon) stillMine(ctx context.Context, id model.ID) (bool, error) {
-	j, err := d.o.Backup.Job(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
-	}
-	return err != nil || j.Daemon == "" || j.Daemon == d.id, err
-}
-
-func shares(ctx context.Context, root string) bool { return snap.Shares(ctx, root) }
