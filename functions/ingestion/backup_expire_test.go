@@ -151,16 +151,29 @@ func TestABackupIsDeleted(t *testing.T) {
 			t.Error(got)
 		}
 	}
-	make := func(t *testing.T, blobs blockstore.Store) *vault {
-		v := newVault(t, storetest.Engine(t), blobs)
-		v.filled()
-		v.snapshotted()
+	var first *vault
+	fresh := storetest.Prepared(t, func(e docstore.Engine) {
+		first = newVault(t, e, memblock.New())
+		first.filled()
+		first.snapshotted()
 		for _, want := range []model.BackupStatus{model.BackupStopped, model.BackupTerminating} {
-			if _, err := v.area.SetStatus(t.Context(), rs0, want, t0); err != nil {
+			if _, err := first.area.SetStatus(t.Context(), rs0, want, t0); err != nil {
 				t.Fatal(err)
 			}
 		}
-		return v
+	})
+	make := func(t *testing.T, blobs blockstore.Store) *vault {
+		t.Helper()
+		for _, key := range first.objects("") {
+			content, err := blockstore.Get(t.Context(), first.blobs, key, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := blockstore.Put(t.Context(), blobs, key, content); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return first.on(t, fresh(t), blobs)
 	}
 	t.Run("whole", func(t *testing.T) {
 		v := make(t, memblock.New())
