@@ -109,6 +109,12 @@ func (s *site) restorePages(b *browser, set, id string) {
 	form(s.now.Format("2006-01-02T15:04:05"), "plan", "snapshot", id, "namespaces", "shop").want(422, "choose BSON")
 	minute := s.now.Add(-5 * time.Minute).Format("2006-01-02T15:04:05")
 	form(minute, "plan").want(200, "The plan", "Replay 3 oplog entries", "Start the restore")
+	damage := func(what string) {
+		s.ok(s.backup.UpdateSnapshot(s.t.Context(), backedUp, id, func(x *backup.Snapshot) error { x.VerifyError = what; return nil }))
+	}
+	damage("object x is gone")
+	form(minute, "plan").want(200, "a snapshot that is damaged: object x is gone", "(damaged)")
+	damage("")
 	form(minute, "plan", "rename", "a").want(422, "OLD=NEW")
 	form(minute, "start").want(200, "in progress", "What was planned", "Cancel")
 	job := b.url[strings.LastIndex(b.url, "/")+1:]

@@ -79,7 +79,11 @@ func (p *Pages) wizardPage(ctx context.Context, v *view.Visit, b backups.Backup,
 	d.Nothing = len(shots) == 0
 	d.Shots = append(d.Shots, frame.Choice("", "Everything up to the second below", f.Value("snapshot") == ""))
 	for _, s := range shots[:min(len(shots), 200)] {
-		d.Shots = append(d.Shots, frame.Choice(s.ID, "The snapshot of "+v.At(s.At), f.Value("snapshot") == s.ID))
+		label := "The snapshot of " + v.At(s.At)
+		if s.VerifyError != "" {
+			label += " (damaged)"
+		}
+		d.Shots = append(d.Shots, frame.Choice(s.ID, label, f.Value("snapshot") == s.ID))
 	}
 	for _, ago := range []struct{ label, d string }{{"a minute ago", "1m"}, {"10 minutes ago", "10m"}, {"an hour ago", "1h"}, {"6 hours ago", "6h"}} {
 		back, err := time.ParseDuration(ago.d)
@@ -107,6 +111,11 @@ func (p *Pages) wizardPage(ctx context.Context, v *view.Visit, b backups.Backup,
 					return view.Answer{}, err
 				}
 			} else {
+				for i := range shots {
+					if shots[i].ID == made.Snapshot && shots[i].VerifyError != "" {
+						made.Warnings = append([]string{"This restore begins with a snapshot that is damaged: " + shots[i].VerifyError + ". It may fail: choose a moment that another snapshot reaches."}, made.Warnings...)
+					}
+				}
 				d.Plan, d.At = &made, time.Unix(int64(made.Target.T), 0).UTC()
 				for _, name := range []string{"snapshot", "at", "format", "namespaces", "rename", "hours", "downloads"} {
 					d.Fields = append(d.Fields, [2]string{name, f.Value(name)})
