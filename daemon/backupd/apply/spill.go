@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -156,13 +157,15 @@ func readDocument(r io.Reader, limit uint32) (bson.Raw, error) {
 	if n < 5 || n > limit {
 		return nil, fmt.Errorf("%w: document of %d bytes", oplog.ErrCorrupt, n)
 	}
-	doc := make([]byte, n)
-	copy(doc, head[:])
-	if _, err := io.ReadFull(r, doc[4:]); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+	doc := append(make([]byte, 0, min(n, 1<<16)), head[:]...)
+	for have := uint32(4); have < n; have = uint32(len(doc)) { // what it claims to be is not believed before it is there
+		doc = slices.Grow(doc, int(min(n, 2*have+1<<16)-have))[:min(n, 2*have+1<<16)]
+		if _, err := io.ReadFull(r, doc[have:]); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
 		}
-		return nil, err
 	}
 	if doc[n-1] != 0 {
 		return nil, fmt.Errorf("%w: document without an end", oplog.ErrCorrupt)
