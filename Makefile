@@ -12,6 +12,7 @@ LISTEN      ?= 127.0.0.1:8080
 PKG         ?= ./...
 IMAGE       ?= heartwood:dev
 ARGS        ?=
+SOAK        ?= 30m
 # Up to three failed tests are run once more by themselves, and are listed as failed once: many start processes, elections and
 # browsers, whose time a busy machine stretches. What fails twice fails.
 AGAIN       := --rerun-fails=1 --rerun-fails-max-failures=3
@@ -64,8 +65,9 @@ fmt-check: tools
 bench: build ## the measured claims of docs/benchmarks.md (minutes; BENCH= picks some)
 	BENCH="$(BENCH)" sh tests/bench.sh
 
-soak: build ## 10,000 hosts at one ping a minute for ten minutes against a fresh server
+soak: build ## 10,000 hosts at one ping a minute for ten minutes against a fresh server; a backup under kill -9 for SOAK=30m
 	go run ./tests/load --server ./bin/heartwood --hosts 10000 --minutes 10 $(ARGS)
+	HEARTWOOD_SOAK=$(SOAK) go test ./tests/backup -run '^TestSoak$$' -count 1 -v -timeout 3h
 
 fuzz: ## each fuzz target for 20 s (FUZZTIME=)
 	sh tests/fuzz.sh $(FUZZTIME)

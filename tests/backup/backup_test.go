@@ -103,8 +103,14 @@ func (m *model) run(ctx context.Context, client *mongo.Client, seed uint64) {
 			return
 		case <-tick.C:
 		}
-		c := change{coll: fmt.Sprintf("c%d", r.IntN(4)), id: r.Int32N(200), value: n, gone: r.IntN(5) == 0}
-		if err := m.write(context.WithoutCancel(ctx), client, c); err != nil {
+		changes := make([]change, 1)
+		if n > 100 && r.IntN(6) == 0 { // the collections exist then: 4.2 makes none in a transaction
+			changes = make([]change, 2+r.IntN(4))
+		}
+		for i := range changes {
+			changes[i] = change{coll: fmt.Sprintf("c%d", r.IntN(4)), id: r.Int32N(200), value: n<<8 + int64(i), gone: r.IntN(5) == 0}
+		}
+		if err := m.write(context.WithoutCancel(ctx), client, changes); err != nil {
 			m.mu.Lock()
 			m.err = err
 			m.mu.Unlock()
@@ -113,7 +119,8 @@ func (m *model) run(ctx context.Context, client *mongo.Client, seed uint64) {
 	}
 }
 
-func (m *model) write(ctx context.Context, client *mongo.Client, c change) error {
+// write makes changes, several as one transaction, and notes those that changed something.
+func (m *model) write(ctx context.Context, client *mongo.Client, changes []change) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	s, err := client.StartSession()
@@ -121,33 +128,46 @@ func (m *model) write(ctx context.Context, client *mongo.Client, c change) error
 		return err
 	}
 	defer s.EndSession(ctx)
-	c.began = uint32(time.Now().Unix()) //nolint:gosec // this century
-	return mongo.WithSession(ctx, s, func(ctx context.Context) error {
-		coll := client.Database(database).Collection(c.coll)
-		id := bson.D{{Key: "_id", Value: c.id}}
-		var changed int64
-		if c.gone {
-			res, err := coll.DeleteOne(ctx, id)
+	began := uint32(time.Now().Unix()) //nolint:gosec // this century
+	var did []change
+	all := func(ctx context.Context) (any, error) {
+		did = nil // a transaction may be run again
+		for _, c := range changes {
+			changed, err := c.apply(ctx, client.Database(database))
 			if err != nil {
-				return err
+				return nil, err
 			}
-			changed = res.DeletedCount
-		} else {
-			res, err := coll.UpdateOne(ctx, id, bson.D{{Key: "$set", Value: bson.D{{Key: "n", Value: c.value}}}}, options.UpdateOne().SetUpsert(true))
-			if err != nil {
-				return err
+			if changed {
+				did = append(did, c)
 			}
-			changed = res.ModifiedCount + res.UpsertedCount
 		}
-		if changed == 0 {
-			return nil
-		}
-		c.second = s.OperationTime().T
-		m.mu.Lock()
+		return nil, nil
+	}
+	if len(changes) > 1 {
+		_, err = s.WithTransaction(ctx, all)
+	} else {
+		_, err = all(mongo.NewSessionContext(ctx, s))
+	}
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range did {
+		c.began, c.second = began, s.OperationTime().T
 		m.made = append(m.made, c)
-		m.mu.Unlock()
-		return nil
-	})
+	}
+	return nil
+}
+
+func (c *change) apply(ctx context.Context, db *mongo.Database) (changed bool, err error) {
+	coll, id := db.Collection(c.coll), bson.D{{Key: "_id", Value: c.id}}
+	if c.gone {
+		res, err := coll.DeleteOne(ctx, id)
+		return err == nil && res.DeletedCount > 0, err
+	}
+	res, err := coll.UpdateOne(ctx, id, bson.D{{Key: "$set", Value: bson.D{{Key: "n", Value: c.value}}}}, options.UpdateOne().SetUpsert(true))
+	return err == nil && res.ModifiedCount+res.UpsertedCount > 0, err
 }
 
 // len is how many changes were made so far.
