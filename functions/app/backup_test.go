@@ -36,7 +36,7 @@ func TestBackupPages(t *testing.T) {
 	b.get(set+"/restore").want(200, "Nothing can be restored yet")
 	b.get("/search?q=backup").want(200, at, "/agents#install-backup", "/admin/backup")
 	b.get("/g/"+string(g.ID)+"/clusters/"+string(backedUp)).want(200, `href="`+set+`"`)
-	b.get("/g/"+string(g.ID)+"/clusters/5f0000000000000000000c02").wantNot("/backup/5f0000000000000000000c02")
+	b.get("/g/" + string(g.ID) + "/clusters/5f0000000000000000000c02").wantNot("/backup/5f0000000000000000000c02")
 	b.get("/g/"+string(g.ID)+"/agents").want(200, "cat &gt; backup-agent.config", "heartwood backup-agent --config backup-agent.config --check", "mmsGroupId="+string(g.ID))
 
 	b.get(set).post(set+"/state", "want", "STARTED").want(200, "The backup was started", "waits for a daemon")
