@@ -33,6 +33,7 @@ func Assemble(c *config.Server, site *areas.Site, out Outside) (*Server, error) 
 	return New(Options{
 		Inventory: site.Inventory, Access: site.Access, Events: site.Alerting, Series: site.Series, Facts: site.Facts, Store: site.Store,
 		Backup: site.Backup, Blobs: out.Blobs, Presign: out.Presign,
+		ReadBytesPerSecond: int64(c.ReadMBPerSecond) << 20, ReadMaxLag: c.ReadMaxLag,
 		Log: out.Log, Reg: out.Reg, Health: out.Health, PassToken: out.PassToken, Now: out.Now, Chain: httpx.Configured(c, out.Log, out.Reg),
 		MaxPost: c.MaxPostBytes, MaxConcurrent: c.MaxConcurrentIntake, MaxAge: c.RetainMinutes,
 		SessionTimeout: time.Duration(c.AgentSessionMillis) * time.Millisecond, StandbyFactor: c.StandbyFactor,

@@ -41,6 +41,12 @@ func (s *Server) backupFaults() []error {
 	if s.BackupTakeOver < leastTakeOver {
 		fault("heartwood.backup.takeOver: %v is below %v: a daemon that starts again would lose its backups", s.BackupTakeOver, leastTakeOver)
 	}
+	if s.ReadMBPerSecond < 0 {
+		fault("heartwood.backup.readMBPerSecond: %d is negative", s.ReadMBPerSecond)
+	}
+	if s.ReadMaxLag < 0 {
+		fault("heartwood.backup.readMaxLag: %v is negative", s.ReadMaxLag)
+	}
 	if s.MinOplogHours < 0 {
 		fault("mms.backup.minimumOplogWindowHours: %d is negative", s.MinOplogHours)
 	}

@@ -127,6 +127,8 @@ type Server struct {
 	BackupKillPort   int           `key:"heartwood.backup.killPort" default:"8640" help:"127.0.0.1 port through which the backup daemon is stopped, where it is a process of its own; 0: none"`
 	BackupTakeOver   time.Duration `key:"heartwood.backup.takeOver" default:"15m" help:"silence of a backup daemon after which others take its backups over, from 2m on"`
 	MinOplogHours    int           `key:"mms.backup.minimumOplogWindowHours" default:"3" help:"a source whose oplog reaches back for less behind what is stored is warned about; as long as the interval of snapshots is better"`
+	ReadMBPerSecond  int           `key:"heartwood.backup.readMBPerSecond" default:"0" help:"a full read takes at most so many MB a second from its source; 0: no limit"`
+	ReadMaxLag       time.Duration `key:"heartwood.backup.readMaxLag" default:"0s" help:"a full read pauses while a secondary is further behind its primary than this; 0s: never"`
 	SnapshotInterval int           `key:"brs.snapshotSchedule.interval" default:"24" help:"of new backups: hours between snapshots: 6, 8, 12 or 24"`
 	SnapshotDays     int           `key:"brs.snapshotSchedule.retention.base" default:"2" help:"of new backups: days that a snapshot is kept"`
 	SnapshotDaily    int           `key:"brs.snapshotSchedule.retention.daily" default:"0" help:"of new backups: days that the first snapshot of a day is kept; 0: no longer than others"`
