@@ -3,7 +3,7 @@
 # minute soak (that is `make soak`). Figures depend on the machine: run it on a quiet one.
 set -eu
 cd "$(dirname "$0")/.."
-want="${BENCH:-engine series catalog ingestion store app alerts sandbox agent binary lambda elections load snapshot}"
+want="${BENCH:-engine series catalog ingestion store app alerts sandbox agent binary lambda elections load snapshot oplog}"
 
 section() { case " $want " in *" $1 "*) echo; echo "== $1: $2" ;; *) return 1 ;; esac; }
 
@@ -35,6 +35,13 @@ section elections "500 hosts through a simulated replica set with elections: a c
 	HEARTWOOD_CHAOS_HOSTS=500 HEARTWOOD_CHAOS_ELECTIONS=12 go test -count=1 -v -run TestElectionsUnderLoad ./tests/chaos
 section load "2,000 hosts, two minutes, then pages" &&
 	go run ./tests/load --server ./bin/heartwood --hosts 2000 --minutes 2
+section oplog "oplog: tailed and stored, applied to write models and into a head, beside plain inserts; a full read; block stores" && {
+	go test -run '^$' -bench . ./shared/oplog
+	go test -run '^$' -bench Tail -benchtime 1200000x ./daemon/backupagent/tail
+	go test -run '^$' -bench Seed -benchtime 3x ./daemon/backupagent/seed
+	go test -run '^$' -bench . -benchtime 2x ./daemon/backupd/apply
+	go test -run '^$' -bench . ./shared/blockstore/fileblock ./shared/blockstore/sealblock
+}
 section snapshot "snapshots and restores of a 4 GB head beside restic's (10 GB of disk; needs restic and the recorded heads)" && {
 	go run ./tests/snapshot
 	go run ./tests/snapshot --distinct
