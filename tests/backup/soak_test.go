@@ -30,15 +30,17 @@ type part struct {
 	process *harness.Process
 }
 
-func (p *part) start() { p.process = harness.Start(p.t, p.args...) }
-
-// stop ends it in order, so that no head outlives it.
-func (p *part) stop() {
-	if p.process.Running() {
-		if err := p.process.Stop(time.Minute); err != nil {
-			p.t.Errorf("%s ended with %v", p.name, err)
+// start starts it. At the end of the test it is stopped in order, so that no head outlives it.
+func (p *part) start() {
+	process := harness.Start(p.t, p.args...)
+	p.process = process
+	p.t.Cleanup(func() { // before harness's own, which kills
+		if process.Running() {
+			if err := process.Stop(time.Minute); err != nil {
+				p.t.Errorf("%s ended with %v", p.name, err)
+			}
 		}
-	}
+	})
 }
 
 // soakTime is how long the soak kills: two minutes, or HEARTWOOD_SOAK.
@@ -88,7 +90,6 @@ func TestSoak(t *testing.T) {
 		"serve", "--backup", "--data", data, "--port-base", strconv.Itoa(base), "--set", "mongodb.release.directory=" + releases.Dir,
 	}}
 	server.start()
-	t.Cleanup(server.stop)
 	healthy := func() {
 		harness.Eventually(t, time.Minute, "the server's health", func(ctx context.Context) error {
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(base)+"/monitor/health", nil)
@@ -134,7 +135,7 @@ func TestSoak(t *testing.T) {
 	end := m.begin(t, mc, seed)
 	s.tailing()
 	first := time.Now()
-	kill(t, r, []*part{server, agents[0], agents[0]}, healthy)
+	kill(t, r, []*part{server, agents[0]}, healthy)
 	healthy()
 	last := time.Now()
 	s.restorable(last)
