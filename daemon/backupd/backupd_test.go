@@ -64,9 +64,10 @@ func TestAJobFromTheFullReadToItsSnapshots(t *testing.T) {
 	if j.StoreID != storeID || j.Stage != backup.StageSync {
 		t.Errorf("%+v", j)
 	}
-	if c, err := w.backup.Config(t.Context(), w.job); err != nil || c.Status != model.BackupStarted {
-		t.Errorf("%s %v", c.Status, err)
-	}
+	w.await("it is started", func(*backup.Job) bool {
+		c, err := w.backup.Config(t.Context(), w.job)
+		return err == nil && c.Status == model.BackupStarted
+	})
 	if err := w.begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
