@@ -10,4 +10,6 @@ import (
 	"github.com/heartwood-db/heartwood/local/cli/mongosim"
 )
 
-func main() { os.Exit(cli.Run(context.Background(), mongosim.Arguments(os.Args), os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	os.Exit(cli.Run(context.Background(), mongosim.Arguments(os.Args), os.Stdin, os.Stdout, os.Stderr))
+}
