@@ -80,7 +80,7 @@ func New(o Options) (http.Handler, error) {
 	return rest.New(o.Rest,
 		rootRoutes(),
 		// First: a group may have the name of a resource of groups, as in /groups/byName/users.
-		projects.Routes(projects.Options{Inventory: o.Inventory, Access: o.Access}),
+		projects.Routes(projects.Options{Inventory: o.Inventory, Access: o.Access, Backups: o.Backups}),
 		people.Routes(people.Options{Inventory: o.Inventory, Access: o.Access, Passwords: o.Passwords}),
 		events.Routes(events.Options{Inventory: o.Inventory, Events: o.Events}),
 		deployment.Routes(deployment.Options{Inventory: o.Inventory, Series: o.Series}),

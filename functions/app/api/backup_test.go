@@ -92,6 +92,7 @@ func TestBackupFromStartToEnd(t *testing.T) {
 		t.Errorf("%v", o)
 	}
 	x.refused(admin, "PATCH", config, `{"statusName":"STARTED"}`, 409, "CANNOT_START_BACKUP_INVALID_STATE")
+	x.refused(x.owner, "DELETE", g, "", 409, "CANNOT_CLOSE_GROUP_ACTIVE_BACKUP")
 	events := fmt.Sprint(x.ok(x.owner, "GET", g+"/events", "", 200))
 	for _, want := range []string{"RS_STATE_CHANGED_AUDIT", "RS_SNAPSHOT_SCHEDULE_UPDATED_AUDIT", "SNAPSHOT_EXPIRY_UPDATED_AUDIT", "RESTORE_REQUESTED_AUDIT"} {
 		if !strings.Contains(events, want) {

@@ -364,6 +364,15 @@ func (c *call) patchGroup() (any, error) {
 
 func (c *call) deleteGroup() (any, error) {
 	ctx := c.R.Context()
+	all, err := c.Backups.List(ctx, c.Group.ID)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].Config.Status != model.BackupInactive {
+			return nil, rest.Fail(http.StatusConflict, "CANNOT_CLOSE_GROUP_ACTIVE_BACKUP", "The group still has backups: stop and terminate that of %s first.", all[i].Cluster.Name)
+		}
+	}
 	if err := c.Inventory.DeleteGroup(ctx, c.Group.ID); err != nil && !rest.IsNotFound(err) {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/heartwood-db/heartwood/functions/app/api/rest"
+	"github.com/heartwood-db/heartwood/functions/app/backups"
 	"github.com/heartwood-db/heartwood/shared/model"
 )
 
@@ -35,10 +36,16 @@ type Access interface {
 	ForgetGroup(ctx context.Context, group model.ID) error
 }
 
+// Backups tells which backups a group has.
+type Backups interface {
+	List(ctx context.Context, group model.ID) ([]backups.Backup, error)
+}
+
 // Options are what these resources need from outside.
 type Options struct {
 	Inventory Inventory
 	Access    Access
+	Backups   Backups
 }
 
 // call is one request with what its handler may use.
