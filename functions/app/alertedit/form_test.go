@@ -62,7 +62,7 @@ func TestWhatIsOfferedIsRaised(t *testing.T) {
 			t.Errorf("site %v: only %d types are offered", site, n)
 		}
 	}
-	kept := frame.TypeOptions(false, "OPLOG_BEHIND")
+	kept := frame.TypeOptions(false, "BAD_CLUSTERSHOTS")
 	if last := kept[len(kept)-1]; len(last.Options) != 1 || !last.Options[0].On {
 		t.Errorf("a type that is set but never raised is lost: %+v", last)
 	}

@@ -239,8 +239,13 @@ type writer struct {
 	next   *blob.Writer
 	cancel context.CancelFunc
 	look   bool  // the service knows no conditions: look before the end
+	n      int64 // bytes written
 	err    error // why the writer is done
 }
+
+// lookAbove is from how many bytes on it is asked whether the key is taken before the object is sent. A service that refuses a
+// large body by its condition may close the connection while the body is on its way, which looks like a broken network.
+const lookAbove = 1 << 20
 
 var errDone = errors.New("cloudblock: the writer is closed")
 
@@ -250,6 +255,7 @@ func (w *writer) Write(p []byte) (int, error) {
 		return 0, w.err
 	}
 	n, err := w.next.Write(p)
+	w.n += int64(n)
 	if err != nil {
 		return n, w.fail(err)
 	}
@@ -275,7 +281,7 @@ func (w *writer) Commit(ctx context.Context) error {
 		w.Abort()
 		return err
 	}
-	if w.look {
+	if w.look || w.n > lookAbove {
 		_, err := w.s.Stat(ctx, w.key)
 		if err == nil {
 			err = fmt.Errorf("%w: %s", blockstore.ErrExists, w.key)
