@@ -35,6 +35,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/store/access"
 	"github.com/heartwood-db/heartwood/shared/store/alerting"
 	"github.com/heartwood-db/heartwood/shared/store/areas"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/store/inventory"
 	"github.com/heartwood-db/heartwood/shared/store/series"
 	"github.com/heartwood-db/heartwood/shared/store/storetest"
@@ -140,7 +141,7 @@ func alertsChild(ctx context.Context) error {
 		return err
 	}
 	evaluator, err := evaluate.New(evaluate.Options{
-		Inventory: x.inventory, Series: numbers, Access: access.New(x.store), Alerting: x.alerting, Duties: x.store, Version: "1.0.0",
+		Inventory: x.inventory, Series: numbers, Access: access.New(x.store), Alerting: x.alerting, Duties: x.store, Backups: backup.New(x.store), Version: "1.0.0",
 	})
 	if err != nil {
 		return err
