@@ -6,6 +6,8 @@ command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-dejavu-c
 PATH="$PATH:/usr/sbin" # where Debian keeps both
 command -v haproxy >/dev/null 2>&1 || missing="$missing haproxy"
 command -v nginx >/dev/null 2>&1 || missing="$missing nginx-light"
+command -v snmptranslate >/dev/null 2>&1 || missing="$missing snmp"
+command -v snmptrapd >/dev/null 2>&1 || missing="$missing snmptrapd"
 command -v docker >/dev/null 2>&1 || missing="$missing docker.io"
 docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null 2>&1 || missing="$missing docker-compose"
 if [ -z "$missing" ]; then
