@@ -117,7 +117,8 @@ func (s *site) restorePages(b *browser, set, id string) {
 		s.ok(s.backup.UpdateSnapshot(s.t.Context(), backedUp, id, func(x *backup.Snapshot) error { x.VerifyError = what; return nil }))
 	}
 	damage("object x is gone")
-	form(minute, "plan").want(200, "a snapshot that is damaged: object x is gone", "(damaged)")
+	form(minute, "plan").want(422, "not restorable") // no moment is restored from it
+	form(minute, "plan", "snapshot", id).want(200, "a snapshot that is damaged: object x is gone", "(damaged)")
 	damage("")
 	form(minute, "plan", "rename", "a").want(422, "OLD=NEW")
 	form(minute, "start").want(200, "in progress", "What was planned", "Cancel")

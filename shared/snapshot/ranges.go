@@ -44,7 +44,7 @@ type Hole struct {
 // Ranges works out what can be restored, in order of time, and the holes between. Every point of a range is reached from a
 // complete snapshot and oplog without a gap; ranges of different epochs are never joined.
 func Ranges(have []Snapshot, segments []Segment, breaks []Break) ([]Range, []Hole) {
-	have = slices.DeleteFunc(slices.Clone(have), func(s Snapshot) bool { return !s.Complete })
+	have = slices.DeleteFunc(slices.Clone(have), func(s Snapshot) bool { return !s.good() })
 	slices.SortStableFunc(have, func(a, b Snapshot) int {
 		if a.Epoch != b.Epoch {
 			return int(a.Epoch - b.Epoch)

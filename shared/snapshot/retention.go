@@ -31,12 +31,16 @@ type Snapshot struct {
 	Expires     time.Time // zero: not set yet
 	DoNotDelete bool
 	Complete    bool
+	Damaged     bool      // a re-read found that its content is not what was stored: nothing relies on it
 	Created     time.Time // when it was begun
 	// Applied is the last position it holds; ReplayFrom the position from which the oplog must be read to go on from it: the
 	// oldest transaction that was open then, or Applied.
 	Applied    bson.Timestamp
 	ReplayFrom bson.Timestamp
 }
+
+// good reports whether a restore can rely on it.
+func (s Snapshot) good() bool { return s.Complete && !s.Damaged }
 
 func (s Snapshot) is(k Kind) bool { return slices.Contains(s.Kinds, k) }
 
@@ -99,7 +103,7 @@ const abandonedAfter = 24 * time.Hour
 func Expired(have []Snapshot, now time.Time, active bool, running string) []Snapshot {
 	newest := -1
 	for i, s := range have {
-		if s.Complete && (newest < 0 || have[newest].Applied.Before(s.Applied) || have[newest].Applied.Equal(s.Applied) && have[newest].Created.Before(s.Created)) {
+		if s.good() && (newest < 0 || have[newest].Applied.Before(s.Applied) || have[newest].Applied.Equal(s.Applied) && have[newest].Created.Before(s.Created)) {
 			newest = i
 		}
 	}

@@ -197,3 +197,24 @@ func TestRangesSayWhatCanBeRestoredAndWhyNot(t *testing.T) {
 		t.Error("a restore from nothing")
 	}
 }
+
+// TestNothingReliesOnADamagedSnapshot: the last good one stays although its time is over and a damaged one is newer, and moments
+// are restored from it.
+func TestNothingReliesOnADamagedSnapshot(t *testing.T) {
+	at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	shot := func(id string, hours int, damaged bool) Snapshot {
+		when := at.Add(time.Duration(hours) * time.Hour)
+		return Snapshot{ID: id, Epoch: 1, At: when, Created: when, Expires: when.Add(time.Hour), Complete: true, Damaged: damaged, Applied: bson.Timestamp{T: uint32(when.Unix()), I: 1}}
+	}
+	have := []Snapshot{shot("good", 0, false), shot("bad", 24, true)}
+	got := Expired(have, at.Add(100*time.Hour), true, "")
+	if len(got) != 1 || got[0].ID != "bad" {
+		t.Errorf("expired: %+v", got)
+	}
+	end := bson.Timestamp{T: uint32(at.Add(30 * time.Hour).Unix()), I: 1}
+	ranges, _ := Ranges(have, []Segment{{Epoch: 1, Last: end}}, nil)
+	_, base, _, err := Second(ranges, nil, at.Add(26*time.Hour))
+	if err != nil || base.ID != "good" {
+		t.Errorf("base %q, %v", base.ID, err)
+	}
+}

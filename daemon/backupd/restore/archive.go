@@ -121,13 +121,13 @@ func (w *work) moment() string {
 func (w *work) info() string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-28s%s\n", name+":", fmt.Sprintf(format, args...))
+		fmt.Fprintf(&b, "%-31s%s\n", name+":", fmt.Sprintf(format, args...))
 	}
 	line("Restore", "%s", w.job.ID)
 	line("Group", "%s", w.job.GroupID)
 	line("Replica set", "%s", w.name())
 	line("Restored to", "%s", w.moment())
-	line("Last oplog applied", "%d:%d", w.plan.Target.T, w.plan.Target.I)
+	line("Everything up to", "%d:%d, inclusive", w.plan.Target.T, w.plan.Target.I)
 	line("Snapshot", "%s of %s", w.shot.ID, w.shot.At.UTC().Format("2006-01-02 15:04:05 UTC"))
 	line("Oplog replayed", "%d entries", w.plan.Oplog.Entries)
 	line("mongod", "%s", w.shot.Version)

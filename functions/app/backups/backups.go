@@ -55,11 +55,9 @@ type Store interface {
 	Daemons(ctx context.Context) ([]backup.Daemon, error)
 }
 
-// Inventory is where clusters and their members are.
+// Inventory is where clusters are.
 type Inventory interface {
 	Clusters(ctx context.Context, group model.ID) ([]model.Cluster, error)
-	Hosts(ctx context.Context, group model.ID) ([]model.Host, error)
-	Statuses(ctx context.Context, group model.ID) ([]model.HostStatus, error)
 }
 
 // Alerts get the configurations that come with a group's first backup.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -76,9 +75,6 @@ func (s *Service) Plan(ctx context.Context, b Backup, o Order) (restoreplan.Plan
 		return restoreplan.Plan{}, err
 	}
 	if o.Push {
-		if _, err := s.target(ctx, o); err != nil {
-			return restoreplan.Plan{}, err
-		}
 		return restoreplan.Plan{}, errPush
 	}
 	return restoreplan.Make(o.Request, base, target, stretch, restoreplan.DefaultRates, nil)
@@ -121,46 +117,6 @@ func before(t bson.Timestamp) bson.Timestamp {
 		return bson.Timestamp{T: t.T, I: t.I - 1}
 	}
 	return bson.Timestamp{T: t.T - 1, I: math.MaxUint32}
-}
-
-// target is what monitoring knows of the deployment that is pushed into. Which collections are there only its agent can see:
-// it looks again before it writes.
-func (s *Service) target(ctx context.Context, o Order) (*restoreplan.Target, error) {
-	clusters, err := s.o.Inventory.Clusters(ctx, o.TargetGroup)
-	if err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(clusters, func(c model.Cluster) bool { return c.ID == o.Target })
-	if i < 0 {
-		return nil, fmt.Errorf("%w: the target is no cluster of that group", restoreplan.ErrImpossible)
-	}
-	if !Backable(&clusters[i]) {
-		return nil, fmt.Errorf("%w: only a replica set can be restored into", restoreplan.ErrImpossible)
-	}
-	hosts, err := s.o.Inventory.Hosts(ctx, o.TargetGroup)
-	if err != nil {
-		return nil, err
-	}
-	statuses, err := s.o.Inventory.Statuses(ctx, o.TargetGroup)
-	if err != nil {
-		return nil, err
-	}
-	t := &restoreplan.Target{}
-	for _, h := range hosts {
-		if h.ClusterID != o.Target {
-			continue
-		}
-		if parts := strings.SplitN(h.Version, ".", 3); len(parts) > 1 && t.FCV == "" {
-			t.Version, t.FCV = h.Version, parts[0]+"."+parts[1]
-		}
-		for _, st := range statuses {
-			t.Primary = t.Primary || st.HostID == h.ID && st.Reach == model.ReachUp && st.State == model.StatePrimary
-		}
-	}
-	if job, err := s.o.Store.Job(ctx, o.Target); err == nil && job.Tail.FCV != "" {
-		t.FCV = job.Tail.FCV
-	}
-	return t, nil
 }
 
 // Start asks for a restore: it is planned, kept with its plan, and taken by a daemon.

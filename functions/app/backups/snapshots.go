@@ -77,6 +77,7 @@ func (s *Service) LastOne(ctx context.Context, b Backup, id string) (bool, error
 	if err != nil || b.Config.Status != model.BackupStarted {
 		return false, err
 	}
+	all = slices.DeleteFunc(all, func(x backup.Snapshot) bool { return x.VerifyError != "" })
 	return len(all) == 1 && all[0].ID == id, nil
 }
 

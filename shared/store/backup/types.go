@@ -233,7 +233,7 @@ type Snapshot struct {
 // Rule is the snapshot as the decisions of shared/snapshot take it.
 func (s *Snapshot) Rule() snapshot.Snapshot {
 	return snapshot.Snapshot{
-		ID: s.ID, Epoch: s.Epoch, At: s.At, Kinds: s.Kinds, Expires: s.Expires, DoNotDelete: s.DoNotDelete,
+		ID: s.ID, Damaged: s.VerifyError != "", Epoch: s.Epoch, At: s.At, Kinds: s.Kinds, Expires: s.Expires, DoNotDelete: s.DoNotDelete,
 		Complete: s.Complete && s.Condemned.IsZero(), Created: s.Created, Applied: s.Applied.TS, ReplayFrom: s.ReplayFrom.TS,
 	}
 }
