@@ -39,6 +39,7 @@ type Request struct {
 	Namespaces []string          // "db" or "db.coll"; none: everything
 	Rename     map[string]string // of a database or a collection
 	Drop       bool              // Push: collections in the way are dropped once everything is at hand
+	Users      bool              // Push: users and roles of the backup are merged into the target's; else the target's stay as they are
 }
 
 // Source is what is known of the backup.
@@ -112,6 +113,7 @@ type Plan struct {
 	Selected   []string          `bson:"selected,omitempty" json:"selected,omitempty"`
 	Overwrites []string          `bson:"overwrites,omitempty" json:"overwrites,omitempty"`
 	Drop       bool              `bson:"drop,omitempty" json:"drop,omitempty"`
+	Users      bool              `bson:"users,omitempty" json:"users,omitempty"`
 	Steps      []Step            `bson:"steps" json:"steps"`
 	Bytes      int64             `bson:"bytes" json:"bytes"`          // that the daemon fetches and the target receives, together
 	Scratch    int64             `bson:"scratch" json:"scratchBytes"` // of disk that the daemon needs meanwhile
@@ -186,7 +188,7 @@ func Make(r Request, base Base, target bson.Timestamp, oplog Stretch, rates Rate
 	}
 	p := Plan{
 		Snapshot: base.ID, SnapshotAt: base.At, Epoch: base.Epoch, Target: target, Format: r.Format, Compress: r.Compress, Push: r.Push,
-		Version: base.Version, FCV: base.FCV, Selected: r.Namespaces, Rename: r.Rename, Drop: r.Drop,
+		Version: base.Version, FCV: base.FCV, Selected: r.Namespaces, Rename: r.Rename, Drop: r.Drop, Users: r.Users,
 		Replay: base.Applied.Before(target),
 	}
 	faults := p.choose(r, base)
