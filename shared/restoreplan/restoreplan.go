@@ -4,6 +4,7 @@
 package restoreplan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,8 +17,13 @@ import (
 	"github.com/heartwood-db/heartwood/shared/snapshot"
 )
 
-// ErrImpossible is in the chain of every error of Make: the request cannot be carried out, whoever tries it.
-var ErrImpossible = errors.New("this restore is not possible")
+// What an error of Make is; compare with errors.Is.
+var (
+	// ErrImpossible is in the chain of every one: the request cannot be carried out, whoever tries it.
+	ErrImpossible = errors.New("this restore is not possible")
+	// ErrTarget is in the chain, beside ErrImpossible, where the target is among the reasons.
+	ErrTarget = errors.New("this target cannot be restored into")
+)
 
 // Format is what is delivered.
 type Format string
@@ -63,8 +69,9 @@ type Base struct {
 
 // Namespace is a collection with its size, as a snapshot has it.
 type Namespace struct {
-	NS    string `bson:"ns" json:"ns"`
-	Bytes int64  `bson:"bytes" json:"bytes"`
+	NS         string `bson:"ns" json:"ns"`
+	Bytes      int64  `bson:"bytes" json:"bytes"`                               // of the documents, uncompressed
+	TimeSeries bool   `bson:"timeSeries,omitempty" json:"timeSeries,omitempty"` // in plans: the size is that of its buckets
 }
 
 // Stretch is stored oplog between two positions.
@@ -74,25 +81,16 @@ type Stretch struct {
 	Bytes   int64 `bson:"bytes" json:"bytes"` // uncompressed
 }
 
-// Target is the deployment a push writes into.
-type Target struct {
-	Version    string
-	FCV        string
-	Namespaces []string // that exist there
-	Free       int64    // bytes on its disk; 0: not known
-	Primary    bool     // it has one
-	SameSet    bool     // it is the deployment the backup is of
-}
-
 // Rates are the speeds that durations are guessed by: of the last restores, or of the benchmarks before the first.
 type Rates struct {
 	Fetch   int64 // bytes a second, blocks into files
 	Replay  int64 // entries a second
 	Deliver int64 // bytes a second, archive written or documents pushed
+	Index   int64 // bytes of documents a second, whose indexes are built
 }
 
 // DefaultRates serve until a restore has been seen.
-var DefaultRates = Rates{Fetch: 150 << 20, Replay: 20_000, Deliver: 60 << 20}
+var DefaultRates = Rates{Fetch: 150 << 20, Replay: 20_000, Deliver: 60 << 20, Index: 80 << 20}
 
 // Plan is a restore, step by step.
 type Plan struct {
@@ -111,7 +109,9 @@ type Plan struct {
 	Contents   []Namespace       `bson:"contents,omitempty" json:"contents,omitempty"` // with their names there; of the base, before the replay
 	Rename     map[string]string `bson:"rename,omitempty" json:"rename,omitempty"`
 	Selected   []string          `bson:"selected,omitempty" json:"selected,omitempty"`
-	Overwrites []string          `bson:"overwrites,omitempty" json:"overwrites,omitempty"`
+	Into       *Into             `bson:"into,omitempty" json:"into,omitempty"`             // of a push
+	Overwrites []string          `bson:"overwrites,omitempty" json:"overwrites,omitempty"` // collections of the target that are known to be replaced
+	MayHold    []string          `bson:"mayHold,omitempty" json:"mayHold,omitempty"`       // databases of the target that may have more of that kind: its agent looks
 	Drop       bool              `bson:"drop,omitempty" json:"drop,omitempty"`
 	Users      bool              `bson:"users,omitempty" json:"users,omitempty"`
 	Steps      []Step            `bson:"steps" json:"steps"`
@@ -123,7 +123,7 @@ type Plan struct {
 
 // Step is one part of the work.
 type Step struct {
-	Do      string `bson:"do" json:"do"` // Fetch, Replay, Export, Archive, Push
+	Do      string `bson:"do" json:"do"` // one of those below
 	Text    string `bson:"text" json:"text"`
 	Bytes   int64  `bson:"bytes" json:"bytes"`
 	Entries int64  `bson:"entries,omitempty" json:"entries,omitempty"`
@@ -136,7 +136,10 @@ const (
 	DoReplay  = "replay"
 	DoExport  = "export"
 	DoArchive = "archive"
-	DoPush    = "push"
+	DoParts   = "parts" // of a push, as the next three: the daemon stores what is pushed
+	DoStage   = "stage" // the agent beside the target writes it into collections of other names there
+	DoIndexes = "indexes"
+	DoSwap    = "swap"
 )
 
 // Moment finds the base and the position that a request is about. Its error says why a moment cannot be restored.
@@ -191,10 +194,12 @@ func Make(r Request, base Base, target bson.Timestamp, oplog Stretch, rates Rate
 		Version: base.Version, FCV: base.FCV, Selected: r.Namespaces, Rename: r.Rename, Drop: r.Drop, Users: r.Users,
 		Replay: base.Applied.Before(target),
 	}
-	faults := p.choose(r, base)
-	faults = append(faults, p.fit(r, base, to)...)
-	if faults != nil {
-		return Plan{}, fmt.Errorf("%w: %s", ErrImpossible, strings.Join(faults, "; "))
+	faults, unfit := p.choose(r, base), p.fit(r, base, to)
+	if len(unfit) > 0 {
+		return Plan{}, &impossible{text: strings.Join(append(faults, unfit...), "; "), target: true}
+	}
+	if len(faults) > 0 {
+		return Plan{}, &impossible{text: strings.Join(faults, "; ")}
 	}
 	if p.Replay {
 		p.Oplog, p.ReplayFrom = oplog, base.ReplayFrom
@@ -204,6 +209,20 @@ func Make(r Request, base Base, target bson.Timestamp, oplog Stretch, rates Rate
 	}
 	p.lay(base, rates)
 	return p, nil
+}
+
+// impossible is a refusal with all its reasons.
+type impossible struct {
+	text   string
+	target bool
+}
+
+// Error is for people.
+func (e *impossible) Error() string { return ErrImpossible.Error() + ": " + e.text }
+
+// Is reports which of the errors of Make it is.
+func (e *impossible) Is(target error) bool {
+	return target == ErrImpossible || e.target && target == ErrTarget
 }
 
 // choose works out what is restored and under which names.
@@ -240,67 +259,46 @@ func (p *Plan) choose(r Request, base Base) (faults []string) {
 		if !wanted.Wants(c.NS) || wanted != nil && (strings.HasPrefix(c.NS, "admin.") || strings.HasPrefix(c.NS, "config.")) {
 			continue
 		}
-		name := Renamed(r.Rename, c.NS)
+		ns, series := logical(c.NS)
+		name := Renamed(r.Rename, ns)
 		if other, ok := taken[name]; ok {
-			faults = append(faults, fmt.Sprintf("%s and %s would both become %s", other, c.NS, name))
+			faults = append(faults, fmt.Sprintf("%s and %s would both become %s", other, ns, name))
 		}
-		taken[name] = c.NS
-		p.Contents = append(p.Contents, Namespace{NS: name, Bytes: c.Bytes})
+		taken[name] = ns
+		p.Contents = append(p.Contents, Namespace{NS: name, Bytes: c.Bytes, TimeSeries: series})
 	}
 	slices.SortFunc(p.Contents, func(a, b Namespace) int { return strings.Compare(a.NS, b.NS) })
-	if len(r.Namespaces) > 0 && base.Applied.Before(p.Target) {
-		p.Warnings = append(p.Warnings, "Transactions that wrote to other namespaces too are restored in part: only what they wrote to these.")
+	if len(r.Namespaces) > 0 {
+		if len(p.Contents) == 0 && len(base.Collections) > 0 {
+			p.warn("The snapshot has no collection of the names that were chosen: only views, and what was made since, can come of it.")
+		}
+		if base.Applied.Before(p.Target) {
+			p.warn("Transactions that wrote to other namespaces too are restored in part: only what they wrote to these.")
+		}
 	}
 	return faults
 }
 
-// fit checks the target.
-func (p *Plan) fit(r Request, base Base, to *Target) (faults []string) {
-	if !r.Push {
-		return nil
+func (p *Plan) warn(format string, args ...any) {
+	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
+}
+
+// logical is the name by which people know a collection: that of the time-series collection for its buckets.
+func logical(ns string) (name string, series bool) {
+	db, coll, _ := strings.Cut(ns, ".")
+	if inner, ok := strings.CutPrefix(coll, "system.buckets."); ok {
+		return db + "." + inner, true
 	}
-	if to == nil {
-		return []string{"a target deployment is needed"}
-	}
-	if !to.Primary {
-		faults = append(faults, "the target has no primary that could be written to")
-	}
-	if compareVersions(to.FCV, base.FCV) < 0 {
-		faults = append(faults, fmt.Sprintf("the target's feature compatibility version is %s, the backup's is %s: raise it or choose another target", orUnknown(to.FCV), base.FCV))
-	}
-	var bytes int64
-	for _, c := range p.Contents {
-		bytes += c.Bytes
-	}
-	if to.Free > 0 && to.Free < bytes {
-		faults = append(faults, fmt.Sprintf("the target has %d MB of disk left and %d MB are to be written", to.Free>>20, bytes>>20))
-	}
-	there := map[string]bool{}
-	for _, ns := range to.Namespaces {
-		there[ns] = true
-	}
-	for _, c := range p.Contents {
-		if there[c.NS] {
-			p.Overwrites = append(p.Overwrites, c.NS)
-		}
-	}
-	if len(p.Overwrites) > 0 && !r.Drop {
-		faults = append(faults, fmt.Sprintf("%d collections are there already (%s): allow them to be dropped, or restore under other names", len(p.Overwrites), some(p.Overwrites)))
-	}
-	if p.Replay {
-		p.Warnings = append(p.Warnings, "Collections made between the snapshot and the point are not in the list of contents; those in the way are refused before anything is dropped.")
-	}
-	return faults
+	return ns, false
 }
 
 // lay puts the steps in order and adds up.
 func (p *Plan) lay(base Base, rates Rates) {
-	step := func(do, text string, bytes, entries, rate int64) {
-		s := Step{Do: do, Text: text, Bytes: bytes, Entries: entries}
-		if amount := max(bytes, 0); do != DoReplay {
-			s.Seconds = amount / max(1, rate)
-		} else {
-			s.Seconds = entries / max(1, rate)
+	// step's rate is of units a second where there are such, else of bytes.
+	step := func(do, text string, bytes, units, rate int64) {
+		s := Step{Do: do, Text: text, Bytes: bytes, Seconds: cmp.Or(units, bytes) / max(1, rate)}
+		if do == DoReplay {
+			s.Entries = units
 		}
 		p.Steps = append(p.Steps, s)
 		p.Bytes += bytes
@@ -312,22 +310,35 @@ func (p *Plan) lay(base Base, rates Rates) {
 		step(DoReplay, fmt.Sprintf("Replay %d oplog entries up to %s", p.Oplog.Entries, time.Unix(int64(p.Target.T), 0).UTC().Format(time.RFC3339)), p.Oplog.Bytes, p.Oplog.Entries, rates.Replay)
 		p.Scratch += p.Oplog.Bytes
 	}
-	out := base.FileBytes
-	if p.Format == BSON {
-		out = 0
-		for _, c := range p.Contents {
-			out += c.Bytes
-		}
+	documents := int64(0)
+	for _, c := range p.Contents {
+		documents += c.Bytes
 	}
 	switch {
 	case p.Push:
-		step(DoExport, fmt.Sprintf("Write %d collections as BSON", len(p.Contents)), out, 0, rates.Deliver)
-		step(DoPush, "The backup agent beside the target fetches and inserts them", out, 0, rates.Deliver)
+		step(DoParts, fmt.Sprintf("Write %s into the block store, in parts", counted(len(p.Contents), "collection")), documents, 0, rates.Deliver)
+		step(DoStage, fmt.Sprintf("The backup agent beside %s fetches the parts and writes them into collections of other names there", p.Into.Name), documents, 0, rates.Deliver)
+		step(DoIndexes, "It builds their indexes", 0, documents, rates.Index)
+		swap := "It puts them in place, each at one moment"
+		if p.Users {
+			swap += ", and merges users and roles"
+		}
+		step(DoSwap, swap, 0, int64(len(p.Contents)), swapRate)
 	case p.Format == BSON:
-		step(DoExport, fmt.Sprintf("Write an archive of %d collections as BSON", len(p.Contents)), out, 0, rates.Deliver)
+		step(DoExport, fmt.Sprintf("Write an archive of %s as BSON", counted(len(p.Contents), "collection")), documents, 0, rates.Deliver)
 	default:
-		step(DoArchive, "Write an archive of the data files", out, 0, rates.Deliver)
+		step(DoArchive, "Write an archive of the data files", base.FileBytes, 0, rates.Deliver)
 	}
+}
+
+// swapRate is how many collections are put in place a second: each waits for the majority.
+const swapRate = 10
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // Renamed is the name a namespace gets: a rule for the collection goes before one for its database.
@@ -349,36 +360,4 @@ func wants(namespaces []string) (*filter.Filter, error) {
 		return nil, nil //nolint:nilnil // the nil filter wants everything
 	}
 	return filter.New(filter.Include, namespaces)
-}
-
-func compareVersions(a, b string) int {
-	x, y := parse(a), parse(b)
-	return slices.Compare(x[:], y[:])
-}
-
-// parse reads "7.0" or "7.0.14"; what is no number counts as 0, so that an unknown version is the oldest.
-func parse(v string) (out [3]int) {
-	for i, part := range strings.SplitN(v, ".", 3) {
-		for _, c := range part {
-			if c < '0' || c > '9' {
-				break
-			}
-			out[i] = min(out[i]*10+int(c-'0'), 1_000_000)
-		}
-	}
-	return out
-}
-
-func orUnknown(s string) string {
-	if s == "" {
-		return "not known"
-	}
-	return s
-}
-
-func some(names []string) string {
-	if len(names) <= 5 {
-		return strings.Join(names, ", ")
-	}
-	return strings.Join(names[:5], ", ") + ", …"
 }

@@ -25,7 +25,7 @@ func source() Source {
 		return Base{
 			Snapshot: snapshot.Snapshot{ID: id, Epoch: 1, At: time.Unix(int64(at.T), 0).UTC(), Complete: true, Applied: at, ReplayFrom: from},
 			Version:  "7.0.14", FCV: "7.0", FileBytes: 300 << 20,
-			Collections: []Namespace{{"shop.orders", 200 << 20}, {"shop.items", 50 << 20}, {"crm.people", 1 << 20}, {"admin.system.users", 1 << 10}},
+			Collections: []Namespace{{NS: "shop.orders", Bytes: 200 << 20}, {NS: "shop.items", Bytes: 50 << 20}, {NS: "crm.people", Bytes: 1 << 20}, {NS: "admin.system.users", Bytes: 1 << 10}},
 		}
 	}
 	s := Source{SetName: "rs0", Rates: Rates{Fetch: 100 << 20, Replay: 1000, Deliver: 50 << 20}}
@@ -102,20 +102,22 @@ func TestMake(t *testing.T) {
 
 func TestSelection(t *testing.T) {
 	s := source()
-	target := &Target{FCV: "8.0", Primary: true, Namespaces: []string{"shop.orders", "old.items"}}
+	target := fits(func(to *Target) {
+		to.FCV, to.Namespaces, to.Databases = "8.0", []string{"shop.orders", "old.items"}, []string{"old"}
+	})
 	r := Request{Push: true, Namespaces: []string{"shop"}, Rename: map[string]string{"shop": "old", "shop.orders": "shop.orders2"}, Drop: true}
 	p, err := Make(r, s.Snapshots[0], ts(noon+60, 1), Stretch{}, s.Rates, target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Namespace{{"old.items", 50 << 20}, {"shop.orders2", 200 << 20}}, p.Contents); diff != "" {
+	if diff := cmp.Diff([]Namespace{{NS: "old.items", Bytes: 50 << 20}, {NS: "shop.orders2", Bytes: 200 << 20}}, p.Contents); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"old.items"}, p.Overwrites); diff != "" {
 		t.Error(diff)
 	}
-	if len(p.Warnings) != 2 || p.Format != BSON {
-		t.Errorf("warnings %q, format %s", p.Warnings, p.Format)
+	if p.Format != BSON || !p.Destroys() || p.MayHold != nil {
+		t.Errorf("format %s, destroys %v, may hold %q", p.Format, p.Destroys(), p.MayHold)
 	}
 }
 
@@ -139,18 +141,13 @@ func TestRefusals(t *testing.T) {
 		{"a bad name", Request{Format: BSON, Rename: map[string]string{"shop": "a.b"}}, nil, []string{"both a database"}},
 		{"two of one name", Request{Format: BSON, Rename: map[string]string{"shop.items": "shop.orders"}}, nil, []string{"would both become shop.orders"}},
 		{"no target", Request{Push: true}, nil, []string{"target deployment"}},
-		{
-			"everything wrong with the target",
-			Request{Push: true},
-			&Target{FCV: "6.0", Namespaces: []string{"shop.items"}, Free: 1 << 20},
-			[]string{"no primary", "is 6.0, the backup's is 7.0", "1 MB of disk left", "1 collections are there already (shop.items)"},
-		},
-		{"a target whose version is not known", Request{Push: true}, &Target{Primary: true}, []string{"not known"}},
+		{"users of an archive", Request{Format: BSON, Users: true}, nil, []string{"are for restores into a running deployment"}},
+		{"dropping for an archive", Request{Format: BSON, Drop: true}, nil, []string{"are for restores into a running deployment"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := Make(tt.request, base, base.Applied, Stretch{}, s.Rates, tt.to)
-			if !errors.Is(err, ErrImpossible) {
+			if !errors.Is(err, ErrImpossible) || errors.Is(err, ErrTarget) != tt.request.Push && tt.to != nil {
 				t.Fatalf("error %v", err)
 			}
 			for _, want := range tt.refused {
