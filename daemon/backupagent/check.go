@@ -55,15 +55,14 @@ func (a *Agent) Check(ctx context.Context, w io.Writer, asJSON bool) error {
 }
 
 func (a *Agent) check(ctx context.Context) CheckReport {
-	info := a.info()
-	info.ID = agent.CheckID(a.stateDir)
-	limited, cancel := context.WithTimeoutCause(ctx, agent.ConfLimit, errors.New("the server did not answer in time"))
-	started := time.Now()
-	conf, offset, err := a.client.Conf(limited, info, true)
-	cancel()
-	r := CheckReport{Server: CheckServer{
-		ServerCheck: agent.NewServerCheck(a.cfg.BaseURL, time.Since(started), offset, conf.State, err), Jobs: len(conf.Jobs),
-	}}
+	var conf wire.BackupConf
+	var r CheckReport
+	r.Server.ServerCheck = a.self.Try(ctx, func(ctx context.Context, info wire.AgentInfo) (c agent.Conf, err error) {
+		conf, c.Offset, err = a.client.Conf(ctx, info, true)
+		c.State = conf.State
+		return c, err
+	})
+	r.Server.Jobs = len(conf.Jobs)
 	if len(conf.Jobs) == 0 { // nothing is backed up yet: what the agent's own configuration names is tried
 		if task, ok := a.seeds(ctx); ok {
 			conf.Jobs = append(conf.Jobs, task)

@@ -80,10 +80,7 @@ func TestAUserWithoutRightsIsTold(t *testing.T) {
 	a := w.agent(t.TempDir(), func(cfg *config.Agent) { cfg.AuthUsername, cfg.AuthPassword = "reader", "pw" })
 	var r wire.JobReport
 	w.until("it says what is missing", func() bool {
-		a.a.mu.Lock()
-		j := a.a.jobs[intaketest.Job]
-		a.a.mu.Unlock()
-		if j != nil {
+		for _, j := range a.a.jobs.List() {
 			r = j.report()
 		}
 		return r.Error != ""

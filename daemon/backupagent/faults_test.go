@@ -347,11 +347,11 @@ func TestAStandbyTakesOver(t *testing.T) {
 	stop := w.load("shop.orders")
 	defer stop()
 	first := w.agent(t.TempDir())
-	w.until("one is active", func() bool { return w.server.Active() == first.a.session })
+	w.until("one is active", func() bool { return w.server.Active() == first.a.self.Session })
 	second := w.agent(t.TempDir())
 	w.scanned()
 	first.stop()
-	w.until("the other is active", func() bool { return w.server.Active() == second.a.session })
+	w.until("the other is active", func() bool { return w.server.Active() == second.a.self.Session })
 	at := w.server.Position()
 	w.until("the history goes on", func() bool { return at.Before(w.server.Position()) })
 	stop()
@@ -461,13 +461,10 @@ func TestAReadHoldsBackWhileTheSetLags(t *testing.T) {
 	})
 	a := w.agent(t.TempDir())
 	throttled := func() string {
-		a.a.mu.Lock()
-		j := a.a.jobs[intaketest.Job]
-		a.a.mu.Unlock()
-		if j == nil {
-			return ""
+		for _, j := range a.a.jobs.List() {
+			return j.report().Throttled
 		}
-		return j.report().Throttled
+		return ""
 	}
 	w.until("it says that it holds back", func() bool { return strings.Contains(throttled(), "behind its primary") })
 	w.server.Lock(func(_ int64, e *intaketest.Epoch) {

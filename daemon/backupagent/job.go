@@ -68,9 +68,28 @@ func (l limits) slice(direct bool) int64 {
 	return n
 }
 
-// configure hands the job a new configuration. What only counts when work begins (the head, which moves with every slice) does
+// jobConf is what a configuration says of a job.
+type jobConf struct {
+	task   wire.BackupTask
+	limits limits
+}
+
+// newJob starts a job, which works until ctx ends or End is called.
+func newJob(ctx context.Context, a *Agent, c jobConf) *job {
+	working, stop := context.WithCancel(ctx)
+	j := &job{
+		a: a, id: c.task.Job, dir: filepath.Join(a.self.Dir, "outbox", c.task.Job), stop: stop, changed: make(chan struct{}, 1),
+		log: a.log.With(obs.KeyCluster, c.task.Job, obs.KeyRS, c.task.SetName), answered: map[string]bool{},
+	}
+	j.Configure(c)
+	j.done.Go(func() { j.run(working) })
+	return j
+}
+
+// Configure hands the job a new configuration. What only counts when work begins (the head, which moves with every slice) does
 // not disturb it.
-func (j *job) configure(t wire.BackupTask, l limits) {
+func (j *job) Configure(c jobConf) bool {
+	t, l := c.task, c.limits
 	t.Hosts = slices.Clone(t.Hosts)
 	for i := range t.Hosts { // what monitoring learns of a host changes no connection
 		h := &t.Hosts[i]
@@ -83,9 +102,10 @@ func (j *job) configure(t wire.BackupTask, l limits) {
 	j.task, j.limits = t, l
 	before.Head, before.Scanned, before.Missing, before.Why = t.Head, t.Scanned, t.Missing, t.Why
 	if reflect.DeepEqual(before, t) && l == lBefore && !(len(t.Missing) > 0 && !j.answered[wish(t.Missing)]) && !j.idle {
-		return
+		return true
 	}
 	j.wake()
+	return true
 }
 
 func (j *job) setIdle(idle bool) {
@@ -101,8 +121,8 @@ func (j *job) wake() {
 	}
 }
 
-// end stops the job and waits for it.
-func (j *job) end() {
+// End stops the job and waits for it.
+func (j *job) End() {
 	j.stop()
 	j.done.Wait()
 }
@@ -149,7 +169,7 @@ func (j *job) run(ctx context.Context) {
 			if !call.Pause(ctx, backoff.Next(0)/4) {
 				return
 			}
-			j.a.hurryUp()
+			j.a.self.Hurry()
 			j.await(ctx, seen, time.Minute)
 		case working.Err() != nil && errors.Is(err, context.Canceled): // another configuration
 		default:
@@ -287,7 +307,7 @@ func (j *job) begin(ctx context.Context, task *wire.BackupTask, m *source.Member
 	}
 	saved := source.Saved(entry, top.ID)
 	err = j.a.client.Begin(ctx, wire.BeginEpoch{
-		Job: j.id, Number: task.WantEpoch, AgentID: j.a.home.ID, Session: j.a.session, Why: task.Why,
+		Job: j.id, Number: task.WantEpoch, AgentID: j.a.home.ID, Session: j.a.self.Session, Why: task.Why,
 		Start: saved.At, StartEntry: saved.Entry, ReplicaSetID: top.ID.Hex(), SetName: task.SetName, ServerVer: version, FCV: fcv,
 	})
 	if err != nil {
@@ -314,7 +334,7 @@ func (j *job) outboxDir(epoch int64) string {
 func (j *job) epoch(ctx context.Context, task wire.BackupTask, l limits, set *source.Set, f *filter.Filter, setID bson.ObjectID) (err error) {
 	keepOnly(j.dir, strconv.FormatInt(task.Epoch, 10), j.log)
 	out, err := push.Open(push.Options{
-		Dir: j.outboxDir(task.Epoch), MaxBytes: j.a.cfg.SpoolMaxBytes, Job: j.id, Epoch: task.Epoch, Head: task.Head, Log: j.log,
+		Dir: j.outboxDir(task.Epoch), MaxBytes: j.a.self.Config.SpoolMaxBytes, Job: j.id, Epoch: task.Epoch, Head: task.Head, Log: j.log,
 		Send: func(ctx context.Context, h wire.OplogHeader, content []byte) (wire.Head, error) {
 			return j.a.client.Oplog(ctx, h, content, task.Direct)
 		},
@@ -391,7 +411,7 @@ func (j *job) over(ctx context.Context, out *push.Outbox, task *wire.BackupTask,
 	cancel()
 	var backoff call.Backoff
 	for {
-		err := j.a.client.End(ctx, wire.EndEpoch{Job: j.id, Epoch: task.Epoch, Verdict: ended.Verdict, Why: ended.Why, At: j.a.clock().UTC()})
+		err := j.a.client.End(ctx, wire.EndEpoch{Job: j.id, Epoch: task.Epoch, Verdict: ended.Verdict, Why: ended.Why, At: j.a.self.Clock().UTC()})
 		switch {
 		case err == nil:
 			j.mu.Lock()

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/heartwood-db/heartwood/daemon/agent"
-	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/collect"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/push"
 	"github.com/heartwood-db/heartwood/daemon/spool"
@@ -43,80 +41,43 @@ type Options struct {
 
 // Agent is a monitoring agent. It keeps no files open before Run, Round or Flush.
 type Agent struct {
-	cfg       config.Agent
+	self      *agent.Self
 	log       *slog.Logger
-	tail      *agent.Tail
-	now       func() time.Time
-	version   string
-	hostname  string
-	started   time.Time
-	session   string
-	stateDir  string
 	connector collect.Connector
 	seeds     []string
 	client    *push.Client
-	hurry     chan struct{} // one token: the server is back, do not wait to call it
 
 	opening sync.Mutex
 	state   *state // nil until opened
 	spool   *spool.Spool
 	pusher  *push.Pusher
 
-	mu        sync.Mutex
-	conf      wire.Conf
-	known     bool // conf is set
-	flushed   bool // since conf was fetched
-	confCount int64
-	trouble   string // the last failure of a configuration call that was told
-	offset    time.Duration
-	hosts     map[string]*watched
-	running   func(w *watched) // starts the loop of a host; nil while the agent does not run by the clock
+	hosts agent.Crew[hostConf, *watched]
+
+	mu      sync.Mutex
+	conf    wire.Conf
+	known   bool             // conf is set
+	flushed bool             // since conf was fetched
+	running func(w *watched) // starts the loop of a host; nil while the agent does not run by the clock
 }
 
 // New checks the configuration, obtains its secrets and reads its certificates.
 func New(o Options) (*Agent, error) {
-	if o.Log == nil {
-		o.Log = obs.Discard()
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	cfg := o.Config
-	if err := agent.ObtainSecrets(context.Background(), &cfg); err != nil {
+	self, err := agent.New(agent.Options{
+		Type: model.AgentMonitoring, Folder: stateFolder, Config: o.Config, Log: o.Log, Now: o.Now, HTTP: o.HTTP, Limit: postLimit, Version: o.Version,
+	})
+	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(cfg.Validate()...); err != nil {
-		return nil, opererr.New("agent configuration", err, "")
-	}
-	a := &Agent{
-		cfg: cfg, now: o.Now, version: o.Version, started: o.Now(), session: string(model.NewID()), stateDir: StateDir(cfg.StateDir),
-		connector: o.connector, seeds: o.seeds, hosts: map[string]*watched{}, tail: &agent.Tail{}, hurry: make(chan struct{}, 1),
-	}
-	a.log = slog.New(a.tail.Tee(o.Log.Handler()))
-	a.hostname, _ = os.Hostname()
+	a := &Agent{self: self, log: self.Log, connector: o.connector, seeds: o.seeds, client: push.NewClient(self.Server, self.Now)}
 	if a.connector == nil {
-		d, err := collect.NewDialer(&cfg, o.Version)
+		d, err := collect.NewDialer(&self.Config, o.Version)
 		if err != nil {
 			return nil, opererr.New("agent configuration", err, "")
 		}
 		a.connector, a.seeds = d, d.Seeds()
 	}
-	if o.HTTP == nil {
-		var err error
-		if o.HTTP, err = agent.HTTPClient(&cfg, postLimit); err != nil {
-			return nil, opererr.New("agent configuration", err, "")
-		}
-	}
-	a.client = push.NewClient(call.NewClient(cfg.BaseURL, cfg.GroupID, cfg.APIKey, o.HTTP), o.Now)
 	return a, nil
-}
-
-// serverIsBack makes the configuration call come soon: an agent that stays silent for too long loses its place.
-func (a *Agent) serverIsBack() {
-	select {
-	case a.hurry <- struct{}{}:
-	default:
-	}
 }
 
 // postLimit is how long one request to the server may take.
@@ -129,18 +90,19 @@ func (a *Agent) open() error {
 	if a.state != nil {
 		return nil
 	}
-	home, err := agent.OpenHome(a.stateDir)
+	home, err := agent.OpenHome(a.self.Dir)
 	if err != nil {
 		return err
 	}
 	st := &state{Home: home}
-	sp, err := spool.Open(spool.Options{Dir: st.spoolDir(), MaxBytes: a.cfg.SpoolMaxBytes, Log: a.log})
+	sp, err := spool.Open(spool.Options{Dir: st.spoolDir(), MaxBytes: a.self.Config.SpoolMaxBytes, Log: a.log})
 	if err != nil {
 		return errors.Join(opererr.New("open the agent's spool", err, "set stateDir to a folder the agent may write to"), st.Close())
 	}
 	a.state, a.spool = st, sp
 	a.pusher = push.NewPusher(push.Options{
-		Spool: sp, Post: a.client.Post, Info: a.postInfo, Sent: a.sendClock, Now: a.clock, Log: a.log, Back: a.serverIsBack,
+		Spool: sp, Post: a.client.Post, Info: a.postInfo, Sent: a.sendClock, Now: a.self.Clock, Log: a.log,
+		Back: a.self.Hurry, // an agent that stays silent for too long loses its place
 	})
 	return nil
 }
@@ -166,30 +128,27 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.open(); err != nil {
 		return err
 	}
-	a.log.Info("monitoring agent started", obs.KeyVersion, a.version, obs.KeyAgent, a.state.ID, obs.KeyURL, a.cfg.BaseURL)
+	a.log.Info("monitoring agent started", obs.KeyVersion, a.self.Version, obs.KeyAgent, a.state.ID, obs.KeyURL, a.self.Config.BaseURL)
 	if n := a.spool.Stats().Records; n > 0 {
 		a.log.Info("pings from before are waiting in the spool", obs.KeyCount, n)
 	}
 	var loops sync.WaitGroup
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	a.mu.Lock()
-	a.running = func(w *watched) {
+	run := func(w *watched) {
 		ctx, cancel := context.WithCancel(watching)
 		w.stop = cancel
 		w.done.Go(func() { a.watch(ctx, w) })
 	}
-	for _, w := range a.hosts { // from rounds before
-		a.running(w)
+	a.runBy(run)
+	for _, w := range a.hosts.List() { // from rounds before
+		run(w)
 	}
-	a.mu.Unlock()
-	loops.Go(func() { a.callForConf(ctx) })
+	loops.Go(func() { a.self.Refreshing(ctx, a.refreshed) })
 	loops.Go(func() { a.pusher.Run(ctx) })
 	<-ctx.Done()
 	loops.Wait()
-	a.mu.Lock()
-	a.running = nil
-	a.mu.Unlock()
+	a.runBy(nil)
 	a.applyHosts(nil)
 
 	last, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), drainLimit, errors.New("the agent is stopping"))
@@ -199,6 +158,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.log.Info("monitoring agent stopped")
 	return a.Close()
+}
+
+// runBy says how a host's loop is started.
+func (a *Agent) runBy(run func(w *watched)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.running = run
 }
 
 // Round visits all hosts once and puts the pings into the spool, stamped at and marked late: this is how a simulator's virtual
@@ -217,13 +183,7 @@ func (a *Agent) Round(ctx context.Context, at time.Time) error {
 			return err
 		}
 	}
-	a.mu.Lock()
-	period := a.period()
-	hosts := make([]*watched, 0, len(a.hosts))
-	for _, w := range a.hosts {
-		hosts = append(hosts, w)
-	}
-	a.mu.Unlock()
+	period, hosts := a.period(), a.hosts.List()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4 * runtime.GOMAXPROCS(0))
 	for _, w := range hosts {
@@ -263,21 +223,11 @@ func (a *Agent) Spooled() int64 {
 	return a.spool.Stats().Records
 }
 
-func (a *Agent) info() wire.AgentInfo {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	info := wire.AgentInfo{
-		ID: a.state.ID, Session: a.session, Type: string(model.AgentMonitoring), Hostname: a.hostname, Version: a.version,
-		OS: runtime.GOOS + "/" + runtime.GOARCH, Started: a.started.UTC(), ConfCount: a.confCount,
-	}
-	return info
-}
-
-// postInfo is info with what only posts carry.
+// postInfo is what posts tell of the agent.
 func (a *Agent) postInfo() wire.AgentInfo {
-	info := a.info()
+	info := a.self.Info(a.state.ID)
 	st := a.spool.Stats()
 	info.Spooled, info.Dropped = st.Records, st.Dropped
-	info.LogTail, info.LastError = a.tail.Fresh(a.now())
+	info.LogTail, info.LastError = a.self.Tail.Fresh(a.self.Now())
 	return info
 }

@@ -2,12 +2,10 @@ package monitoragent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -96,14 +94,12 @@ func (a *Agent) check(ctx context.Context) CheckReport {
 }
 
 func (a *Agent) checkServer(ctx context.Context, s *CheckServer) []wire.Host {
-	info := wire.AgentInfo{
-		ID: agent.CheckID(a.stateDir), Session: a.session, Type: string(model.AgentMonitoring), Hostname: a.hostname, Version: a.version, Started: a.started,
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, agent.ConfLimit, errors.New("the server did not answer in time"))
-	defer cancel()
-	started := time.Now()
-	conf, offset, err := a.client.Conf(ctx, info, nil, true)
-	s.ServerCheck = agent.NewServerCheck(a.cfg.BaseURL, time.Since(started), offset, conf.State, err)
+	var conf wire.Conf
+	s.ServerCheck = a.self.Try(ctx, func(ctx context.Context, info wire.AgentInfo) (c agent.Conf, err error) {
+		conf, c.Offset, err = a.client.Conf(ctx, info, nil, true)
+		c.State = conf.State
+		return c, err
+	})
 	s.Hosts = len(conf.Hosts)
 	return conf.Hosts
 }

@@ -2,34 +2,34 @@ package monitoragent
 
 import (
 	"context"
-	"errors"
 	"hash/fnv"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/heartwood-db/heartwood/daemon/agent"
-	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/daemon/monitoragent/collect"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
-// Bounds and defaults of what the server configures.
+// Defaults and bounds of what the server configures.
 const (
-	minConfPause  = 2 * time.Second
-	maxConfPause  = 10 * time.Minute
-	defaultPause  = time.Minute
 	defaultPeriod = time.Minute
-	shownOffset   = 5 * time.Minute        // clock difference up to which posts carry this machine's time
-	tolerated     = 500 * time.Millisecond // clock difference that is not corrected: it may be the network's
+	shownOffset   = 5 * time.Minute // clock difference up to which posts carry this machine's time
 )
+
+// hostConf is what a configuration says of a host.
+type hostConf struct {
+	host  wire.Host // without what changes no connection
+	flags collect.Flags
+}
 
 // watched is a host that the agent visits.
 type watched struct {
 	host *collect.Host
-	conf wire.Host // without what changes no connection
+	conf wire.Host // of hostConf
 	stop context.CancelFunc
 	done sync.WaitGroup
 
@@ -43,14 +43,19 @@ func (w *watched) flags() collect.Flags {
 	return w.want
 }
 
-func (w *watched) setFlags(f collect.Flags) {
+// Configure takes what else is wanted of the host. Another address or credential is another connection.
+func (w *watched) Configure(c hostConf) bool {
+	if c.host != w.conf {
+		return false
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.want = f
+	w.want = c.flags
+	return true
 }
 
-// end stops the host's loop, waits for it, and closes the connection.
-func (w *watched) end() {
+// End stops the host's loop, waits for it, and closes the connection.
+func (w *watched) End() {
 	if w.stop != nil {
 		w.stop()
 	}
@@ -58,118 +63,56 @@ func (w *watched) end() {
 	w.host.Close()
 }
 
-// callForConf calls the server for the configuration again and again. While the server is away the last configuration holds.
-func (a *Agent) callForConf(ctx context.Context) {
-	var backoff call.Backoff
-	for {
-		var wait time.Duration
-		err := a.Refresh(ctx)
-		var refused *call.Refusal
-		switch {
-		case ctx.Err() != nil:
-			return
-		case errors.As(err, &refused):
-			wait = backoff.Next(refused.RetryAfter)
-		case err != nil:
-			wait = backoff.Next(0)
-		default:
-			backoff.Reset()
-			a.mu.Lock()
-			wait = time.Duration(a.conf.ConfSeconds) * time.Second
-			a.mu.Unlock()
-			if wait <= 0 {
-				wait = defaultPause
-			}
-			wait = min(max(wait, minConfPause), maxConfPause)
-			wait += rand.N(wait/10+1) - wait/20 //nolint:gosec // jitter
-		}
-		a.mu.Lock()
-		state := a.conf.State
-		a.mu.Unlock()
-		if err := agent.NoteHealth(a.stateDir, a.now(), wait, state, err); err != nil {
-			a.log.Warn("the note for health checks was not written", obs.KeyErr, err)
-		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return
-		case <-a.hurry:
-			t.Stop()
-		case <-t.C:
-		}
-	}
-}
-
 // Refresh makes one configuration call and acts on the answer. After the first one fails, an agent that was active before its
 // restart goes on with the configuration it had.
 func (a *Agent) Refresh(ctx context.Context) error {
+	_, err := a.refreshed(ctx)
+	return err
+}
+
+func (a *Agent) refreshed(ctx context.Context) (seconds int32, err error) {
 	if err := a.open(); err != nil {
-		return err
+		return 0, err
 	}
-	a.mu.Lock()
-	a.confCount++
-	a.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, agent.ConfLimit, errors.New("the server did not answer in time"))
-	defer cancel()
-	conf, offset, err := a.client.Conf(ctx, a.info(), a.seeds, false)
+	var conf wire.Conf
+	err = a.self.Call(ctx, func(ctx context.Context) (c agent.Conf, err error) {
+		conf, c.Offset, err = a.client.Conf(ctx, a.self.Info(a.state.ID), a.seeds, false)
+		c.State, c.Named = conf.State, len(conf.Hosts)
+		return c, err
+	})
 	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		a.confFailed(err)
-		return err
-	}
-	if offset.Abs() < tolerated {
-		offset = 0
-	}
-	a.mu.Lock()
-	before, known := a.conf.State, a.known
-	if a.trouble != "" {
-		a.log.Info("the server answers configuration calls again")
-		a.trouble = ""
-	}
-	if (offset - a.offset).Abs() > tolerated {
-		a.log.Warn("this machine's clock differs from the server's: pings are stamped with the server's time", obs.KeyTook, offset)
-	}
-	a.conf, a.known, a.offset = conf, true, offset
-	a.mu.Unlock()
-	if !known || before != conf.State {
-		a.log.Info("the server told this agent's state", obs.KeyState, conf.State, obs.KeyCount, len(conf.Hosts))
+		a.goOn()
+		return 0, err
 	}
 	a.apply(&conf)
 	if err := a.state.saveConf(conf); err != nil {
 		a.log.Warn("the configuration was not kept for a restart", obs.KeyErr, err)
 	}
-	return nil
+	return conf.ConfSeconds, nil
 }
 
-func (a *Agent) confFailed(err error) {
+// goOn takes the configuration from before the restart, unless there is a newer one.
+func (a *Agent) goOn() {
 	a.mu.Lock()
-	text := err.Error()
-	news, known := text != a.trouble, a.known
-	a.trouble = text
+	known := a.known
 	a.mu.Unlock()
-	if news {
-		a.log.Warn("configuration call failed", obs.KeyReason, text)
-	}
 	if known {
 		return
 	}
-	conf, ok := a.state.loadConf(a.now())
+	conf, ok := a.state.loadConf(a.self.Now())
 	if !ok {
 		return
 	}
 	a.log.Info("going on with the configuration from before the restart", obs.KeyCount, len(conf.Hosts))
-	a.mu.Lock()
-	a.conf, a.known = conf, true
-	a.mu.Unlock()
 	a.apply(&conf)
 }
 
 // apply makes the agent do what a configuration says: an agent that stands by polls nothing.
 func (a *Agent) apply(conf *wire.Conf) {
-	a.pusher.Configure(a.periodOf(conf), conf.MaxPost)
+	a.mu.Lock()
+	a.conf, a.known = *conf, true
+	a.mu.Unlock()
+	a.pusher.Configure(a.period(), conf.MaxPost)
 	if conf.State == string(model.AgentStandby) {
 		a.applyHosts(nil)
 		return
@@ -177,79 +120,53 @@ func (a *Agent) apply(conf *wire.Conf) {
 	a.applyHosts(conf)
 }
 
-func (a *Agent) periodOf(conf *wire.Conf) time.Duration {
-	if conf.PingSeconds <= 0 {
+// period is the time from one visit to the next.
+func (a *Agent) period() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conf.PingSeconds <= 0 {
 		return defaultPeriod
 	}
-	return time.Duration(conf.PingSeconds) * time.Second
+	return time.Duration(a.conf.PingSeconds) * time.Second
 }
-
-// period is for callers that hold mu.
-func (a *Agent) period() time.Duration { return a.periodOf(&a.conf) }
 
 // applyHosts starts, stops and changes hosts until they are those of conf; nil means none.
 func (a *Agent) applyHosts(conf *wire.Conf) {
-	var ending []*watched
-	a.mu.Lock()
-	wanted := map[string]bool{}
+	var wanted []hostConf
 	if conf != nil {
 		for _, c := range conf.Hosts {
-			wanted[c.ID] = true
-			flags := collect.Flags{
-				Logs: conf.Logs && c.Logs && !a.cfg.NoLogs, DBStats: conf.DBStats && c.DBStats, Diagnostics: conf.Diagnostics,
-			}
-			c.Type, c.Logs, c.DBStats = "", false, false
-			if w, ok := a.hosts[c.ID]; ok {
-				if w.conf == c {
-					w.setFlags(flags)
-					continue
-				}
-				ending = append(ending, w)
-			}
-			w := &watched{host: collect.NewHost(c, a.connector, a.log), conf: c}
-			w.setFlags(flags)
-			a.hosts[c.ID] = w
-			if a.running != nil {
-				a.running(w)
-			}
+			h := hostConf{host: c, flags: collect.Flags{
+				Logs: conf.Logs && c.Logs && !a.self.Config.NoLogs, DBStats: conf.DBStats && c.DBStats, Diagnostics: conf.Diagnostics,
+			}}
+			h.host.Type, h.host.Logs, h.host.DBStats = "", false, false
+			wanted = append(wanted, h)
 		}
 	}
-	for id, w := range a.hosts {
-		if !wanted[id] {
-			ending = append(ending, w)
-			delete(a.hosts, id)
+	a.hosts.Apply(wanted, func(c hostConf) string { return c.host.ID }, func(c hostConf) *watched {
+		w := &watched{host: collect.NewHost(c.host, a.connector, a.log), conf: c.host, want: c.flags}
+		a.mu.Lock()
+		run := a.running
+		a.mu.Unlock()
+		if run != nil {
+			run(w)
 		}
-	}
-	a.mu.Unlock()
-	for _, w := range ending {
-		w.end()
-	}
-}
-
-// clock is the time by the server's clock.
-func (a *Agent) clock() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.now().Add(a.offset)
+		return w
+	})
 }
 
 // sendClock stamps posts. It is this machine's own clock, so that the server sees how far it is off, unless it is so far off
 // that the server would take nothing.
 func (a *Agent) sendClock() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.offset.Abs() > shownOffset {
-		return a.now().Add(a.offset)
+	if a.self.Offset().Abs() > shownOffset {
+		return a.self.Clock()
 	}
-	return a.now()
+	return a.self.Now()
 }
 
 // watch visits one host each period. A visit that takes longer than the period costs the visits it overlaps: none is made up
 // for.
 func (a *Agent) watch(ctx context.Context, w *watched) {
-	a.mu.Lock()
 	period := a.period()
-	a.mu.Unlock()
 	// A host that is new is visited at once, but not all new hosts in the same moment.
 	t := time.NewTimer(rand.N(min(period/10, 2*time.Second))) //nolint:gosec // jitter
 	defer t.Stop()
@@ -259,15 +176,13 @@ func (a *Agent) watch(ctx context.Context, w *watched) {
 			return
 		case <-t.C:
 		}
-		a.mu.Lock()
 		period = a.period()
-		a.mu.Unlock()
-		if ping, ok := w.host.Do(ctx, collect.Visit{Now: a.clock, Period: period, Flags: w.flags()}); ok {
+		if ping, ok := w.host.Do(ctx, collect.Visit{Now: a.self.Clock, Period: period, Flags: w.flags()}); ok {
 			if err := a.pusher.Save(ping); err != nil {
 				a.log.Error("a ping was lost", obs.KeyHost, w.host.Address(), obs.KeyErr, err)
 			}
 		}
-		t.Reset(untilNext(a.now(), period, w.conf.ID))
+		t.Reset(untilNext(a.self.Now(), period, w.conf.ID))
 	}
 }
 

@@ -22,9 +22,11 @@ type state struct {
 }
 
 // StateDir is the folder of the monitoring agent for a configured one, which may be empty.
-func StateDir(configured string) string { return agent.StateDir(configured, "heartwood-agent") }
+func StateDir(configured string) string { return agent.StateDir(configured, stateFolder) }
 
 const (
+	stateFolder = "heartwood-agent"
+
 	confFile = "conf"
 	// confAge is how old a kept configuration may be: after longer, hosts will have come and gone.
 	confAge = 24 * time.Hour
