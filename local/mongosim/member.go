@@ -421,6 +421,8 @@ func (m *Member) view() *status.View {
 	if m.model.Scale > 0 {
 		v.Activity += role.Share() * m.model.Integral(at, now)
 		v.Gauges = m.model.At(role, now, v.Started, v.Counts[load.OplogBytes])
+	} else {
+		v.Gauges.DiskFree = load.DiskBytes - 6<<30 // nothing but what is really there fills it
 	}
 	if eng != nil {
 		v.FCV = eng.FCV()

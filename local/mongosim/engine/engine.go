@@ -164,6 +164,8 @@ func lookup(name string) (member.Command, bool) {
 		return member.Command{Run: admin.ResizeOplog, Admin: true}, true
 	case "setFeatureCompatibilityVersion":
 		return member.Command{Run: admin.SetFCV, Kind: member.KindWrite, Admin: true}, true
+	case "_mergeAuthzCollections":
+		return member.Command{Run: admin.MergeAuthzCollections, Kind: member.KindWrite, Admin: true}, true
 	case "prepareTransaction":
 		return member.Command{Run: member.PrepareTransaction, Kind: member.KindWrite, Admin: true}, true
 	case "abortTransaction":

@@ -369,6 +369,9 @@ func (c *conn) answer(ctx context.Context, q *request, name string) bson.Raw {
 	if c.s.o.Users != nil && managing(name) {
 		return c.manage(ctx, q.db, name, cmd)
 	}
+	if c.s.o.Users != nil && name == "_mergeAuthzCollections" {
+		return c.merge(ctx, q.db, cmd)
+	}
 	if name == "usersInfo" && c.s.o.Users != nil {
 		return c.s.o.Users.usersInfo(q.db, cmd)
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"slices"
@@ -45,15 +46,15 @@ func (a account) doc() bson.Raw {
 		return new(bsonval.Builder).Int32("iterationCount", int32(c.Iters)).String("salt", enc([]byte(c.Salt))).
 			String("storedKey", enc(c.StoredKey)).String("serverKey", enc(c.ServerKey)).Raw()
 	}
-	credentials := new(bsonval.Builder)
+	held := new(bsonval.Builder)
 	if a.user.DB == "$external" {
-		credentials.Bool("external", true)
+		held.Bool("external", true)
 	} else {
-		credentials.Doc("SCRAM-SHA-1", stored(a.sha1)).Doc("SCRAM-SHA-256", stored(a.sha2))
+		held.Doc("SCRAM-SHA-1", stored(a.sha1)).Doc("SCRAM-SHA-256", stored(a.sha2))
 	}
 	names, _ := roles(a.user.Roles)
 	return new(bsonval.Builder).String("_id", a.user.DB+"."+a.user.Name).Value("userId", bsonval.UUID(a.id)).String("user", a.user.Name).String("db", a.user.DB).
-		Doc("credentials", credentials.Raw()).Docs("roles", names).Raw()
+		Doc("credentials", held.Raw()).Docs("roles", names).Raw()
 }
 
 // manage answers createUser, updateUser, dropUser and grantRolesToUser: the user's document is written as any other, so that it is in
@@ -125,4 +126,65 @@ func (c *conn) manage(ctx context.Context, db, name string, cmd bson.Raw) bson.R
 // managing says that a command changes users.
 func managing(name string) bool {
 	return slices.Contains([]string{"createUser", "updateUser", "dropUser", "grantRolesToUser"}, name)
+}
+
+// merge runs _mergeAuthzCollections; from then on whoever admin.system.users holds may log in, and who went out of it may not.
+func (c *conn) merge(ctx context.Context, db string, cmd bson.Raw) bson.Raw {
+	before := c.documents(ctx)
+	reply := c.s.o.Handler.Handle(ctx, c.sess, db, cmd)
+	after := c.documents(ctx)
+	for id, doc := range before {
+		if _, stays := after[id]; !stays {
+			c.s.o.Users.Remove(bsonval.StringField(doc, "db"), bsonval.StringField(doc, "user"))
+		}
+	}
+	for id, doc := range after {
+		if !bytes.Equal(before[id], doc) {
+			c.s.o.Users.put(accountOf(doc))
+		}
+	}
+	return reply
+}
+
+// documents are those of admin.system.users, by _id.
+func (c *conn) documents(ctx context.Context) map[string]bson.Raw {
+	find := new(bsonval.Builder).String("find", "system.users").Int32("batchSize", 100_000).Bool("singleBatch", true).Raw()
+	reply := c.s.o.Handler.Handle(ctx, &engine.Session{ID: c.sess.ID, Internal: true}, "admin", find)
+	cursor, _ := bsonval.Lookup(reply, "cursor")
+	batch, _ := bsonval.Lookup(bsonval.SubDoc(cursor), "firstBatch")
+	out := map[string]bson.Raw{}
+	for _, doc := range bsonval.SubDocs(batch) {
+		out[bsonval.StringField(doc, "_id")] = doc
+	}
+	return out
+}
+
+// accountOf reads a user's document. Credentials of a mechanism that it lacks let nobody in.
+func accountOf(doc bson.Raw) account {
+	a := account{user: User{Name: bsonval.StringField(doc, "user"), DB: bsonval.StringField(doc, "db")}}
+	if id, ok := bsonval.Lookup(doc, "userId"); ok {
+		a.id, _ = bsonval.UUIDOf(id)
+	}
+	roles, _ := bsonval.Lookup(doc, "roles")
+	for _, r := range bsonval.SubDocs(roles) {
+		a.user.Roles = append(a.user.Roles, engine.Role{Role: bsonval.StringField(r, "role"), DB: bsonval.StringField(r, "db")})
+	}
+	all, _ := bsonval.Lookup(doc, "credentials")
+	a.sha1, a.sha2 = credentials(bsonval.SubDoc(all), "SCRAM-SHA-1"), credentials(bsonval.SubDoc(all), "SCRAM-SHA-256")
+	return a
+}
+
+// credentials reads those of a mechanism.
+func credentials(all bson.Raw, mechanism string) scram.StoredCredentials {
+	v, _ := bsonval.Lookup(all, mechanism)
+	doc := bsonval.SubDoc(v)
+	dec := func(field string) []byte {
+		b, _ := base64.StdEncoding.DecodeString(bsonval.StringField(doc, field))
+		return b
+	}
+	n, _ := bsonval.Lookup(doc, "iterationCount")
+	iterations, _ := bsonval.Integer(n)
+	return scram.StoredCredentials{
+		KeyFactors: scram.KeyFactors{Salt: string(dec("salt")), Iters: int(iterations)}, StoredKey: dec("storedKey"), ServerKey: dec("serverKey"),
+	}
 }

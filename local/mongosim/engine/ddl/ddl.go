@@ -540,6 +540,9 @@ func RenameCollection(c *member.Call) (*bsonval.Builder, error) {
 	if err := spec.CheckName(to); err != nil {
 		return nil, err
 	}
+	if from == to {
+		return nil, refuse.Errf(refuse.CodeIllegalOperation, "Can't rename a collection to itself")
+	}
 	var target *store.Collection
 	if target = c.E.Main().Get(to); target != nil && !bsonval.Truthy(c.Arg("dropTarget")) {
 		return nil, refuse.Errf(refuse.CodeNamespaceExists, "target namespace exists")
