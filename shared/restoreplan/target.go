@@ -274,13 +274,6 @@ func parse(v string) (out [3]int) {
 	return out
 }
 
-func orUnknown(s string) string {
-	if s == "" {
-		return "not known"
-	}
-	return s
-}
-
 func some(names []string) string {
 	if len(names) <= 5 {
 		return strings.Join(names, ", ")

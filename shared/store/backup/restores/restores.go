@@ -220,6 +220,7 @@ func (rs *Register) updateRestore(ctx context.Context, id string, change func(*R
 			return err
 		}
 		d.ID, d.GroupID, d.Job, d.Created = was.ID, was.GroupID, was.Job, was.Created
+		d.pace(&was)
 		if was.Status != model.RestoreInProgress && was.Status != "" && d.Status != was.Status {
 			return fmt.Errorf("restore %s: %w: it is %s", id, entry.ErrState, was.Status)
 		}

@@ -34,6 +34,8 @@ type Restore struct {
 	Step        string               `bson:"step,omitempty"`        // what is being done, for people
 	Done        int64                `bson:"done,omitempty"`        // bytes of the step
 	Total       int64                `bson:"total,omitempty"`
+	Since       time.Time            `bson:"since,omitempty"` // from when on the bytes of the step are counted
+	From        int64                `bson:"from,omitempty"`  // how many were done then
 	Daemon      string               `bson:"daemon,omitempty"`
 	Token       int64                `bson:"token,omitempty"`
 	Beat        time.Time            `bson:"beat,omitempty"` // last sign of life
@@ -66,4 +68,11 @@ type Object struct {
 
 	Downloads int       `bson:"downloads,omitempty"` // begun
 	UseEnds   time.Time `bson:"useEnds,omitempty"`   // until then the last one may be resumed
+}
+
+// pace notes from when on the bytes of a step count: where they begin anew, or are out of another number.
+func (r *Restore) pace(was *Restore) {
+	if r.Total != was.Total || r.Done < was.Done {
+		r.Since, r.From = r.Beat, r.Done
+	}
 }
