@@ -156,7 +156,7 @@ func (s *Server) start(ctx context.Context, o Options, began time.Time) error {
 		return err
 	}
 	if c.Sandbox == config.SandboxWasm {
-		probe, err = s.sandboxed(ctx, c, probe, ports, string(instance), began)
+		probe, err = s.sandboxed(ctx, c, probe, ports, string(instance), began, blobs)
 	} else {
 		err = s.native(c, probe, ports, string(instance), blobs)
 	}

@@ -24,7 +24,7 @@ import (
 const guestCache = "guests.cache"
 
 // sandboxed runs the functions as guests. It returns the health answers: the guest's, but for the metrics, which are this process's.
-func (s *Server) sandboxed(ctx context.Context, c *config.Server, native http.Handler, l *listeners, instance string, began time.Time) (http.Handler, error) {
+func (s *Server) sandboxed(ctx context.Context, c *config.Server, native http.Handler, l *listeners, instance string, began time.Time, blobs blockStores) (http.Handler, error) {
 	sender, err := channels.New(c)
 	if err != nil {
 		return nil, err
@@ -42,6 +42,9 @@ func (s *Server) sandboxed(ctx context.Context, c *config.Server, native http.Ha
 	o := sandbox.Options{
 		Folder: folder, CacheDir: filepath.Join(c.DataDir, guestCache), Functions: []string{sandbox.Health, sandbox.Ingestion, sandbox.App},
 		Config: *conf, Engine: s.site.Store.Engine(), Sender: sender, Upgrading: s.upgrading.Load, BackupDB: s.backupDB, Log: s.log, Reg: s.reg,
+		Blobs: blobs, Delivered: func(ctx context.Context, restore string) error {
+			return s.site.Backup.EndDownload(ctx, restore, time.Now().UTC())
+		},
 		Probe: func(ctx context.Context, host string, port int) talk.Finding {
 			r := prober.Check(ctx, host, port)
 			return talk.Finding{Exposed: r.Verdict == probe.Exposed, Known: r.Verdict != probe.Unknown, Reason: r.Reason}

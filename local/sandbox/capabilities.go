@@ -6,6 +6,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/sandbox/talk"
 	"github.com/heartwood-db/heartwood/local/wasmhost"
+	"github.com/heartwood-db/heartwood/shared/blockstore/hostblock"
 	"github.com/heartwood-db/heartwood/shared/docstore/hostdoc"
 	"github.com/heartwood-db/heartwood/shared/httpx/guesthttp"
 	"github.com/heartwood-db/heartwood/shared/notify"
@@ -30,6 +31,9 @@ func (s *Sandbox) capabilities(function string) map[string]wasmhost.Capability {
 		all[talk.CapCheck] = answer(s.check)
 	case Ingestion:
 		all[talk.CapDuties] = s.learn(function)
+		if s.o.Blobs != nil {
+			all[talk.CapBlocks] = func(ctx context.Context, in []byte) ([]byte, error) { return hostblock.Serve(ctx, s.o.Blobs, in), nil }
+		}
 	case Alerts:
 		all[talk.CapDuties] = s.learn(function)
 		all[talk.CapSend] = answer(s.send)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -22,7 +23,9 @@ import (
 	"github.com/heartwood-db/heartwood/local/sandbox/talk"
 	"github.com/heartwood-db/heartwood/local/wasmhost"
 	"github.com/heartwood-db/heartwood/shared/auth"
+	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/notify"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/opererr"
@@ -41,6 +44,8 @@ const (
 // Limits.
 const (
 	intakeLimit = 65 * time.Second // ingestion's own is 60 s
+	bulkLimit   = 5 * time.Minute  // of a slice: to arrive, and to be stored
+	noteLimit   = 10 * time.Second // for what is noted after a download
 	passLimit   = 10 * time.Minute
 	passesOnce  = 2        // of one function: the other instances are for requests
 	overhead    = 64 << 10 // beyond what ingestion takes, so that it can refuse in its own words
@@ -56,9 +61,11 @@ type Options struct {
 	Sender    *notify.Sender
 	Passwords auth.Passwords // nil: computed in this process
 	Probe     func(ctx context.Context, host string, port int) talk.Finding
-	Heartbeat func(ctx context.Context) error // nil: nobody listens
-	BackupDB  func(ctx context.Context) error // nil: it is the application database
-	Upgrading func() bool                     // nil: never
+	Heartbeat func(ctx context.Context) error                                     // nil: nobody listens
+	BackupDB  func(ctx context.Context) error                                     // nil: it is the application database
+	Blobs     func(ctx context.Context, storeID string) (blockstore.Store, error) // opens block stores; nil: ingestion takes no backups
+	Delivered func(ctx context.Context, restore string) error                     // keeps that a restore's archive is with who fetched it; may be nil
+	Upgrading func() bool                                                         // nil: never
 	Log       *slog.Logger
 	Reg       prometheus.Registerer // nil: no metrics
 	Now       func() time.Time      // the guests' clock; nil: time.Now
@@ -111,7 +118,9 @@ func (s *Sandbox) start(ctx context.Context, name string) error {
 	if err != nil {
 		return opererr.New("start the sandbox", err, "name a folder this user may read with heartwood.sandbox.guests")
 	}
-	config, err := talk.Encode(s.o.Config)
+	conf := s.o.Config
+	conf.Blocks = name == Ingestion && s.o.Blobs != nil
+	config, err := talk.Encode(conf)
 	if err != nil {
 		return err
 	}
@@ -120,10 +129,7 @@ func (s *Sandbox) start(ctx context.Context, name string) error {
 		Now: s.o.Now, Instances: s.o.Instances + passesOnce,
 	}
 	if name == Ingestion {
-		o.Deadline, o.MaxBody = intakeLimit, overhead+wire.MaxPost
-		if limit := s.o.Config.Server.MaxPostBytes; limit > 0 && limit < wire.MaxPost {
-			o.MaxBody = overhead + limit
-		}
+		s.intake(&o)
 	}
 	began := time.Now()
 	s.o.Log.InfoContext(ctx, "preparing a guest: the first time it is compiled", obs.KeyComponent, name, obs.KeyFile, file, obs.KeyBytes, len(wasm))
@@ -134,6 +140,42 @@ func (s *Sandbox) start(ctx context.Context, name string) error {
 	s.o.Log.InfoContext(ctx, "guest started", obs.KeyComponent, name, obs.KeyTook, time.Since(began).Round(time.Millisecond))
 	s.hosts[name] = h
 	return nil
+}
+
+// intake bounds what ingestion takes as its native form does, and has the host send archives.
+func (s *Sandbox) intake(o *wasmhost.Options) {
+	o.Deadline, o.MaxBody = intakeLimit, overhead+wire.MaxPost
+	bulk := wasmhost.Bounds{Body: overhead + wire.MaxSliceBytes + wire.MaxSliceHeader, Deadline: bulkLimit, Read: bulkLimit}
+	if limit := s.o.Config.Server.MaxPostBytes; limit > 0 && limit < wire.MaxPost {
+		o.MaxBody, bulk.Body = overhead+limit, overhead+limit
+	}
+	o.Bounds = func(r *http.Request) wasmhost.Bounds {
+		switch r.URL.Path {
+		case wire.PathBackupSeed, wire.PathBackupOplog, wire.PathBackupMissing:
+			return bulk
+		}
+		return wasmhost.Bounds{}
+	}
+	if s.o.Blobs == nil {
+		return
+	}
+	o.Objects = func(ctx context.Context, part httpx.Object) (io.ReadCloser, error) {
+		bs, err := s.o.Blobs(ctx, part.Store)
+		if err != nil {
+			return nil, err
+		}
+		return bs.Open(ctx, part.Key, part.From, part.Length)
+	}
+	if s.o.Delivered == nil {
+		return
+	}
+	o.Delivered = func(ctx context.Context, restore string) {
+		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), noteLimit)
+		defer stop()
+		if err := s.o.Delivered(ctx, restore); err != nil {
+			s.o.Log.WarnContext(ctx, "the end of a download was not kept", obs.KeyErr, err)
+		}
+	}
 }
 
 // Handler is a function; nil when it does not run here.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/sandbox/talk"
 	"github.com/heartwood-db/heartwood/shared/auth"
+	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/memblock"
 	"github.com/heartwood-db/heartwood/shared/httpx/guesthttp"
 	"github.com/heartwood-db/heartwood/shared/notify"
 	"github.com/heartwood-db/heartwood/shared/obs"
@@ -42,10 +44,11 @@ func TestAMissingGuestIsNamedWithItsRemedy(t *testing.T) {
 func TestEachFunctionMayAskForWhatItNeedsOnly(t *testing.T) {
 	o := options(t)
 	o.Heartbeat = func(context.Context) error { return nil }
+	o.Blobs = func(context.Context, string) (blockstore.Store, error) { return memblock.New(), nil }
 	s := &Sandbox{o: o, duties: map[string][]talk.Duty{}}
 	always := []string{guesthttp.CapDocstore, talk.CapUpgrading}
 	for function, more := range map[string][]string{
-		Health: nil, App: {talk.CapSend, talk.CapHash, talk.CapCheck}, Ingestion: {talk.CapDuties},
+		Health: nil, App: {talk.CapSend, talk.CapHash, talk.CapCheck}, Ingestion: {talk.CapDuties, talk.CapBlocks},
 		Alerts: {talk.CapDuties, talk.CapSend, talk.CapProbe, talk.CapHeartbeat},
 	} {
 		want := slices.Sorted(slices.Values(append(slices.Clone(always), more...)))

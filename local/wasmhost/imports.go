@@ -74,6 +74,8 @@ func (in *instance) do(ctx context.Context, name string, message []byte) ([]byte
 			in.answer = []byte{}
 		}
 		return nil, nil
+	case guesthttp.CapBody:
+		return guesthttp.Piece(in.body, message)
 	case guesthttp.CapConfig:
 		return in.host.o.Config, nil
 	case guesthttp.CapLog:

@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	requests, startTime      prometheus.Observer
 	started, retired, failed prometheus.Counter
+	sent                     prometheus.Counter
 	memory                   prometheus.Gauge
 	calls                    *prometheus.HistogramVec
 }
@@ -31,6 +32,7 @@ func newMetrics(reg prometheus.Registerer, guest string) *metrics {
 		started:   count("heartwood_guest_instances_started_total", "Instances of a guest that were started."),
 		retired:   count("heartwood_guest_instances_retired_total", "Instances that ended because they had grown."),
 		failed:    count("heartwood_guest_requests_failed_total", "Requests that an instance did not answer: it looped, trapped or broke the protocol."),
+		sent:      count("heartwood_guest_sent_bytes_total", "Bytes of objects that were sent as a guest said."),
 		memory: httpx.Register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "heartwood_guest_memory_bytes", Help: "Memory of the instance of a guest that answered last.",
 		}, label)).WithLabelValues(guest),

@@ -2,9 +2,13 @@
 // to one of them and offers it the capabilities it was given (package guesthttp says how they talk). A guest has no files, no
 // sockets and no environment. One that loops past its deadline, passes its memory cap, panics or breaks the protocol is thrown
 // away, its request answered 500 or 504, and the next request gets another instance.
+//
+// Bytes in bulk do not fill guests: a large body is kept by the host and taken in pieces, and an answer that is an object of a block
+// store is sent by the host after the guest said which, while the instance is with the next request already.
 package wasmhost
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -20,7 +24,9 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"github.com/tetratelabs/wazero/sys"
+	"golang.org/x/sync/semaphore"
 
+	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/httpx/guesthttp"
 	"github.com/heartwood-db/heartwood/shared/obs"
 )
@@ -35,6 +41,9 @@ const (
 	maxMessage      = 64 << 20 // of one capability's call or answer
 	maxName         = 64
 	spareTime       = time.Minute // an instance that nobody needed for so long ends, but the last one
+	defaultBodies   = 256 << 20
+	bodyPatience    = 250 * time.Millisecond // for room for a body
+	smallBody       = 64 << 10               // waits for no room
 )
 
 // Capability does something for a guest. The bytes of in are valid during the call only.
@@ -50,17 +59,32 @@ type Options struct {
 	Reg          prometheus.Registerer // nil: no metrics
 	Cache        wazero.CompilationCache
 
-	MaxBody   int64            // of a request; 0: 16 MiB
-	Memory    uint64           // cap of an instance's memory in bytes; 0: 256 MiB
-	Retire    uint64           // an instance that has grown beyond is not used again; 0: 128 MiB
-	Deadline  time.Duration    // of a request; 0: 30 s
-	Now       func() time.Time // the guest's wall clock; nil: time.Now
-	Instances int              // at most at once; 0: 4
+	MaxBody   int64                                  // of a request; 0: 16 MiB
+	Bodies    int64                                  // of all requests together, in memory at once; more is answered 503; 0: 256 MiB
+	Bounds    func(r *http.Request) Bounds           // other bounds for some requests; nil: for none
+	Objects   ObjectOpener                           // what a guest's answer may be; nil: bytes only
+	Delivered func(ctx context.Context, note string) // is told when an object with a note is whole with its client; may be nil
+	Memory    uint64                                 // cap of an instance's memory in bytes; 0: 256 MiB
+	Retire    uint64                                 // an instance that has grown beyond is not used again; 0: 128 MiB
+	Deadline  time.Duration                          // of a request; 0: 30 s
+	Now       func() time.Time                       // the guest's wall clock; nil: time.Now
+	Instances int                                    // at most at once; 0: 4
+}
+
+// ObjectOpener reads a part of an object of a block store.
+type ObjectOpener func(ctx context.Context, o httpx.Object) (io.ReadCloser, error)
+
+// Bounds are a request's, where they are not the guest's. Zero values change nothing.
+type Bounds struct {
+	Body     int64         // largest
+	Deadline time.Duration // of the guest
+	Read     time.Duration // in which the body must be here
 }
 
 // Host runs one guest. It is an http.Handler.
 type Host struct {
 	o        Options
+	bodies   *semaphore.Weighted
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
 	turns    chan struct{} // one for each instance that may exist
@@ -84,6 +108,9 @@ func New(ctx context.Context, o Options) (*Host, error) {
 	if o.MaxBody <= 0 {
 		o.MaxBody = 16 << 20
 	}
+	if o.Bodies <= 0 {
+		o.Bodies = defaultBodies
+	}
 	if o.Memory == 0 {
 		o.Memory = defaultMemory
 	}
@@ -100,7 +127,7 @@ func New(ctx context.Context, o Options) (*Host, error) {
 	if o.Cache != nil {
 		config = config.WithCompilationCache(o.Cache)
 	}
-	h := &Host{o: o, runtime: wazero.NewRuntimeWithConfig(ctx, config), turns: make(chan struct{}, o.Instances), m: newMetrics(o.Reg, o.Name)}
+	h := &Host{o: o, bodies: semaphore.NewWeighted(o.Bodies), runtime: wazero.NewRuntimeWithConfig(ctx, config), turns: make(chan struct{}, o.Instances), m: newMetrics(o.Reg, o.Name)}
 	if err := h.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("guest %s: %w", o.Name, err), h.runtime.Close(ctx))
 	}
@@ -143,6 +170,7 @@ type instance struct {
 	stop    api.MutableGlobal // set: it ends at its next loop
 	host    *Host
 	request []byte // pending, for the guest to take
+	body    []byte // of the request, for the guest to take in pieces
 	answer  []byte // that the guest gave
 	result  []byte // of the last capability, for the guest to fetch
 	used    time.Time
@@ -234,7 +262,7 @@ func (h *Host) get(ctx context.Context) (*instance, error) {
 
 // put keeps an instance for the next request, unless it has grown too large.
 func (h *Host) put(in *instance) {
-	in.request, in.answer, in.result = nil, nil, nil
+	in.request, in.body, in.answer, in.result = nil, nil, nil, nil
 	size := uint64(in.module.Memory().Size())
 	h.m.memory.Set(float64(size))
 	if size > h.o.Retire {
@@ -264,29 +292,98 @@ func (h *Host) drop(in *instance) {
 
 // ServeHTTP hands a request to an instance.
 func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.o.MaxBody))
-	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			http.Error(w, fmt.Sprintf("a request may have %d bytes here", tooLarge.Limit), http.StatusRequestEntityTooLarge)
-			return
-		}
-		http.Error(w, "the request could not be read", http.StatusBadRequest)
+	bounds := h.bounds(r)
+	a, ok := h.answer(w, r, bounds)
+	if !ok {
 		return
+	}
+	if a.Object != nil {
+		h.sendObject(w, r, &a)
+		return
+	}
+	head(w, &a)
+	_, _ = w.Write(a.Body) // a client that has gone away is no fault of ours
+}
+
+// bounds are those of a request.
+func (h *Host) bounds(r *http.Request) Bounds {
+	var b Bounds
+	if h.o.Bounds != nil {
+		b = h.o.Bounds(r)
+	}
+	if b.Body <= 0 {
+		b.Body = h.o.MaxBody
+	}
+	if b.Deadline <= 0 {
+		b.Deadline = h.o.Deadline
+	}
+	return b
+}
+
+// answer has an instance answer a request; when it is not ok the client has been told.
+func (h *Host) answer(w http.ResponseWriter, r *http.Request, bounds Bounds) (a guesthttp.Answer, ok bool) {
+	if r.ContentLength > bounds.Body {
+		w.Header().Set("Connection", "close")
+		tooLarge(w, bounds.Body)
+		return a, false
+	}
+	weight := r.ContentLength
+	if weight < 0 {
+		weight = bounds.Body
+	}
+	if weight = min(weight, h.o.Bodies); weight > smallBody {
+		ctx, stop := context.WithTimeout(r.Context(), bodyPatience)
+		err := h.bodies.Acquire(ctx, weight)
+		stop()
+		if err != nil {
+			w.Header().Set("Retry-After", "5")
+			http.Error(w, "The server is busy: come again.", http.StatusServiceUnavailable)
+			return a, false
+		}
+		defer h.bodies.Release(weight)
+	}
+	if bounds.Read > 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bounds.Read)) // not every transport has one
+	}
+	body, err := readBody(w, r, bounds.Body)
+	if err != nil {
+		if over, is := errors.AsType[*http.MaxBytesError](err); is {
+			tooLarge(w, over.Limit)
+		} else {
+			http.Error(w, "the request could not be read", http.StatusBadRequest)
+		}
+		return a, false
 	}
 	began := time.Now()
 	// A client that goes away does not end the guest: that would cost the next one the start of another instance.
-	a, err := h.Do(r.WithContext(context.WithoutCancel(r.Context())), body, h.o.Deadline)
+	a, err = h.Do(r.WithContext(context.WithoutCancel(r.Context())), body, bounds.Deadline)
 	h.m.requests.Observe(time.Since(began).Seconds())
 	if err != nil {
 		h.refuse(w, r, err)
-		return
+		return a, false
 	}
+	return a, true
+}
+
+func tooLarge(w http.ResponseWriter, limit int64) {
+	http.Error(w, fmt.Sprintf("a request may have %d bytes here", limit), http.StatusRequestEntityTooLarge)
+}
+
+// readBody reads a whole body into as much memory as it announces.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	if r.ContentLength > 0 {
+		b.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	return b.Bytes(), err
+}
+
+func head(w http.ResponseWriter, a *guesthttp.Answer) {
 	for name, values := range a.Header {
 		w.Header()[name] = values
 	}
 	w.WriteHeader(a.Status)
-	_, _ = w.Write(a.Body) // a client that has gone away is no fault of ours
 }
 
 // Do asks an instance for the answer to a request, which may take as long as limit. The end of the request's context ends the guest.
@@ -302,6 +399,7 @@ func (h *Host) Do(r *http.Request, body []byte, limit time.Duration) (guesthttp.
 		h.put(in)
 		return guesthttp.Answer{}, err
 	}
+	in.body = body
 	leave := in.endWith(ctx)
 	code, err := in.handle.Call(context.WithValue(ctx, instanceKey{}, in))
 	ended := !leave()

@@ -19,7 +19,7 @@ func build(g *inside.Guest) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := ingestion.Assemble(&g.Server, g.Site, ingestion.Outside{Log: g.Log, Health: probe, PassToken: g.Secret()})
+	in, err := ingestion.Assemble(&g.Server, g.Site, ingestion.Outside{Log: g.Log, Health: probe, PassToken: g.Secret(), Blobs: g.Blobs()})
 	if err != nil {
 		return nil, err
 	}

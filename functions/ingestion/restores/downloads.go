@@ -59,7 +59,7 @@ func (s *Server) pull(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.unavailable(w, r, err)
 	}
-	content := &object{ctx: ctx, bs: bs, key: o.Key, size: o.Bytes}
+	content := &object{ctx: ctx, bs: bs, store: res.StoreID, key: o.Key, size: o.Bytes, note: id}
 	defer content.close()
 	if r.Method != http.MethodHead {
 		// What cannot be read is not counted: the link would be burnt for nothing.
@@ -209,8 +209,10 @@ func contentType(name string) string {
 type object struct {
 	ctx   context.Context //nolint:containedctx // of the one request that it serves
 	bs    blockstore.Store
+	store string // its id
 	key   string
 	size  int64
+	note  string // told a transport that sends the object by itself, with its last byte
 	at    int64
 	r     io.ReadCloser
 	ended bool // the last byte was read
@@ -294,6 +296,32 @@ func (u *unhurried) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// ReadFrom implements io.ReaderFrom, which is how http.ServeContent copies: a transport that sends objects by itself is told which
+// bytes, and they do not pass here.
+func (u *unhurried) ReadFrom(r io.Reader) (int64, error) {
+	part, ok := r.(*io.LimitedReader)
+	if !ok {
+		return io.Copy(writerOnly{u}, r)
+	}
+	o, ok := part.R.(*object)
+	sender, sends := httpx.ObjectSenderOf(u.w)
+	if !ok || !sends {
+		return io.Copy(writerOnly{u}, r)
+	}
+	send := httpx.Object{Store: o.store, Key: o.key, From: o.at, Length: min(part.N, o.size-o.at)}
+	if send.From+send.Length == o.size {
+		send.Note = o.note
+	}
+	if err := sender.SendObject(send); err != nil {
+		return 0, err
+	}
+	o.at += send.Length
+	return send.Length, nil
+}
+
+// writerOnly hides ReadFrom from io.Copy.
+type writerOnly struct{ io.Writer }
+
 // pushed is a restore that the caller's group is to write.
 func (s *Server) pushed(r *http.Request) (backup.Restore, error) {
 	group, err := s.o.Caller.Authenticate(r)
@@ -320,7 +348,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	p := wire.Push{
-		Restore: res.ID, Drop: res.Drop, Rename: res.Rename, Plan: res.Plan, Objects: make([]wire.PushObject, len(res.Objects)),
+		Restore: res.ID, Drop: res.Drop, Users: res.Users, Rename: res.Rename, Plan: res.Plan, Objects: make([]wire.PushObject, len(res.Objects)),
 		Cancel: res.Status != model.RestoreInProgress,
 	}
 	for i, o := range res.Objects {
@@ -347,7 +375,7 @@ func (s *Server) pushObject(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	o := &res.Objects[n]
-	content := &object{ctx: r.Context(), bs: bs, key: o.Key, size: o.Bytes}
+	content := &object{ctx: r.Context(), bs: bs, store: res.StoreID, key: o.Key, size: o.Bytes}
 	defer content.close()
 	if err := content.probe(); err != nil {
 		return reply.Refusal(err)
@@ -362,7 +390,7 @@ func (s *Server) pushObject(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// pushProgress keeps how far the agent is, and the end. An end that is told again changes nothing.
+// pushProgress keeps how far the agent is, and the end. What is told again changes nothing.
 func (s *Server) pushProgress(w http.ResponseWriter, r *http.Request) error {
 	res, err := s.pushed(r)
 	if err != nil {
@@ -384,25 +412,24 @@ func (s *Server) pushProgress(w http.ResponseWriter, r *http.Request) error {
 	case m.Finished:
 		ended = model.RestoreFinished
 	}
-	repeated := false
+	repeated, at := false, now
 	err = s.o.Area.UpdateRestore(r.Context(), res.ID, func(res *backup.Restore) error {
-		if res.Status != model.RestoreInProgress {
-			if repeated = res.Status == ended; repeated {
-				return store.ErrUnchanged
-			}
-			return reply.Refuse(wire.CodeStopped, "the restore is %s", res.Status)
+		if repeated = res.Status != model.RestoreInProgress; repeated {
+			at = res.Finished
+			return afterEnd(res, &m, ended)
 		}
-		res.Step, res.Done, res.Total, res.Beat = reply.Cut(m.Step), m.Done, m.Total, now
-		if ended != model.RestoreInProgress {
-			res.Status, res.Finished, res.Error, res.Remedy = ended, now, reply.CutTo(m.Error, 4<<10), reply.CutTo(m.Remedy, reply.MaxText)
-		}
-		return nil
+		at = now
+		return during(res, &m, ended, now)
 	})
 	if err != nil {
 		return reply.Refusal(err)
 	}
-	if !repeated && ended != model.RestoreInProgress {
-		e := model.Event{GroupID: res.GroupID, Type: model.EventRestoreReady, At: now, ClusterID: res.Job, AgentID: reply.Cut(m.AgentID), Text: "The restore was written into its target."}
+	// Also when it is told again: the event may be what failed the first time. Its id makes it one.
+	if ended != model.RestoreInProgress && (!repeated || res.Status == ended) {
+		e := model.Event{
+			ID: model.DeriveID("push", res.ID, string(ended)), GroupID: res.GroupID, Type: model.EventRestoreReady, At: at, ClusterID: res.Job,
+			AgentID: reply.Cut(m.AgentID), Text: "The restore was written into its target.",
+		}
 		if ended == model.RestoreBroken {
 			e.Type, e.Text = model.EventRestoreFailed, "The restore could not be written into its target: "+reply.CutTo(m.Error, reply.MaxText)
 		}
@@ -411,6 +438,39 @@ func (s *Server) pushProgress(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return reply.Ack(w, s.o.Now(), repeated)
+}
+
+// during changes a push in progress as its agent tells.
+func during(res *backup.Restore, m *wire.PushProgress, ended model.RestoreStatus, now time.Time) error {
+	if len(res.Objects) == 0 {
+		return reply.Refuse(wire.CodeStopped, "the restore is not ready to be written")
+	}
+	res.Step, res.Done, res.Total, res.Beat = reply.Cut(m.Step), m.Done, m.Total, now
+	if !m.Waiting {
+		res.Delivery.Status = model.DeliveryTransferring
+	}
+	if ended != model.RestoreInProgress {
+		res.Status, res.Finished, res.Error, res.Remedy = ended, now, reply.CutTo(m.Error, 4<<10), reply.CutTo(m.Remedy, reply.MaxText)
+		if m.Cleaned {
+			res.Delivery.Status = model.DeliveryFinished
+		}
+	}
+	return nil
+}
+
+// afterEnd takes of a push that has ended only that nothing of it is left in its target, and what became of that.
+func afterEnd(res *backup.Restore, m *wire.PushProgress, ended model.RestoreStatus) error {
+	switch {
+	case m.Cleaned && res.Delivery.Status == model.DeliveryTransferring:
+		res.Delivery.Status = model.DeliveryFinished
+		if m.Error != "" && res.Status != model.RestoreFinished && !strings.Contains(res.Error, m.Error) {
+			res.Error, res.Remedy = reply.CutTo(strings.TrimPrefix(res.Error+"; "+m.Error, "; "), 4<<10), reply.CutTo(m.Remedy, reply.MaxText)
+		}
+		return nil
+	case m.Cleaned || res.Status == ended:
+		return store.ErrUnchanged
+	}
+	return reply.Refuse(wire.CodeStopped, "the restore is %s", res.Status)
 }
 
 // base64Of turns a hexadecimal digest into the form of the Repr-Digest header (RFC 9530).

@@ -15,6 +15,8 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/sandbox/talk"
 	"github.com/heartwood-db/heartwood/shared/auth"
+	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/hostblock"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/httpx/guesthttp"
 	"github.com/heartwood-db/heartwood/shared/notify"
@@ -114,6 +116,23 @@ func (passwords) Hash(password string) (string, error) {
 func (passwords) Check(hash, password string) (ok, rehash bool) {
 	out, err := Ask[talk.Checked](talk.CapCheck, talk.Password{Hash: hash, Password: password})
 	return err == nil && out.OK, err == nil && out.Rehash
+}
+
+// Blobs opens the host's block stores; nil when it has none for this guest.
+func (g *Guest) Blobs() func(ctx context.Context, id string) (blockstore.Store, error) {
+	if !g.Blocks {
+		return nil
+	}
+	ask := func(_ context.Context, request []byte) ([]byte, error) {
+		return guesthttp.Call(talk.CapBlocks, request)
+	}
+	return func(ctx context.Context, id string) (blockstore.Store, error) {
+		s, err := hostblock.Open(ctx, ask, id)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
 }
 
 // Table is the table of releases that replaces the embedded one; nil when none does.

@@ -27,6 +27,7 @@ const (
 	CapProbe     = "probe"     // Door -> Finding
 	CapHeartbeat = "heartbeat" // nothing -> Sent: the call of the one configured address
 	CapBackupDB  = "backupdb"  // nothing -> nothing, or the error
+	CapBlocks    = "blocks"    // hostblock's messages, both ways
 	CapUpgrading = "upgrading" // nothing -> one byte, 0 or 1
 )
 
@@ -45,6 +46,7 @@ type Config struct {
 	CertEnd   time.Time // of the certificate the site shows; zero: none
 	Releases  []byte    // the file that replaces the embedded table; empty: none
 	Heartbeat bool      // an address is configured
+	Blocks    bool      // the host opens block stores
 	BackupDB  bool      // the backup database is another one
 	Started   time.Time
 }

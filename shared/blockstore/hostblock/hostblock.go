@@ -28,8 +28,8 @@ import (
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 )
 
-// MaxObject is the largest object that can be written: more than agents may post.
-const MaxObject = 72 << 20
+// MaxObject is the largest object that can be written: more than agents may post, and less than a host takes in one message.
+const MaxObject = 56 << 20
 
 // piece is how much of a stream is read with one call.
 const piece = 1 << 20
@@ -64,17 +64,34 @@ var _ blockstore.Store = (*Store)(nil)
 // New returns the host's store of an id. Whether there is one, is found out by the first call.
 func New(call Caller, id string) *Store { return &Store{call: call, id: id} }
 
+// Open returns the host's store of an id, or the host's reason why it cannot be opened.
+func Open(ctx context.Context, call Caller, id string) (*Store, error) {
+	s := New(call, id)
+	return s, s.sign(ctx)
+}
+
 // ask sends a request and hands the answer's reader to results.
 func (s *Store) ask(ctx context.Context, call byte, args func(*writer), results func(*reader)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	w := s.request(ctx, call)
+	args(w)
+	return s.send(ctx, w.b, results)
+}
+
+// request begins one.
+func (s *Store) request(ctx context.Context, call byte) *writer {
 	w := &writer{}
 	w.byte(call)
 	w.int(remaining(ctx))
 	w.text(s.id)
-	args(w)
-	answer, err := s.call(ctx, w.b)
+	return w
+}
+
+// send sends a request and hands the answer's reader to results.
+func (s *Store) send(ctx context.Context, request []byte, results func(*reader)) error {
+	answer, err := s.call(ctx, request)
 	if err != nil {
 		return fmt.Errorf("%w: the host did not answer: %w", blockstore.ErrUnavailable, err)
 	}
@@ -102,19 +119,23 @@ func remaining(ctx context.Context) int64 {
 func (s *Store) Unwrap() blockstore.Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.asked {
-		return s.signer
+	if !s.asked {
+		_ = s.sign(context.Background()) // asked again the next time
 	}
+	return s.signer
+}
+
+// sign finds out whether the host's store signs.
+func (s *Store) sign(ctx context.Context) error {
 	signs := false
-	err := s.ask(context.Background(), callSigns, func(*writer) {}, func(r *reader) { signs = r.int() == 1 })
-	if err != nil {
-		return nil // asked again the next time
+	if err := s.ask(ctx, callSigns, func(*writer) {}, func(r *reader) { signs = r.int() == 1 }); err != nil {
+		return err
 	}
 	s.asked = true
 	if signs {
 		s.signer = &signing{s}
 	}
-	return s.signer
+	return nil
 }
 
 // signing is a store whose host's store signs.
@@ -152,15 +173,20 @@ func (s *Store) Create(ctx context.Context, key string) (blockstore.Writer, erro
 	if err := blockstore.ValidKey(key); err != nil {
 		return nil, err
 	}
-	return &putter{ctx: ctx, s: s, key: key}, nil
+	return &putter{ctx: ctx, s: s, key: key, room: headroom + len(s.id) + len(key)}, nil
 }
 
+// headroom is more than what is before the content in a request to put an object, its id and key apart.
+const headroom = 64
+
+// putter keeps the object behind room for the beginning of the request, so that it is in memory once.
 type putter struct {
-	ctx context.Context //nolint:containedctx // the writer's life is the call's, as the contract says
-	s   *Store
-	key string
-	b   []byte
-	err error // why the writer is done
+	ctx  context.Context //nolint:containedctx // the writer's life is the call's, as the contract says
+	s    *Store
+	key  string
+	room int
+	b    []byte
+	err  error // why the writer is done
 }
 
 var errDone = errors.New("hostblock: the writer is closed")
@@ -170,11 +196,14 @@ func (p *putter) Write(b []byte) (int, error) {
 	if p.err == nil && p.ctx.Err() != nil {
 		p.b, p.err = nil, p.ctx.Err()
 	}
-	if p.err == nil && len(p.b)+len(b) > MaxObject {
+	if p.err == nil && len(p.b)+len(b) > p.room+MaxObject {
 		p.b, p.err = nil, fmt.Errorf("%w: %s: a guest writes at most %d bytes", blockstore.ErrTooLarge, p.key, MaxObject)
 	}
 	if p.err != nil {
 		return 0, p.err
+	}
+	if p.b == nil {
+		p.b = make([]byte, p.room, p.room+len(b))
 	}
 	p.b = append(p.b, b...)
 	return len(b), nil
@@ -185,12 +214,20 @@ func (p *putter) Commit(ctx context.Context) error {
 	if p.err != nil {
 		return p.err
 	}
-	content := p.b
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	message := p.b
+	if message == nil {
+		message = make([]byte, p.room)
+	}
 	p.b, p.err = nil, errDone
-	return p.s.ask(ctx, callPut, func(w *writer) {
-		w.text(p.key)
-		w.bytes(content)
-	}, func(*reader) {})
+	w := p.s.request(ctx, callPut)
+	w.text(p.key)
+	w.count(len(message) - p.room)
+	message = message[p.room-len(w.b):]
+	copy(message, w.b)
+	return p.s.send(ctx, message, func(*reader) {})
 }
 
 // Abort implements blockstore.Writer.

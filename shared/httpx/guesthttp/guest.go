@@ -89,7 +89,7 @@ func handle() uint32 {
 	if err != nil {
 		return failed(err)
 	}
-	r, stop, err := DecodeRequest(context.Background(), message)
+	r, stop, err := DecodeRequest(context.Background(), message, Call)
 	if err != nil {
 		return failed(err)
 	}

@@ -14,6 +14,9 @@
 // line of slog's JSON; others are the host's to offer. The host refuses names it does not know. One guest serves one request at a
 // time.
 //
+// A body of more than inline bytes is no part of its request: the guest takes it piece by piece ("body"), so that it is in the guest's
+// memory once. An answer's body may be an object of a block store: then the guest says which, and the host sends it.
+//
 // # Messages
 //
 // Requests and answers are BSON documents, the structs of this package. Both sides are of one build: there is no version.
@@ -23,6 +26,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -30,6 +35,8 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/shared/httpx"
 )
 
 // The capabilities every host has.
@@ -39,6 +46,13 @@ const (
 	CapConfig   = "config"
 	CapDocstore = "docstore"
 	CapLog      = "log"
+	CapBody     = "body" // eight bytes, big-endian: an offset -> at most BodyPiece bytes of the request's body from there
+)
+
+const (
+	inline = 1 << 20 // the largest body that travels within its request
+	// BodyPiece is the largest part of a body that a guest gets at a time.
+	BodyPiece = 1 << 20
 )
 
 // Request is an HTTP request on its way to a guest.
@@ -50,6 +64,7 @@ type Request struct {
 	TLS    bool                `bson:"t"`
 	Header map[string][]string `bson:"h"`
 	Body   []byte              `bson:"b"`
+	Length int64               `bson:"l"` // of the body; more than Body holds: it is taken with CapBody
 	Millis int64               `bson:"d"` // how long the host will wait; 0: for ever
 }
 
@@ -58,6 +73,7 @@ type Answer struct {
 	Status int                 `bson:"s"`
 	Header map[string][]string `bson:"h"`
 	Body   []byte              `bson:"b"`
+	Object *httpx.Object       `bson:"o,omitempty"` // the body instead, which the host sends
 }
 
 // EncodeRequest takes a request whose body was read already.
@@ -66,13 +82,18 @@ func EncodeRequest(r *http.Request, body []byte, millis int64) ([]byte, error) {
 	if uri == "" { // made by a test or a schedule, not by a server
 		uri = r.URL.RequestURI()
 	}
-	return bson.Marshal(Request{
-		Method: r.Method, URI: uri, Host: r.Host, Remote: r.RemoteAddr, TLS: r.TLS != nil, Header: r.Header, Body: body, Millis: millis,
-	})
+	m := Request{
+		Method: r.Method, URI: uri, Host: r.Host, Remote: r.RemoteAddr, TLS: r.TLS != nil, Header: r.Header, Length: int64(len(body)), Millis: millis,
+	}
+	if len(body) <= inline {
+		m.Body = body
+	}
+	return bson.Marshal(m)
 }
 
-// DecodeRequest makes the request a handler sees. Its context ends when the host stops waiting, or with stop.
-func DecodeRequest(ctx context.Context, b []byte) (r *http.Request, stop context.CancelFunc, err error) {
+// DecodeRequest makes the request a handler sees. Its context ends when the host stops waiting, or with stop. Call is how the host is
+// asked for a body that did not come along.
+func DecodeRequest(ctx context.Context, b []byte, call func(name string, in []byte) ([]byte, error)) (r *http.Request, stop context.CancelFunc, err error) {
 	var m Request
 	if err := bson.Unmarshal(b, &m); err != nil {
 		return nil, nil, fmt.Errorf("request from the host: %w", err)
@@ -85,12 +106,16 @@ func DecodeRequest(ctx context.Context, b []byte) (r *http.Request, stop context
 	if m.Millis > 0 {
 		ctx, stop = context.WithTimeout(ctx, time.Duration(m.Millis)*time.Millisecond)
 	}
-	r, err = http.NewRequestWithContext(ctx, m.Method, "/", io.NopCloser(bytes.NewReader(m.Body)))
+	var body io.Reader = bytes.NewReader(m.Body)
+	if m.Length > int64(len(m.Body)) {
+		body = &pieces{call: call, length: m.Length}
+	}
+	r, err = http.NewRequestWithContext(ctx, m.Method, "/", io.NopCloser(body))
 	if err != nil {
 		stop()
 		return nil, nil, fmt.Errorf("request from the host: %w", err)
 	}
-	r.URL, r.RequestURI, r.Host, r.RemoteAddr, r.Header, r.ContentLength = u, m.URI, m.Host, m.Remote, m.Header, int64(len(m.Body))
+	r.URL, r.RequestURI, r.Host, r.RemoteAddr, r.Header, r.ContentLength = u, m.URI, m.Host, m.Remote, m.Header, max(m.Length, int64(len(m.Body)))
 	if r.Header == nil {
 		r.Header = http.Header{}
 	}
@@ -98,6 +123,50 @@ func DecodeRequest(ctx context.Context, b []byte) (r *http.Request, stop context
 		r.TLS = &tls.ConnectionState{}
 	}
 	return r, stop, nil
+}
+
+// pieces is a body that the host keeps.
+type pieces struct {
+	call   func(name string, in []byte) ([]byte, error)
+	length int64
+	at     int64
+	have   []byte
+}
+
+// Read implements io.Reader.
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if len(p.have) == 0 {
+		if p.at >= p.length {
+			return 0, io.EOF
+		}
+		var err error
+		if p.have, err = p.call(CapBody, binary.BigEndian.AppendUint64(nil, uint64(p.at))); err != nil { //nolint:gosec // not negative
+			return 0, fmt.Errorf("body from the host: %w", err)
+		}
+		if len(p.have) == 0 {
+			return 0, io.ErrUnexpectedEOF
+		}
+		p.at += int64(len(p.have))
+	}
+	n := copy(b, p.have)
+	p.have = p.have[n:]
+	return n, nil
+}
+
+// Piece answers a guest's call for a part of a body.
+func Piece(body, in []byte) ([]byte, error) {
+	if len(in) != 8 {
+		return nil, errors.New("a call for a body without its offset")
+	}
+	at := binary.BigEndian.Uint64(in)
+	if at > uint64(len(body)) {
+		return nil, errors.New("a call for what is behind the end of a body")
+	}
+	rest := body[at:]
+	return rest[:min(len(rest), BodyPiece)], nil
 }
 
 // DecodeAnswer reads a guest's answer. A status no server sends is an error.
@@ -108,6 +177,9 @@ func DecodeAnswer(b []byte) (Answer, error) {
 	}
 	if a.Status < 200 || a.Status > 599 {
 		return a, fmt.Errorf("the guest's answer has the status %d", a.Status)
+	}
+	if o := a.Object; o != nil && (len(a.Body) > 0 || o.From < 0 || o.Length < 0) {
+		return a, errors.New("the guest's answer has a body beside an object, or a part of one that cannot be")
 	}
 	return a, nil
 }
@@ -135,6 +207,9 @@ func (w *Recorder) WriteHeader(status int) {
 
 // Write keeps the body.
 func (w *Recorder) Write(b []byte) (int, error) {
+	if w.a.Object != nil {
+		return 0, errors.New("guesthttp: a body after an object")
+	}
 	if !w.sent {
 		w.WriteHeader(http.StatusOK)
 	}
@@ -143,6 +218,18 @@ func (w *Recorder) Write(b []byte) (int, error) {
 	}
 	w.a.Body = append(w.a.Body, b...)
 	return len(b), nil
+}
+
+// SendObject implements httpx.ObjectSender: the host sends it.
+func (w *Recorder) SendObject(o httpx.Object) error {
+	if len(w.a.Body) > 0 || w.a.Object != nil {
+		return errors.New("guesthttp: an object after a part of the body")
+	}
+	if !w.sent {
+		w.WriteHeader(http.StatusOK)
+	}
+	w.a.Object = &o
+	return nil
 }
 
 // Encode is the message.

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
+	"github.com/heartwood-db/heartwood/shared/httpx"
 	"github.com/heartwood-db/heartwood/shared/httpx/guesthttp"
 )
 
@@ -44,6 +46,29 @@ func build(_ context.Context, config []byte) (http.Handler, error) {
 		w.Header().Add("X-Two", "2")
 		w.WriteHeader(http.StatusTeapot)
 		fmt.Fprintf(w, "%s %s %s %s %v %q %s %s", r.Method, r.RequestURI, r.Host, r.RemoteAddr, r.TLS != nil, r.Header.Get("X-Sent"), b, config)
+	})
+	mux.HandleFunc("/sum", func(w http.ResponseWriter, r *http.Request) {
+		sum := sha256.New()
+		n, err := io.Copy(sum, r.Body)
+		fmt.Fprintf(w, "%d %d %x %v", r.ContentLength, n, sum.Sum(nil), err)
+	})
+	mux.HandleFunc("/object", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		var o httpx.Object
+		o.Store, o.Key, o.Note = "s1", q.Get("key"), q.Get("note")
+		_, _ = fmt.Sscan(q.Get("from"), &o.From)
+		_, _ = fmt.Sscan(q.Get("length"), &o.Length)
+		if says := q.Get("says"); says != "" {
+			w.Header().Set("Content-Length", says)
+		}
+		w.WriteHeader(http.StatusPartialContent)
+		sender, ok := httpx.ObjectSenderOf(w)
+		if !ok {
+			panic("the host sends no objects")
+		}
+		if err := sender.SendObject(o); err != nil {
+			panic(err)
+		}
 	})
 	mux.HandleFunc("/loop", func(http.ResponseWriter, *http.Request) {
 		for i := 0; ; i++ {
