@@ -59,6 +59,9 @@ const (
 )
 
 func (c *containers) names(i int) []string {
+	if c.d.o.Local {
+		return []string{c.nets[Clients].address(i).String()}
+	}
 	return []string{fmt.Sprintf("db%d.%s.test", i+1, c.id), fmt.Sprintf("db%d-new.%s.test", i+1, c.id)}
 }
 
@@ -108,6 +111,12 @@ func (c *containers) prepare(ctx context.Context) error {
 
 // resolve makes the names of member i stand for its address, or for its relay's.
 func (c *containers) resolve(i int) error {
+	if c.d.o.Local {
+		if c.d.o.Slow {
+			return fmt.Errorf("%w: relays have names", errUnsupported)
+		}
+		return nil
+	}
 	ip := net.IP(c.nets[Clients].address(i).AsSlice())
 	if c.d.o.Slow {
 		near := net.IPv4(127, 79, byte(rand.N(250)+1), byte(rand.N(250)+1)) //nolint:gosec // any will do
@@ -183,8 +192,11 @@ func (c *containers) startCore(ctx context.Context) error {
 		} else if i > 0 && c.d.o.Members[i-1].Arbiter {
 			return errors.New("arbiters come last in Options.Members")
 		}
-		n := c.names(i)
-		r.Cmd = append(r.Cmd, flag, net.JoinHostPort(n[0], port)+","+net.JoinHostPort(n[1], port))
+		names := c.names(i)
+		for k := range names {
+			names[k] = addressed(names[k])
+		}
+		r.Cmd = append(r.Cmd, flag, strings.Join(names, ","))
 	}
 	if c.d.o.Auth {
 		r.Cmd = append(r.Cmd, "--user", username, "--password", password)
@@ -323,7 +335,9 @@ func (c *containers) cut(ctx context.Context, i int, from Side, off bool) error 
 	}
 	e := &mobynet.EndpointSettings{IPAMConfig: &mobynet.EndpointIPAMConfig{IPv4Address: n.address(i)}}
 	if from == Peers {
-		e.Aliases = c.names(i)
+		if !c.d.o.Local {
+			e.Aliases = c.names(i)
+		}
 	}
 	return c.connect(ctx, c.members[i], n.id, e)
 }
@@ -405,9 +419,11 @@ func (c *containers) close(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	for i := range c.members {
-		for _, n := range c.names(i) {
-			name(n, nil)
+	if !c.d.o.Local {
+		for i := range c.members {
+			for _, n := range c.names(i) {
+				name(n, nil)
+			}
 		}
 	}
 	return errors.Join(append(errs, c.docker.Close())...)

@@ -6,12 +6,13 @@
 //   - neither: containers of the simulator, in the image of infra/docker built from this tree. Each member is a process in a
 //     container of its own, at its own place on the network, and what happens to that container happens to the member; the
 //     members' data and elections are kept by one more container, the core (see local/mongosim/apart). It is a test double,
-//     not MongoDB.
+//     not MongoDB. With Options.Local all members are one process of it, without containers.
 //
 // Containers stand on two networks. On that of the set the members call each other by name; on that of the clients they have
 // the addresses at which tests reach them. So a member can be cut off from the others while clients reach it, from clients
 // while the others do, or from both. Names are resolved for the whole test process (net.DefaultResolver), which the driver's
-// dialer and everything else that runs in it uses: servers and agents under test are started in the process.
+// dialer and everything else that runs in it uses: servers and agents under test are started in the process. With Options.Local
+// members are called by their addresses, for tests whose servers and agents are processes of their own.
 //
 // Helpers fail the test by themselves. What a test was run on is printed.
 package mongod
@@ -22,7 +23,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -60,6 +60,17 @@ type Options struct {
 	Auth       bool // with access control, and a user of role root
 	TLS        bool
 	Slow       bool // members are reached through relays, which Slow can delay
+	// Local lets other processes than the test's own reach the members: they are called by addresses, not by names that only this
+	// process resolves. Where nothing else is set, one process of the simulator is all members then.
+	Local   bool
+	OplogMB int // size of each member's oplog; 0: 256 MB. The simulator's is 64 MB
+}
+
+func (o *Options) oplogMB() int {
+	if o.OplogMB > 0 {
+		return o.OplogMB
+	}
+	return 256
 }
 
 // Deployment is a running deployment. A member is named by its number in Options.Members.
@@ -67,6 +78,8 @@ type Deployment struct {
 	t       testing.TB
 	o       Options
 	on      string
+	real    bool
+	version string
 	engine  engine
 	certs   *mongosim.Certificates
 	relays  []*relay
@@ -121,10 +134,10 @@ func Start(t testing.TB, o Options) *Deployment {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	t.Cleanup(d.stop)
+	d.must(d.engine.prepare(ctx))
 	for i := range o.Members {
 		d.current = append(d.current, d.engine.names(i)[0])
 	}
-	d.must(d.engine.prepare(ctx))
 	var wg sync.WaitGroup
 	errs := make([]error, len(o.Members))
 	for i := range o.Members {
@@ -135,6 +148,9 @@ func Start(t testing.TB, o Options) *Deployment {
 	for i := range o.Members {
 		d.waitUp(ctx, i)
 	}
+	var build struct{ Version string }
+	d.must(d.client(d.uri(false, d.Name(0)), false).Database("admin").RunCommand(ctx, bson.D{{Key: "buildInfo", Value: 1}}).Decode(&build))
+	d.version = build.Version
 	d.must(d.engine.initiate(ctx, d, d.firstConfig()))
 	d.WaitPrimary()
 	if !o.Standalone {
@@ -145,6 +161,12 @@ func Start(t testing.TB, o Options) *Deployment {
 
 // On says what the deployment runs on.
 func (d *Deployment) On() string { return d.on }
+
+// Real reports whether members are real servers; else the simulator stands in for them.
+func (d *Deployment) Real() bool { return d.real }
+
+// Version is the members' version, as 7.0.14.
+func (d *Deployment) Version() string { return d.version }
 
 func (d *Deployment) must(err error) {
 	d.t.Helper()
@@ -182,13 +204,19 @@ func (d *Deployment) stop() {
 // choose takes what members run on.
 func (d *Deployment) choose(id string) {
 	if binary := os.Getenv("HEARTWOOD_TEST_MONGOD"); binary != "" {
-		d.on = "processes of " + binary
+		d.on, d.real = "processes of "+binary, true
 		d.engine = &processes{d: d, binary: binary, dir: d.t.TempDir()}
 		return
 	}
+	image := os.Getenv("HEARTWOOD_TEST_MONGO_IMAGE")
+	if d.o.Local && image == "" {
+		d.on = "the simulator, as one process"
+		d.engine = &simulator{d: d, dir: d.t.TempDir()}
+		return
+	}
 	needDocker(d.t)
-	c := &containers{d: d, id: id, image: os.Getenv("HEARTWOOD_TEST_MONGO_IMAGE")}
-	d.on = "containers of " + c.image
+	c := &containers{d: d, id: id, image: image}
+	d.on, d.real = "containers of "+c.image, image != ""
 	if c.image == "" {
 		c.image, c.simulated = Image(d.t), true
 		d.on = "containers of the simulator"
@@ -221,13 +249,17 @@ func (d *Deployment) memberDoc(i int) bson.D {
 		doc = append(doc, bson.E{Key: "priority", Value: 0}, bson.E{Key: "hidden", Value: true})
 	}
 	if m.Delay > 0 {
-		doc = append(doc, bson.E{Key: "secondaryDelaySecs", Value: int64(m.Delay / time.Second)})
+		name := "secondaryDelaySecs"
+		if strings.HasPrefix(d.version, "4.") {
+			name = "slaveDelay"
+		}
+		doc = append(doc, bson.E{Key: name, Value: int64(m.Delay / time.Second)})
 	}
 	return doc
 }
 
 // Name is member i's host:port, as the set and its clients call it.
-func (d *Deployment) Name(i int) string { return net.JoinHostPort(d.current[i], port) }
+func (d *Deployment) Name(i int) string { return addressed(d.current[i]) }
 
 // Len is the number of members, spare ones included.
 func (d *Deployment) Len() int { return len(d.o.Members) }
@@ -468,6 +500,22 @@ func (d *Deployment) Pause(i int) {
 func (d *Deployment) Unpause(i int) {
 	d.t.Helper()
 	d.do(func(c context.Context) error { return d.engine.pause(c, i, false) })
+}
+
+// PauseAll makes all members hang: what a network that is down looks like to everybody else.
+func (d *Deployment) PauseAll() {
+	d.t.Helper()
+	for i := range d.o.Members {
+		d.Pause(i)
+	}
+}
+
+// UnpauseAll ends PauseAll.
+func (d *Deployment) UnpauseAll() {
+	d.t.Helper()
+	for i := range d.o.Members {
+		d.Unpause(i)
+	}
 }
 
 // Restart starts member i again and waits until it answers.

@@ -120,3 +120,31 @@ func TestASetOfAllKinds(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestALocalSet is a set that other processes reach, as the programs under test are.
+func TestALocalSet(t *testing.T) {
+	d := Start(t, Options{Local: true, Auth: true})
+	for _, seed := range d.Seeds() {
+		host, _, err := net.SplitHostPort(seed)
+		if err != nil || net.ParseIP(host) == nil {
+			t.Errorf("%s is no address: %v", seed, err)
+		}
+	}
+	c := d.Client().Database("x").Collection("c")
+	if _, err := c.InsertOne(t.Context(), bson.D{{Key: "_id", Value: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	d.StepDown()
+	if _, err := c.InsertOne(t.Context(), bson.D{{Key: "_id", Value: 2}}); err != nil {
+		t.Error("after an election:", err)
+	}
+	d.PauseAll()
+	if _, err := d.Hello(t.Context(), 0); err == nil {
+		t.Error("a member that hangs answers")
+	}
+	d.UnpauseAll()
+	d.WaitPrimary()
+	if n, err := c.CountDocuments(t.Context(), bson.D{}); err != nil || n != 2 {
+		t.Errorf("%d documents: %v", n, err)
+	}
+}

@@ -34,18 +34,33 @@ type process struct {
 }
 
 func (p *processes) names(i int) []string {
-	if p.base == 0 {
-		n, err := rand.Int(rand.Reader, big.NewInt(200))
+	return []string{fmt.Sprintf("127.77.%d.%d", p.base, i+1), fmt.Sprintf("127.78.%d.%d", p.base, i+1)}
+}
+
+// choose takes addresses that no deployment of another test has.
+func (p *processes) choose() error {
+	for range 20 {
+		n, err := rand.Int(rand.Reader, big.NewInt(230))
 		if err != nil {
-			p.d.t.Fatal(err)
+			return err
 		}
 		p.base = 20 + int(n.Int64())
+		var all []string
+		for i := range p.d.o.Members {
+			all = append(all, p.names(i)...)
+		}
+		if freeAddresses(all...) {
+			return nil
+		}
 	}
-	return []string{fmt.Sprintf("127.77.%d.%d", p.base, i+1), fmt.Sprintf("127.78.%d.%d", p.base, i+1)}
+	return errors.New("no free addresses for members")
 }
 
 func (p *processes) prepare(context.Context) error {
 	p.run = make([]*process, len(p.d.o.Members))
+	if err := p.choose(); err != nil {
+		return err
+	}
 	if p.d.o.Slow {
 		return fmt.Errorf("%w: relays for processes", errUnsupported)
 	}
@@ -83,20 +98,26 @@ func (p *processes) launch(_ context.Context, i int) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	p.run[i] = watch(cmd)
+	return nil
+}
+
+// watch waits for the end of a process that was started.
+func watch(cmd *exec.Cmd) *process {
 	r := &process{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait()
 		close(r.done)
 	}()
-	p.run[i] = r
-	return nil
+	return r
 }
 
-// serverArgs are a mongod's arguments that follow from the options.
+// serverArgs are a mongod's arguments that follow from the options. Several members share a machine with the tests: each gets the
+// smallest cache there is, and an oplog that does not grow with the disk.
 func serverArgs(o Options, keyFile string, certs *mongosim.Certificates) []string {
-	var args []string
+	args := []string{"--wiredTigerCacheSizeGB", "0.25"}
 	if !o.Standalone {
-		args = append(args, "--replSet", setName)
+		args = append(args, "--replSet", setName, "--oplogSize", strconv.Itoa(o.oplogMB()))
 	}
 	switch {
 	case o.Auth && o.Standalone:
@@ -111,10 +132,13 @@ func serverArgs(o Options, keyFile string, certs *mongosim.Certificates) []strin
 }
 
 func (p *processes) signal(i int, s syscall.Signal, wait bool) error {
-	r := p.run[i]
-	if r == nil {
+	if p.run[i] == nil {
 		return nil
 	}
+	return p.run[i].signal(s, wait)
+}
+
+func (r *process) signal(s syscall.Signal, wait bool) error {
 	if err := r.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
