@@ -354,7 +354,7 @@ func TestAPushIsFetchedAndReported(t *testing.T) {
 	if status, _, _ := v.fetch(http.MethodGet, path+"/objects/0"); status != http.StatusUnauthorized {
 		t.Errorf("without a key: %d", status)
 	}
-	for _, m := range []wire.PushProgress{{Step: "writing", Done: 5, Total: 10}, {Finished: true}, {Finished: true}} {
+	for _, m := range []wire.PushProgress{{Step: "writing", Done: 5, Total: 10}, {Finished: true}, {Finished: true, Cleaned: true}, {Finished: true}} {
 		if code := send(v, path+"/progress", m); code != "" {
 			t.Errorf("%+v: %q", m, code)
 		}

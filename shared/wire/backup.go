@@ -296,13 +296,13 @@ type Upload struct {
 	Header  map[string]string `bson:"header,omitempty"`
 }
 
-// PushTask tells an agent of a restore that it is to write into a deployment.
+// PushTask tells an agent of a restore that it is to write into a deployment, or to clean up after.
 type PushTask struct {
 	Restore string `bson:"restore"` // id
 	Cluster string `bson:"cluster"` // the target's id
 	SetName string `bson:"setName"`
 	Hosts   []Host `bson:"hosts"`
-	Cancel  bool   `bson:"cancel,omitempty"`
+	Cancel  bool   `bson:"cancel,omitempty"` // it has ended: what it left in the target is to be removed
 }
 
 // Push answers GET restores/{id}: what is to be written.
@@ -310,10 +310,11 @@ type Push struct {
 	Version int32             `bson:"v"`
 	Restore string            `bson:"restore"`
 	Drop    bool              `bson:"drop,omitempty"`
+	Users   bool              `bson:"users,omitempty"` // users and roles of the backup are merged into the target's
 	Rename  map[string]string `bson:"rename,omitempty"`
-	Plan    bson.Raw          `bson:"plan,omitempty"`
-	Objects []PushObject      `bson:"objects"`
-	Cancel  bool              `bson:"cancel,omitempty"`
+	Plan    bson.Raw          `bson:"plan,omitempty"`   // restoreplan.Plan
+	Objects []PushObject      `bson:"objects"`          // parts, as package dump has them
+	Cancel  bool              `bson:"cancel,omitempty"` // it has ended: what it left in the target is to be removed
 }
 
 // PushObject is one file of a restore, fetched by its place in the list.
@@ -323,7 +324,8 @@ type PushObject struct {
 	SHA256 string `bson:"sha256"`
 }
 
-// PushProgress is the body of POST restores/{id}/progress.
+// PushProgress is the body of POST restores/{id}/progress. While the restore is in progress, Error and Finished end it. Of one that
+// has ended only Cleaned is taken: until then it is listed with Cancel, to whichever agent is the active one.
 type PushProgress struct {
 	Version  int32  `bson:"v"`
 	AgentID  string `bson:"agentId"`
@@ -331,7 +333,9 @@ type PushProgress struct {
 	Step     string `bson:"step"`
 	Done     int64  `bson:"done"` // bytes
 	Total    int64  `bson:"total"`
+	Waiting  bool   `bson:"waiting,omitempty"` // nothing was begun: Step says what a person must do first
 	Finished bool   `bson:"finished,omitempty"`
-	Error    string `bson:"error,omitempty"`  // it failed: nothing follows
-	Remedy   string `bson:"remedy,omitempty"` // what to do
+	Cleaned  bool   `bson:"cleaned,omitempty"` // nothing of the restore but its outcome is left in the target
+	Error    string `bson:"error,omitempty"`   // it failed; of one that has ended: what became of the target
+	Remedy   string `bson:"remedy,omitempty"`  // what to do
 }

@@ -121,6 +121,10 @@ func checkBackup(m any) error {
 		if m.Job == "" || m.Epoch <= 0 || m.OperationTime.IsZero() {
 			return errors.New("job, epoch and the operation time are required")
 		}
+	case *PushProgress:
+		if m.Done < 0 || m.Total < 0 || m.Waiting && (m.Finished || m.Error != "") {
+			return errors.New("a count is negative, or it waits although it has ended")
+		}
 	case *UploadWish:
 		if m.Kind != UploadSeed && m.Kind != UploadOplog {
 			return fmt.Errorf("%q is no kind of upload", m.Kind)

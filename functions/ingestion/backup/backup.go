@@ -45,7 +45,7 @@ type Area interface {
 	Stored(ctx context.Context, job model.ID, n int64, uuid oplog.UUID, attempt int64) (int64, []byte, error)
 	AddSlice(ctx context.Context, s backup.OplogSlice, wall time.Time) (chain.Head, bool, error)
 	HasSlice(ctx context.Context, s *chain.Slice) (key string, ok bool, err error)
-	OpenRestores(ctx context.Context) ([]backup.Restore, error)
+	Pushes(ctx context.Context, group model.ID, now time.Time) ([]backup.Restore, error)
 }
 
 // Inventory is what is needed of the inventory area.

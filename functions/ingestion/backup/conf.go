@@ -54,7 +54,7 @@ func (in *Intake) conf(w http.ResponseWriter, r *http.Request) error {
 		if c.Jobs, err = in.tasks(ctx, &group); err != nil {
 			return err
 		}
-		if c.Pushes, err = in.pushes(ctx, &group); err != nil {
+		if c.Pushes, err = in.pushes(ctx, &group, now); err != nil {
 			return err
 		}
 		if len(c.Jobs)+len(c.Pushes) == 0 {

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"time"
 
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
@@ -9,19 +10,17 @@ import (
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
-// pushes lists the restores that the group's agent is to write into deployments: those whose objects are there.
-func (in *Intake) pushes(ctx context.Context, group *model.Group) ([]wire.PushTask, error) {
-	open, err := in.o.Area.OpenRestores(ctx)
+// pushes lists the restores that the group's agent is to write into deployments, those whose objects are there, and those that
+// have ended but may have left something in their target, whichever agent began them.
+func (in *Intake) pushes(ctx context.Context, group *model.Group, now time.Time) ([]wire.PushTask, error) {
+	offered, err := in.o.Area.Pushes(ctx, group.ID, now)
 	if err != nil {
 		return nil, err
 	}
 	var out []wire.PushTask
 	var hosts map[string]model.Host
-	for i := range open {
-		res := &open[i]
-		if res.Method != model.DeliverPush || res.TargetGroup != group.ID || len(res.Objects) == 0 {
-			continue
-		}
+	for i := range offered {
+		res := &offered[i]
 		cluster, err := in.o.Inventory.Cluster(ctx, group.ID, res.TargetID)
 		if err != nil {
 			in.o.Log.WarnContext(ctx, "the target of a restore is not known", obs.KeyCluster, res.TargetID, obs.KeyErr, err)
@@ -33,7 +32,7 @@ func (in *Intake) pushes(ctx context.Context, group *model.Group) ([]wire.PushTa
 			}
 		}
 		// Credentials that may write are the agent's own: the server keeps none.
-		t := wire.PushTask{Restore: res.ID, Cluster: string(res.TargetID), SetName: cluster.ReplicaSet}
+		t := wire.PushTask{Restore: res.ID, Cluster: string(res.TargetID), SetName: cluster.ReplicaSet, Cancel: res.Status != model.RestoreInProgress}
 		if t.Hosts, err = in.members(ctx, group, &backup.Config{}, &cluster, hosts); err != nil {
 			return nil, err
 		}

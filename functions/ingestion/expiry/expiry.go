@@ -44,6 +44,7 @@ type Area interface {
 	OpenRestores(ctx context.Context) ([]backup.Restore, error)
 	Restores(ctx context.Context, q backup.RestoreQuery) ([]backup.Restore, string, error)
 	KillRestore(ctx context.Context, id, why string, now time.Time) error
+	UpdateRestore(ctx context.Context, id string, change func(*backup.Restore) error) error
 	CleanableRestores(ctx context.Context, now time.Time, limit int) ([]backup.Restore, error)
 	SetCleaned(ctx context.Context, id string, now time.Time) error
 	Sweep(ctx context.Context, storeID string) (backup.Sweep, error)
@@ -109,7 +110,7 @@ type run struct {
 func (r *run) more() bool { return r.left <= 0 }
 
 // Run is the duty backup-expire: old oplog, sync slices that a head has taken in, epochs of which nothing is left, backups
-// that are being deleted, objects of restores that are over, and objects that no document names. What a document names is
+// that are being deleted, pushes that nobody takes, objects of restores that are over, and objects that no document names. What a document names is
 // forgotten before its object goes, so that an interruption leaves nothing but what the sweep finds.
 func (d *Duty) Run(ctx context.Context, now time.Time) (store.PassReport, error) {
 	if d.o.Blobs == nil {
@@ -138,6 +139,9 @@ func (d *Duty) Run(ctx context.Context, now time.Time) (store.PassReport, error)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("backup of cluster %s: %w", c.ClusterID, err))
 		}
+	}
+	if err := d.expirePushes(ctx, open, r, now); err != nil {
+		failed = append(failed, err)
 	}
 	if err := d.cleanRestores(ctx, r, now); err != nil {
 		failed = append(failed, err)

@@ -248,7 +248,7 @@ func (rs *Register) KillRestore(ctx context.Context, id, why string, now time.Ti
 // Cleanable reports whether the objects of a restore are of no more use: it has failed, or its link and every download that has
 // begun are over, or what was pushed is in place.
 func (r *Restore) Cleanable(now time.Time) bool {
-	if !r.Cleaned.IsZero() || r.Status == model.RestoreInProgress {
+	if !r.Cleaned.IsZero() || r.Status == model.RestoreInProgress || r.untidy(now) {
 		return false
 	}
 	if r.Status == model.RestoreFinished && r.Method == model.DeliverHTTP {
