@@ -45,6 +45,8 @@ type Options struct {
 	StartLimit time.Duration // for a mongod to answer, recovery included; 0 means 10 minutes
 	StopLimit  time.Duration // for a clean stop; 0 means one hour
 	Log        *slog.Logger
+
+	started func() // called when a process was started, before that is noted; for tests
 }
 
 // Manager starts and stops heads. It is for any number of goroutines.
@@ -80,6 +82,10 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 	}
 	if err := o.check(); err != nil {
 		return nil, err
+	}
+	if files, err := allowFiles(); err != nil || files < wantFiles {
+		o.Log.Warn("heads with many collections and indexes need more open files than this process may have", obs.KeyCount, files, obs.KeyErr, err,
+			obs.KeyHint, "set LimitNOFILE=64000 for the service, or ulimit -n 64000")
 	}
 	m := &Manager{o: o, ports: make(chan int, o.Count), running: map[string]*Head{}}
 	for i := range o.Count {
@@ -221,14 +227,15 @@ func (m *Manager) Close() error {
 // nobody waited for, because the daemon or the machine was stopped, is clean where mongod emptied its lock file: that is the last
 // thing it does in an orderly end.
 func (m *Manager) Clean(dir string) (bool, error) {
-	pid, err := readPID(dir)
+	_, err := readPID(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return true, nil
 	case err != nil:
 		return false, err
-	case ours(pid, dir):
-		return false, nil
+	}
+	if on, err := find(dir); err != nil || len(on) > 0 {
+		return false, err
 	}
 	info, err := os.Stat(filepath.Join(DBPath(dir), "mongod.lock"))
 	if errors.Is(err, os.ErrNotExist) {

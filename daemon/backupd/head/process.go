@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -36,6 +35,9 @@ const maxLog = 64 << 20
 // connections a client of a head holds at most.
 const connections = 32
 
+// slowMS is from how many milliseconds on an operation is written to the log: large batches are none of people's business.
+const slowMS = "60000"
+
 // parameters are set on every head: it does nothing by itself, and keeps no sessions, which would be collections of its own.
 func parameters() map[string]string {
 	return map[string]string{
@@ -48,7 +50,8 @@ func parameters() map[string]string {
 func (m *Manager) arguments(h *Head, s Spec) []string {
 	args := []string{
 		"--dbpath", DBPath(h.Dir), "--port", strconv.Itoa(h.Port), "--bind_ip", "127.0.0.1",
-		"--logpath", filepath.Join(h.Dir, logFile), "--logappend",
+		"--nounixsocket", // in /tmp it would be anybody's to hinder
+		"--logpath", filepath.Join(h.Dir, logFile), "--logappend", "--quiet", "--slowms", slowMS,
 		"--wiredTigerCacheSizeGB", strconv.FormatFloat(max(float64(m.o.CacheMB)/1024, 0.25), 'f', 3, 64),
 	}
 	set := parameters()
@@ -72,15 +75,29 @@ func (m *Manager) start(ctx context.Context, h *Head, s Spec) error {
 			return err
 		}
 	}
+	clean, err := m.Clean(h.Dir)
+	if err != nil {
+		return err
+	}
+	// Before the start: were this program killed right after it, the folder would not look as if nothing had run there.
+	if err := writePID(h.Dir, 0, h.Port); err != nil {
+		return err
+	}
 	cmd := exec.Command(s.Release.Path, m.arguments(h, s)...) //nolint:noctx // it outlives the context of its start
 	cmd.Dir = h.Dir
 	var out strings.Builder // mongod complains of its command line there; everything else goes to its log
 	cmd.Stdout, cmd.Stderr = &limited{w: &out}, &limited{w: &out}
 	apart(cmd)
 	if err := cmd.Start(); err != nil {
+		if clean {
+			err = errors.Join(err, os.Remove(filepath.Join(h.Dir, pidFile)))
+		}
 		return fmt.Errorf("%w: %w", ErrNotStarted, err)
 	}
 	h.process = cmd.Process
+	if m.o.started != nil {
+		m.o.started()
+	}
 	if err := writePID(h.Dir, cmd.Process.Pid, h.Port); err != nil {
 		return errors.Join(err, cmd.Process.Kill(), cmd.Wait())
 	}
@@ -164,6 +181,7 @@ func writePID(dir string, pid, port int) error {
 	return os.WriteFile(filepath.Join(dir, pidFile), fmt.Appendf(nil, "%d %d\n", pid, port), 0o600)
 }
 
+// readPID gives the process noted for a folder: 0 for one that was about to start.
 func readPID(dir string) (pid int, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, pidFile))
 	if err != nil {
@@ -171,66 +189,6 @@ func readPID(dir string) (pid int, err error) {
 	}
 	first, _, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
 	return strconv.Atoi(first)
-}
-
-// orphans stops what an earlier daemon left running under the root.
-func (m *Manager) orphans(ctx context.Context) error {
-	return filepath.WalkDir(m.o.Root, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("look for running heads: %w", err)
-		}
-		if d.IsDir() && d.Name() == "db" {
-			return fs.SkipDir // thousands of files and no head.pid
-		}
-		if d.IsDir() || d.Name() != pidFile {
-			return nil
-		}
-		return m.adopt(ctx, filepath.Dir(path))
-	})
-}
-
-// adopt ends a mongod that runs in a folder although this manager did not start it. It is stopped cleanly, so that its
-// folder stays good; the folder of one that is gone stays marked as not clean.
-func (m *Manager) adopt(ctx context.Context, dir string) error {
-	pid, err := readPID(dir)
-	if err != nil || !ours(pid, dir) {
-		return nil //nolint:nilerr // none, or one that says nothing
-	}
-	m.o.Log.Info("a head of an earlier daemon is stopped", obs.KeyPath, dir)
-	p, err := os.FindProcess(pid)
-	if err != nil {
-		return nil //nolint:nilerr // gone
-	}
-	_ = interrupt(p)
-	limit := time.NewTimer(m.o.StopLimit)
-	defer limit.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for killed := false; ours(pid, dir); {
-		select {
-		case <-tick.C:
-			continue
-		case <-limit.C:
-		case <-ctx.Done():
-			return fmt.Errorf("stop the head of an earlier daemon in %s: %w", dir, context.Cause(ctx))
-		}
-		if killed {
-			return fmt.Errorf("the head of an earlier daemon in %s, process %d, cannot be killed", dir, pid)
-		}
-		killed = true
-		_ = p.Kill()
-		limit.Reset(time.Minute)
-	}
-	return nil
-}
-
-// ours reports whether a process is the mongod of a folder.
-func ours(pid int, dir string) bool {
-	args, err := commandLine(pid)
-	return err == nil && slices.Contains(args, DBPath(dir))
 }
 
 // lastWords are the last errors of a head's log, for people.

@@ -32,6 +32,73 @@ func commandLine(pid int) ([]string, error) {
 	return strings.Fields(string(out)), err
 }
 
+// process is one of our user's.
+type process struct {
+	pid  int
+	args []string
+}
+
+// processes lists those of our user.
+func processes() ([]process, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil || len(entries) == 0 {
+		return listed()
+	}
+	me := uint32(os.Geteuid()) //nolint:gosec // ids are not negative here
+	var out []process
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil { // it has just ended
+			continue
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != me {
+			continue
+		}
+		if args, err := commandLine(pid); err == nil {
+			out = append(out, process{pid: pid, args: args})
+		}
+	}
+	return out, nil
+}
+
+// listed asks ps, on systems without /proc.
+func listed() ([]process, error) {
+	text, err := exec.Command("ps", "-U", strconv.Itoa(os.Geteuid()), "-o", "pid=,command=").Output() //nolint:noctx,gosec // at once; a number
+	if err != nil {
+		return nil, fmt.Errorf("ps: %w", err)
+	}
+	var out []process
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		if pid, err := strconv.Atoi(fields[0]); err == nil && pid != os.Getpid() {
+			out = append(out, process{pid: pid, args: fields[1:]})
+		}
+	}
+	return out, nil
+}
+
+// wantFiles is how many open files mongod asks for.
+const wantFiles = 64000
+
+// allowFiles lets processes that are started from here on open as many files as the system allows: a mongod opens one for each
+// collection and index, and ends when it may not. Go gives children the limit that the process began with unless it is set.
+func allowFiles() (uint64, error) {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 0, err
+	}
+	l.Cur = l.Max
+	err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
+	return uint64(l.Max), err //nolint:unconvert // signed on some systems
+}
+
 // Space is the room of the disk that holds a folder, in bytes.
 func Space(dir string) (free, size int64, err error) {
 	var s unix.Statfs_t
