@@ -49,7 +49,7 @@ func Assemble(c *config.Server, site *areas.Site, out Outside) (http.Handler, er
 	if err != nil {
 		return nil, err
 	}
-	backedUp, err := backups.New(backups.Options{Store: site.Backup, Inventory: site.Inventory, Alerts: site.Alerting, Log: out.Log, Now: out.Now, Defaults: c.Schedule()})
+	backedUp, err := backups.New(backups.Options{Store: site.Backup, Inventory: site.Inventory, Alerts: site.Alerting, Series: site.Series, Log: out.Log, Now: out.Now, Defaults: c.Schedule()})
 	if err != nil {
 		return nil, err
 	}

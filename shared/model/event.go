@@ -124,8 +124,10 @@ const (
 	EventSnapshotExpiry      EventType = "SNAPSHOT_EXPIRY_UPDATED_AUDIT"
 	EventRestoreRequested    EventType = "RESTORE_REQUESTED_AUDIT"
 	EventRestoreReady        EventType = "RESTORE_READY"            // ours: the archive can be fetched, or the push is done
+	EventRestoreStored       EventType = "RESTORE_STORED"           // ours: the parts of a push wait for the agent beside its target
 	EventRestoreFailed       EventType = "RESTORE_FAILED"           // ours
 	EventRestoreDownloaded   EventType = "RESTORE_DOWNLOADED_AUDIT" // ours: from where
+	EventRestoreCancelled    EventType = "RESTORE_CANCELLED_AUDIT"  // ours: and what that leaves
 	EventBackupMoved         EventType = "BACKUP_MOVED"             // ours: another daemon took a backup over
 	EventOplogKept           EventType = "OPLOG_TTL_RESIZE"         // the head lags: oplog is kept for longer
 	EventBackupAgentDown     EventType = "BACKUP_AGENT_DOWN"

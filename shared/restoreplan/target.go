@@ -58,6 +58,12 @@ func (to *Target) Unfit() (faults []string) {
 	return faults
 }
 
+// RefuseTarget is the error of a target that cannot be, whatever is restored.
+func RefuseTarget(why string) error { return &impossible{text: why, target: true} }
+
+// Older reports whether a version, as "7.0" or "7.0.14", is before another one.
+func Older(a, b string) bool { return compareVersions(a, b) < 0 }
+
 // Impossible is the error of a request whose moment was refused, with the reasons against the target added; to may be nil.
 func Impossible(err error, to *Target) error {
 	if err == nil || to == nil || len(to.Unfit()) == 0 {

@@ -38,7 +38,7 @@ type Service interface {
 	Start(ctx context.Context, b backups.Backup, o backups.Order, by string) (backup.Restore, []backups.Act, error)
 	Restore(ctx context.Context, group model.ID, id string) (backup.Restore, error)
 	Restores(ctx context.Context, q backup.RestoreQuery) ([]backup.Restore, string, error)
-	Cancel(ctx context.Context, r backup.Restore, by string) error
+	Cancel(ctx context.Context, r backup.Restore, by string) ([]backups.Act, error)
 	Link(r backup.Restore) (string, error)
 }
 

@@ -375,7 +375,9 @@ func (p *Pages) cancel(ctx context.Context, v *view.Visit) (view.Answer, error) 
 	if err != nil {
 		return view.Answer{}, view.Missing(err, "restore")
 	}
-	if err := p.opt.Service.Cancel(ctx, r, v.Who()); err != nil {
+	acts, err := p.opt.Service.Cancel(ctx, r, v.Who())
+	p.note(ctx, v, acts)
+	if err != nil {
 		f := view.NewForm(nil)
 		if err = refused(f, "cancel", err); err != nil {
 			return view.Answer{}, err

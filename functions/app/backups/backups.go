@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/heartwood-db/heartwood/shared/catalog"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
@@ -20,6 +21,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/rule/shipped"
 	"github.com/heartwood-db/heartwood/shared/snapshot"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
+	"github.com/heartwood-db/heartwood/shared/store/series"
 )
 
 // What can be wrong with a request, besides the area's own errors; compare with errors.Is.
@@ -50,14 +52,24 @@ type Store interface {
 	AddRestore(ctx context.Context, r backup.Restore) error
 	Restore(ctx context.Context, id string) (backup.Restore, error)
 	Restores(ctx context.Context, q backup.RestoreQuery) ([]backup.Restore, string, error)
+	OpenRestores(ctx context.Context) ([]backup.Restore, error)
 	KillRestore(ctx context.Context, id, why string, now time.Time) error
 	DownloadToken(r *backup.Restore, now time.Time) (model.Secret, error)
 	Daemons(ctx context.Context) ([]backup.Daemon, error)
 }
 
-// Inventory is where clusters are.
+// Inventory is where clusters are, and what monitoring knows of those that are restored into.
 type Inventory interface {
 	Clusters(ctx context.Context, group model.ID) ([]model.Cluster, error)
+	Hosts(ctx context.Context, group model.ID) ([]model.Host, error)
+	Statuses(ctx context.Context, group model.ID) ([]model.HostStatus, error)
+	Agents(ctx context.Context, group model.ID) ([]model.Agent, error)
+}
+
+// Series is where the databases and disks of processes are.
+type Series interface {
+	Dimensions(ctx context.Context, host model.HostID, scope catalog.Scope) ([]string, error)
+	Read(ctx context.Context, q series.Query) (series.Result, error)
 }
 
 // Alerts get the configurations that come with a group's first backup.
@@ -70,6 +82,7 @@ type Options struct {
 	Store     Store
 	Inventory Inventory
 	Alerts    Alerts
+	Series    Series // nil: plans of pushes do not know the databases and disks of their targets
 	Log       *slog.Logger
 	Now       func() time.Time // nil: time.Now
 	Defaults  snapshot.Policy  // of a new backup; zero: snapshot.Default

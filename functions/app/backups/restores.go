@@ -59,9 +59,15 @@ func (s *Service) Plan(ctx context.Context, b Backup, o Order) (restoreplan.Plan
 	if src.Ranges, src.Holes, err = s.o.Store.Ranges(ctx, b.Config.ClusterID); err != nil {
 		return restoreplan.Plan{}, err
 	}
+	var into *restoreplan.Target
+	if o.Push {
+		if into, err = s.target(ctx, &b, &o); err != nil {
+			return restoreplan.Plan{}, err
+		}
+	}
 	base, target, err := restoreplan.Moment(o.Request, src)
 	if err != nil {
-		return restoreplan.Plan{}, err
+		return restoreplan.Plan{}, restoreplan.Impossible(err, into)
 	}
 	if base.Collections, err = s.o.Store.Contents(ctx, b.Config.ClusterID, base.ID); err != nil && !missing(err) {
 		return restoreplan.Plan{}, err
@@ -74,14 +80,8 @@ func (s *Service) Plan(ctx context.Context, b Backup, o Order) (restoreplan.Plan
 	if err != nil {
 		return restoreplan.Plan{}, err
 	}
-	if o.Push {
-		return restoreplan.Plan{}, errPush
-	}
-	return restoreplan.Make(o.Request, base, target, stretch, restoreplan.DefaultRates, nil)
+	return restoreplan.Make(o.Request, base, target, stretch, restoreplan.DefaultRates, into)
 }
-
-// errPush: no agent of this version writes restored data into a deployment.
-var errPush = fmt.Errorf("%w: this version does not write into a running deployment: restore as BSON, fetch the archive and load it with mongorestore", restoreplan.ErrImpossible)
 
 // stretch adds up the stored oplog between a base and a position.
 func (s *Service) stretch(ctx context.Context, job model.ID, base *restoreplan.Base, target bson.Timestamp) (sum restoreplan.Stretch, err error) {
@@ -146,14 +146,14 @@ func (s *Service) Start(ctx context.Context, b Backup, o Order, by string) (back
 	r := backup.Restore{
 		ID: string(model.NewID()), BatchID: string(model.NewID()), GroupID: b.Config.GroupID, Job: b.Config.ClusterID, Created: now, By: by,
 		Status: model.RestoreInProgress, Method: model.DeliverHTTP, Format: string(plan.Format), Compress: o.Compress,
-		SnapshotID: plan.Snapshot, PointInTime: plan.Replay, Epoch: plan.Epoch, Namespaces: o.Namespaces, Rename: o.Rename, Drop: o.Drop,
+		SnapshotID: plan.Snapshot, PointInTime: plan.Replay, Epoch: plan.Epoch, Namespaces: o.Namespaces, Rename: o.Rename,
 		Plan: kept, Step: "waits for a backup daemon", Delivery: backup.Delivery{Hours: hours, MaxDownloads: downloads},
 	}
 	if plan.Replay {
 		r.Target = plan.Target
 	}
 	if o.Push {
-		r.Method, r.TargetGroup, r.TargetID = model.DeliverPush, o.TargetGroup, o.Target
+		r.Method, r.TargetGroup, r.TargetID, r.Drop, r.Users = model.DeliverPush, o.TargetGroup, o.Target, o.Drop, o.Users
 	}
 	if err := s.o.Store.AddRestore(ctx, r); err != nil {
 		return r, nil, err
@@ -162,8 +162,21 @@ func (s *Service) Start(ctx context.Context, b Backup, o Order, by string) (back
 	if plan.Replay {
 		what = stamp(time.Unix(int64(plan.Target.T), 0))
 	}
-	text := fmt.Sprintf("A restore of %s to %s was asked for.", b.Cluster.Name, what)
-	return r, []Act{{Type: model.EventRestoreRequested, GroupID: b.Config.GroupID, ClusterID: b.Config.ClusterID, Text: text}}, nil
+	if !o.Push {
+		text := fmt.Sprintf("A restore of %s to %s was asked for.", b.Cluster.Name, what)
+		return r, []Act{{Type: model.EventRestoreRequested, GroupID: b.Config.GroupID, ClusterID: b.Config.ClusterID, Text: text}}, nil
+	}
+	text := fmt.Sprintf("A restore of %s to %s into the running deployment %s was asked for.", b.Cluster.Name, what, plan.Into.Name)
+	return r, both(&r, model.EventRestoreRequested, text), nil
+}
+
+// both is an event for the feed of the backup's group, and for that of the target's where it is another.
+func both(r *backup.Restore, kind model.EventType, text string) []Act {
+	acts := []Act{{Type: kind, GroupID: r.GroupID, ClusterID: r.Job, Text: text}}
+	if r.Method == model.DeliverPush && r.TargetGroup != r.GroupID {
+		acts = append(acts, Act{Type: kind, GroupID: r.TargetGroup, ClusterID: r.TargetID, Text: text})
+	}
+	return acts
 }
 
 // Restore is one restore of a group's backup.
@@ -180,13 +193,34 @@ func (s *Service) Restores(ctx context.Context, q backup.RestoreQuery) ([]backup
 	return s.o.Store.Restores(ctx, q)
 }
 
-// Cancel stops a restore that is not finished. What a push has written stays where it is: it says so.
-func (s *Service) Cancel(ctx context.Context, r backup.Restore, by string) error {
-	why := "cancelled by " + by
-	if r.Method == model.DeliverPush {
-		why += "; collections that were written already stay in the target: look at them before you restore again"
+// Cancel stops a restore that is not finished, and keeps with it what that leaves. One that has ended stays as it is: its link
+// ends all the same.
+func (s *Service) Cancel(ctx context.Context, r backup.Restore, by string) ([]Act, error) {
+	if err := s.o.Store.KillRestore(ctx, r.ID, "cancelled by "+by+"; "+Leaves(&r), s.o.Now().UTC()); err != nil {
+		return nil, err
 	}
-	return s.o.Store.KillRestore(ctx, r.ID, why, s.o.Now().UTC())
+	now, err := s.o.Store.Restore(ctx, r.ID)
+	if err != nil || r.Status != model.RestoreInProgress || now.Status != model.RestoreKilled {
+		return nil, err
+	}
+	return both(&r, model.EventRestoreCancelled, "A restore was cancelled: "+Leaves(&r)+"."), nil
+}
+
+// Leaves says what cancelling a restore leaves behind, as a part of a sentence.
+func Leaves(r *backup.Restore) string {
+	into := "the target"
+	if plan, ok := PlanOf(r); ok && plan.Into != nil {
+		into = plan.Into.Name
+	}
+	switch {
+	case r.Method != model.DeliverPush:
+		return "nothing is left of it"
+	case len(r.Objects) == 0 || r.Delivery.Status == model.DeliveryReady:
+		return "nothing was written into " + into
+	case At(r) == restoreplan.DoSwap:
+		return "its backup agent stops between two collections of " + into + " and says which are in place: those stay"
+	}
+	return "its backup agent removes what it has written into " + into + " so far, and nothing else there has changed"
 }
 
 // Link is the path of a restore's archive below the ingestion address, with its token; backup.ErrLink when there is none (any more).

@@ -152,8 +152,10 @@ func backupTypes() []Type {
 		row{model.EventBackupCredential, "Credentials of a backup changed", "Somebody changed as whom the agent reads."},
 		row{model.EventRestoreRequested, "Restore asked for", "Somebody asked for a restore."},
 		row{model.EventRestoreReady, "Restore is ready", "An archive can be fetched, or what was pushed is in place."},
+		row{model.EventRestoreStored, "Restore is stored for its agent", "What is to be pushed is stored; the backup agent beside the target writes it next."},
 		row{model.EventRestoreFailed, "Restore failed", "A restore ended without success."},
 		row{model.EventRestoreDownloaded, "Restore downloaded", "Somebody fetched the archive of a restore."},
+		row{model.EventRestoreCancelled, "Restore cancelled", "Somebody cancelled a restore."},
 		row{model.EventBackupMoved, "Backup moved", "Another daemon took a backup over."},
 		row{model.EventOplogKept, "Oplog is kept for longer", "A head lags: the oplog it needs does not expire."},
 	)...)

@@ -146,7 +146,9 @@ func (c *call) cancelRestore() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rest.Object{}, c.Service.Cancel(c.R.Context(), r, c.Who.Name())
+	acts, err := c.Service.Cancel(c.R.Context(), r, c.Who.Name())
+	c.done(acts)
+	return rest.Object{}, err
 }
 
 // number takes a JSON number or a string of one, as clients send either.
