@@ -518,6 +518,26 @@ func (d *Deployment) UnpauseAll() {
 	}
 }
 
+// KillAll ends all members as a machine does that loses its power, and RestartAll starts them again.
+func (d *Deployment) KillAll() {
+	d.t.Helper()
+	for i := range d.o.Members {
+		d.Kill(i)
+	}
+}
+
+// RestartAll ends KillAll.
+func (d *Deployment) RestartAll() {
+	d.t.Helper()
+	for i := range d.o.Members {
+		d.do(func(c context.Context) error { return d.engine.launch(c, i) })
+	}
+	for i := range d.o.Members {
+		d.waitUp(d.t.Context(), i)
+	}
+	d.WaitPrimary()
+}
+
 // Restart starts member i again and waits until it answers.
 func (d *Deployment) Restart(i int) {
 	d.t.Helper()

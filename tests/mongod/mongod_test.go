@@ -144,6 +144,8 @@ func TestALocalSet(t *testing.T) {
 	}
 	d.UnpauseAll()
 	d.WaitPrimary()
+	d.KillAll()
+	d.RestartAll()
 	if n, err := c.CountDocuments(t.Context(), bson.D{}); err != nil || n != 2 {
 		t.Errorf("%d documents: %v", n, err)
 	}

@@ -1,16 +1,17 @@
 package mongod
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -21,24 +22,22 @@ import (
 // simulator runs all members in one process of the simulator, on ports of 127.0.0.1, so that other processes reach them without a
 // container engine. What happens to a member happens to all.
 type simulator struct {
-	d       *Deployment
-	dir     string
-	run     *process
-	members []string // host:port
+	d    *Deployment
+	dir  string
+	base int // port of the first member
+
+	mu  sync.Mutex
+	run *process // nil: stopped
 }
 
 // errTogether is what members of one process cannot do.
 var errTogether = fmt.Errorf("%w: its members are one process; set HEARTWOOD_TEST_MONGOD or HEARTWOOD_TEST_MONGO_IMAGE", errUnsupported)
 
-func (s *simulator) names(i int) []string { return []string{s.members[i]} }
+func (s *simulator) names(i int) []string {
+	return []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(s.base+i))}
+}
 
 func (s *simulator) prepare(context.Context) error {
-	args := []string{"mongosim", "--json", "--no-workload", "--load", "0", "--port", "0", "--set", setName}
-	if s.d.o.Standalone {
-		args = append(args, "--standalone")
-	} else {
-		args = append(args, "--members", strconv.Itoa(len(s.d.o.Members)))
-	}
 	for _, m := range s.d.o.Members {
 		if m != (MemberOptions{}) {
 			return fmt.Errorf("%w: only members that may become primary", errTogether)
@@ -47,48 +46,79 @@ func (s *simulator) prepare(context.Context) error {
 	if s.d.o.TLS || s.d.o.Slow {
 		return fmt.Errorf("%w: TLS and relays", errTogether)
 	}
+	for range 50 { // below the ports that the system gives to outgoing connections
+		n, err := rand.Int(rand.Reader, big.NewInt(20_000))
+		if err != nil {
+			return err
+		}
+		s.base = 12_000 + int(n.Int64())
+		var all []string
+		for i := range s.d.o.Members {
+			all = append(all, s.names(i)...)
+		}
+		if freeAddresses(all...) {
+			return nil
+		}
+	}
+	return errors.New("no free ports for members")
+}
+
+// launch starts the process where it does not run.
+func (s *simulator) launch(context.Context, int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run != nil {
+		return nil
+	}
+	args := []string{"mongosim", "--no-workload", "--load", "0", "--port", strconv.Itoa(s.base), "--set", setName, "--dbpath", filepath.Join(s.dir, "db")}
+	if s.d.o.Standalone {
+		args = append(args, "--standalone")
+	} else {
+		args = append(args, "--members", strconv.Itoa(len(s.d.o.Members)))
+	}
 	if s.d.o.Auth {
 		args = append(args, "--user", username, "--password", password)
 	}
 	cmd := exec.Command(harness.Binary(s.d.t), args...)
-	f, err := os.Create(filepath.Join(s.dir, "log"))
+	f, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	cmd.Stderr = f
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	var said struct{ Members []string }
-	line, err := bufio.NewReader(out).ReadBytes('\n')
 	s.run = watch(cmd)
-	if err == nil {
-		err = json.Unmarshal(line, &said)
-	}
-	if err != nil {
-		return fmt.Errorf("the simulator does not start: %w: %s", err, s.log(context.Background(), 0))
-	}
-	s.members = said.Members
 	return nil
 }
 
-// launch has nothing to do: the process is there.
-func (s *simulator) launch(context.Context, int) error { return nil }
+func (s *simulator) stop(context.Context, int) error { return s.end(syscall.SIGTERM) }
 
-func (s *simulator) stop(context.Context, int) error { return errTogether }
+func (s *simulator) kill(context.Context, int) error { return s.end(syscall.SIGKILL) }
 
-func (s *simulator) kill(context.Context, int) error { return errTogether }
+func (s *simulator) end(with syscall.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil {
+		return nil
+	}
+	err := s.run.signal(with, true)
+	s.run = nil
+	return err
+}
 
 func (s *simulator) pause(_ context.Context, _ int, on bool) error {
-	if on {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.run == nil:
+		return nil
+	case on:
 		return s.run.signal(syscall.SIGSTOP, false)
+	default:
+		return s.run.signal(syscall.SIGCONT, false)
 	}
-	return s.run.signal(syscall.SIGCONT, false)
 }
 
 func (s *simulator) cut(context.Context, int, Side, bool) error { return errTogether }
@@ -104,12 +134,7 @@ func (s *simulator) log(context.Context, int) string {
 	return string(b[max(0, len(b)-8<<10):])
 }
 
-func (s *simulator) close(context.Context) error {
-	if s.run == nil {
-		return nil
-	}
-	return s.run.signal(syscall.SIGKILL, true)
-}
+func (s *simulator) close(context.Context) error { return s.end(syscall.SIGKILL) }
 
 // addressed is a name with its port.
 func addressed(name string) string {
