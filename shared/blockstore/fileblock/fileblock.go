@@ -19,6 +19,7 @@ import (
 	"sync"
 
 	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/direct"
 	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
@@ -115,8 +116,7 @@ func (s *Store) Create(ctx context.Context, key string) (blockstore.Writer, erro
 	for try := 1; ; try++ {
 		f, name, err := s.temp(dir)
 		if err == nil {
-			w := &writer{ctx: ctx, store: s, key: key, dir: dir, temp: name, file: f}
-			return w, nil
+			return &writer{ctx: ctx, store: s, key: key, dir: dir, temp: name, file: f}, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) || try == tries {
 			return nil, s.fail("write", key, err)
@@ -134,8 +134,23 @@ type writer struct {
 	key   string
 	dir   string
 	temp  string
-	file  *os.File // nil when done
+	file  *os.File     // nil when done
+	bulk  *direct.File // of file, once there is more than a chunk
+	size  int64        // bytes that are in the file
+	buf   []byte       // bytes that are not
 }
+
+// Objects are written to their files in chunks: large ones, as packs, past the page cache, for it is long until they are read again;
+// those of less than a chunk, as slices of the oplog, which the daemon reads next, through it.
+const (
+	chunkSize = 1 << 20
+	firstSize = 32 << 10 // of the buffer, as most objects are small
+)
+
+var chunks = sync.Pool{New: func() any {
+	b := direct.Buffer(chunkSize)
+	return &b
+}}
 
 var errDone = errors.New("fileblock: the writer is closed")
 
@@ -144,16 +159,64 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.file == nil {
 		return 0, errDone
 	}
-	err := w.ctx.Err()
-	n := 0
-	if err == nil {
-		n, err = w.file.Write(p)
-	}
-	if err != nil {
+	if err := w.ctx.Err(); err != nil {
 		w.Abort()
-		return n, w.store.fail("write", w.key, err)
+		return 0, w.store.fail("write", w.key, err)
+	}
+	n := 0
+	for n < len(p) {
+		w.room(len(p) - n)
+		k := copy(w.buf[len(w.buf):cap(w.buf)], p[n:])
+		w.buf = w.buf[:len(w.buf)+k]
+		if len(w.buf) == chunkSize {
+			if err := w.flush(); err != nil {
+				w.Abort()
+				return n, w.store.fail("write", w.key, err)
+			}
+		}
+		n += k
 	}
 	return n, nil
+}
+
+// room makes place for more bytes in the buffer: for all n, or up to a chunk.
+func (w *writer) room(n int) {
+	need := len(w.buf) + n
+	switch {
+	case need <= cap(w.buf) || cap(w.buf) == chunkSize:
+	case need <= firstSize:
+		w.buf = make([]byte, 0, firstSize)
+	default:
+		b, _ := chunks.Get().(*[]byte)
+		w.buf = append((*b)[:0], w.buf...)
+	}
+}
+
+// flush writes a whole chunk.
+func (w *writer) flush() error {
+	if w.bulk == nil {
+		w.bulk = direct.New(w.file, w.store.root, w.temp)
+	}
+	n, err := w.bulk.WriteAt(w.buf, w.size)
+	w.size += int64(n)
+	w.buf = w.buf[:0]
+	return err
+}
+
+// rest writes what is left at the end.
+func (w *writer) rest() error {
+	b := w.buf
+	if whole := len(b) &^ (direct.Align - 1); w.bulk != nil && whole > 0 {
+		n, err := w.bulk.WriteAt(b[:whole], w.size)
+		w.size += int64(n)
+		if err != nil {
+			return err
+		}
+		b = b[whole:]
+	}
+	n, err := w.file.WriteAt(b, w.size)
+	w.size += int64(n)
+	return err
 }
 
 // Commit makes the name last: the file's content first, so that the name never leads to less than the whole.
@@ -164,6 +227,9 @@ func (w *writer) Commit(ctx context.Context) error {
 	defer w.Abort()
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if err := w.rest(); err != nil {
+		return w.store.fail("write", w.key, err)
 	}
 	if err := w.file.Sync(); err != nil {
 		return w.store.fail("sync", w.key, err)
@@ -203,9 +269,17 @@ func (w *writer) Abort() {
 	if w.file == nil {
 		return
 	}
-	_ = w.file.Close()
+	if w.bulk != nil {
+		_ = w.bulk.Close()
+	} else {
+		_ = w.file.Close()
+	}
 	_ = w.store.root.Remove(w.temp) // what stays behind, Clean removes
-	w.file = nil
+	if cap(w.buf) == chunkSize {
+		b := w.buf[:chunkSize]
+		chunks.Put(&b)
+	}
+	w.file, w.bulk, w.buf = nil, nil, nil
 }
 
 // syncWay makes the names of a folder durable; the first time in this process also the folders' own names up to the root, which

@@ -84,7 +84,7 @@ func TestCleanTakesOnlyOldLeftovers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := asleep.Write([]byte("12345")); err != nil {
+	if _, err := asleep.Write(make([]byte, 1<<20+5)); err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
@@ -98,7 +98,7 @@ func TestCleanTakesOnlyOldLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := s.Clean(ctx, now.Add(-blockstore.LeftoverAge))
-	if diff := cmp.Diff(blockstore.Cleaned{Leftovers: 1, Bytes: 5}, got); diff != "" || err != nil {
+	if diff := cmp.Diff(blockstore.Cleaned{Leftovers: 1, Bytes: 1 << 20}, got); diff != "" || err != nil {
 		t.Errorf("cleaned (-want +got):\n%s%v", diff, err)
 	}
 	if err := asleep.Commit(ctx); err == nil {

@@ -167,3 +167,42 @@ func TestSnapshotsGiveBackWhatWasThere(t *testing.T) {
 		t.Errorf("loaded: %s", d)
 	}
 }
+
+// TestRestorePutsGenerationsTogether restores files whose parts were stored by several snapshots, in blocks and frames of the usual
+// size: long runs, which are written past the page cache, made of blocks of several frames; copies; holes; ends of any length.
+func TestRestorePutsGenerationsTogether(t *testing.T) {
+	s := memblock.New()
+	f := newFolder(t, 3)
+	usual := func(o *tree.Options) { *o = tree.Options{Job: o.Job, ID: o.ID, Token: 1, Created: start} }
+	big := f.bytes(5<<20 + 1001)
+	copy(big[1<<20:], make([]byte, 100<<10))
+	for _, name := range []string{"a/1", "a/2", "b/3"} {
+		f.write(name, big)
+	}
+	m := f.snap(s, "s0", nil, usual)
+	for i := range 3 {
+		for range 40 {
+			f.patch("a/1", f.rnd.Int64N(5<<20), f.bytes(20<<10))
+			f.patch("b/3", f.rnd.Int64N(5<<20), f.bytes(100))
+		}
+		m = f.snap(s, string(rune('a'+i)), m, usual)
+	}
+	want := contents(t, f.dir)
+	if d := cmp.Diff(want, restored(t, s, m)); d != "" {
+		t.Fatalf("%.2000s", d)
+	}
+	// What an interrupted restore left is completed, wrong bytes in it are replaced.
+	dir := filepath.Join(t.TempDir(), "again")
+	if err := os.MkdirAll(filepath.Join(dir, "a"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a", "1"), big[:4<<20+5], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tree.Restore(t.Context(), s, m, dir, tree.RestoreOptions{Resume: true}); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, contents(t, dir)); d != "" {
+		t.Errorf("resumed: %.2000s", d)
+	}
+}

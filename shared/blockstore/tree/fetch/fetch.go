@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/direct"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/pack"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/page"
@@ -23,20 +24,26 @@ type want struct {
 	frame uint32
 	file  uint32 // in the manifest
 	index uint32 // of the block in the file
+	order uint32 // of the frame, among those of the window: by the place of its first block in the files
 	block uint16 // in the frame
 }
 
 const (
-	// window is how many blocks are put in the order of the packs at a time: 16 GiB of files with blocks of 16 KiB. A frame is
-	// fetched once a window. It bounds the memory: 56 bytes a block.
-	window    = 1 << 20
-	maxFetch  = 4 << 20   // bytes of frames in one request
-	maxUnit   = 32 << 20  // plain bytes of frames that are put in the order of the files; two such units are held
-	maxPiece  = 128 << 10 // bytes in one call of piece
-	maxUnused = 128 << 10 // bytes between two frames that are read and thrown away rather than asking twice
+	// window is how many blocks are gathered by their frames at a time: 16 GiB of files with blocks of 16 KiB. A frame is
+	// fetched once a window. It bounds the memory: 56 bytes a block, and a few more for each frame.
+	window     = 1 << 20
+	maxFetch   = 4 << 20   // bytes of frames in one request
+	maxUnit    = 32 << 20  // plain bytes of frames that are put in the order of the files; two such units are held
+	maxPiece   = 1 << 20   // bytes in one call of piece
+	deliverers = 8         // calls of piece at a time: what keeps a disk busy, however few the processors are
+	maxUnused  = 128 << 10 // bytes between two frames that are read and thrown away rather than asking twice
 )
 
-// fetcher collects wanted blocks, and reads the frames that hold them: each once, in the order of the packs.
+// frameID names a frame.
+type frameID struct{ pack, frame uint32 }
+
+// fetcher collects wanted blocks, and reads the frames that hold them: each once, in the order in which the files need them first. So
+// frames of several snapshots that hold neighbouring parts of a file are held at the same time, and their blocks are written together.
 type fetcher struct {
 	m       *image.Manifest
 	shelf   *pack.Shelf
@@ -50,13 +57,14 @@ type fetcher struct {
 	names  []string
 	number map[string]uint32
 	wants  []want
+	orders map[frameID]uint32 // of the frames in wants
 
 	read, frames, bytes atomic.Int64
-	buffers             sync.Pool
+	buffers, joined     sync.Pool // of *[]byte: of frames, and of maxPiece
 }
 
 func newFetcher(s blockstore.Store, m *image.Manifest, coder *pack.Coder, workers int) *fetcher {
-	return &fetcher{m: m, shelf: pack.NewShelf(s, m.Job, pack.Blocks, coder), coder: coder, workers: workers, number: map[string]uint32{}}
+	return &fetcher{m: m, shelf: pack.NewShelf(s, m.Job, pack.Blocks, coder), coder: coder, workers: workers, number: map[string]uint32{}, orders: map[frameID]uint32{}}
 }
 
 // add wants a block. When the window is full it is fetched first.
@@ -67,7 +75,13 @@ func (f *fetcher) add(ctx context.Context, packName string, e *page.Entry, file 
 		f.number[packName] = n
 		f.names = append(f.names, packName)
 	}
-	f.wants = append(f.wants, want{hash: e.Hash, pack: n, frame: e.Frame, file: uint32(file), index: uint32(index), block: e.Block})
+	id := frameID{n, e.Frame}
+	order, ok := f.orders[id]
+	if !ok {
+		order = uint32(len(f.orders))
+		f.orders[id] = order
+	}
+	f.wants = append(f.wants, want{hash: e.Hash, pack: n, frame: e.Frame, file: uint32(file), index: uint32(index), order: order, block: e.Block})
 	if len(f.wants) < window {
 		return nil
 	}
@@ -80,11 +94,11 @@ type batch struct {
 	groups [][]want // each of one frame, ascending
 }
 
-// flush fetches what is wanted: frames in the order of the packs, a unit of some of them at a time, whose blocks go on in the
-// order of the files, while the next unit is fetched.
+// flush fetches what is wanted: a unit of frames at a time, whose blocks go on in the order of the files, while the next unit is
+// fetched.
 func (f *fetcher) flush(ctx context.Context) error {
 	slices.SortFunc(f.wants, func(a, b want) int {
-		return cmp.Or(cmp.Compare(a.pack, b.pack), cmp.Compare(a.frame, b.frame), cmp.Compare(a.file, b.file), cmp.Compare(a.index, b.index))
+		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.file, b.file), cmp.Compare(a.index, b.index))
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	units := make(chan *unit)
@@ -102,27 +116,29 @@ func (f *fetcher) flush(ctx context.Context) error {
 	})
 	err := g.Wait()
 	f.wants = f.wants[:0]
+	clear(f.orders)
 	return err
 }
 
-// plan groups the wanted blocks by frame, frames that lie near each other into batches, and batches into units.
+// located is the wanted blocks of one frame, and where it is.
+type located struct {
+	gen   *pack.Generation
+	frame *pack.Frame
+	group []want
+}
+
+// plan groups the wanted blocks by frame, and frames into units, which it fetches and sends on.
 func (f *fetcher) plan(ctx context.Context, units chan<- *unit) error {
-	u := &unit{f: f}
-	var b batch
-	var end, size, raw int64
-	next := func() {
-		if len(b.groups) > 0 {
-			u.batches = append(u.batches, b)
-		}
-		b, size = batch{}, 0
-	}
+	var frames []located
+	var raw int64
 	send := func() error {
+		u := &unit{f: f, batches: batches(frames)}
+		frames, raw = nil, 0
 		if err := u.fetch(ctx); err != nil {
 			return err
 		}
 		select {
 		case units <- u:
-			u, raw = &unit{f: f}, 0
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -130,7 +146,7 @@ func (f *fetcher) plan(ctx context.Context, units chan<- *unit) error {
 	}
 	for rest := f.wants; len(rest) > 0; {
 		n := 1
-		for n < len(rest) && rest[n].pack == rest[0].pack && rest[n].frame == rest[0].frame {
+		for n < len(rest) && rest[n].order == rest[0].order {
 			n++
 		}
 		group := rest[:n]
@@ -146,23 +162,42 @@ func (f *fetcher) plan(ctx context.Context, units chan<- *unit) error {
 			continue
 		}
 		if raw+int64(fr.Raw) > maxUnit && raw > 0 {
-			next()
 			if err := send(); err != nil {
 				return err
 			}
 		}
-		gap := int64(fr.Offset) - end
-		if gen != b.gen || gap < 0 || gap > maxUnused || size+gap+int64(fr.Stored) > maxFetch {
-			next()
-			b.gen, gap = gen, 0
-		}
-		b.groups = append(b.groups, group)
-		end = int64(fr.Offset) + int64(fr.Stored)
-		size += gap + int64(fr.Stored)
+		frames = append(frames, located{gen, fr, group})
 		raw += int64(fr.Raw)
 	}
-	next()
 	return send()
+}
+
+// batches puts frames that lie near each other in an object together.
+func batches(frames []located) []batch {
+	slices.SortFunc(frames, func(a, b located) int {
+		return cmp.Or(cmp.Compare(a.gen.Key, b.gen.Key), cmp.Compare(a.frame.Offset, b.frame.Offset))
+	})
+	var all []batch
+	var b batch
+	var size, end int64
+	for i := range frames {
+		x := &frames[i]
+		from, to := int64(x.frame.Offset), int64(x.frame.Offset)+int64(x.frame.Stored)
+		if i > 0 && (x.gen != b.gen || from-end > maxUnused || size+to-end > maxFetch) {
+			all = append(all, b)
+			b, size, end = batch{}, 0, 0
+		}
+		if len(b.groups) == 0 {
+			b.gen, end = x.gen, from
+		}
+		b.groups = append(b.groups, x.group)
+		size += to - end
+		end = to
+	}
+	if len(b.groups) > 0 {
+		all = append(all, b)
+	}
+	return all
 }
 
 // find is where the blocks of a group, all of one frame, are.
@@ -207,16 +242,25 @@ type unit struct {
 	f       *fetcher
 	batches []batch
 
-	mu      sync.Mutex
-	pieces  []piece
-	buffers []*[]byte // what the pieces are in
+	mu     sync.Mutex
+	pieces []piece
+	plains []*plainFrame // what the pieces are in
 }
 
-// piece is checked bytes of a file: the block index and, when it is longer, those after it.
+// plainFrame is a decompressed frame.
+type plainFrame struct {
+	bytes  []byte
+	buffer *[]byte // to be used again
+}
+
+// piece is a checked block of a file.
 type piece struct {
 	file, index uint32
-	data        []byte
+	from, to    uint32 // in the frame
+	frame       *plainFrame
 }
+
+func (p *piece) data() []byte { return p.frame.bytes[p.from:p.to] }
 
 // fetch reads, decompresses and checks the frames of a unit.
 func (u *unit) fetch(ctx context.Context) error {
@@ -288,6 +332,9 @@ func (u *unit) frame(key string, fr *pack.Frame, stored []byte, group []want) er
 	if !ok {
 		buffer = new([]byte)
 	}
+	if cap(*buffer) < int(fr.Raw) && u.f.piece != nil {
+		*buffer = direct.Buffer(max(int(fr.Raw), 1<<20)) // for blocks that are written from where they are
+	}
 	plain, err := u.f.coder.Plain(fr, stored, *buffer)
 	if err != nil {
 		return u.f.lost(group, key, err)
@@ -303,6 +350,7 @@ func (u *unit) frame(key string, fr *pack.Frame, stored []byte, group []want) er
 	bs := int64(u.f.m.BlockSize)
 	hashes := make([]page.Hash, len(fr.Lengths)) // a block that several files want is hashed once
 	hashed := make([]bool, len(fr.Lengths))
+	held := &plainFrame{plain, buffer}
 	pieces := make([]piece, 0, len(group))
 	var size int64
 	for i := range group {
@@ -324,7 +372,7 @@ func (u *unit) frame(key string, fr *pack.Frame, stored []byte, group []want) er
 			}
 			continue
 		}
-		pieces = append(pieces, piece{file: w.file, index: w.index, data: data})
+		pieces = append(pieces, piece{file: w.file, index: w.index, from: offsets[w.block], to: offsets[w.block+1], frame: held})
 		size += int64(len(data))
 	}
 	u.f.bytes.Add(size)
@@ -335,7 +383,7 @@ func (u *unit) frame(key string, fr *pack.Frame, stored []byte, group []want) er
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.pieces = append(u.pieces, pieces...)
-	u.buffers = append(u.buffers, buffer)
+	u.plains = append(u.plains, held)
 	return nil
 }
 
@@ -345,21 +393,18 @@ func (u *unit) deliver(ctx context.Context) error {
 		return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.index, b.index))
 	})
 	g, ctx := errgroup.WithContext(ctx)
-	share := max(len(u.pieces)/u.f.workers+1, 64)
+	share := max(len(u.pieces)/deliverers+1, 64)
 	for part := range slices.Chunk(u.pieces, share) {
 		g.Go(func() error {
-			var joined []byte
+			joined, _ := u.f.joined.Get().(*[]byte)
+			if joined == nil {
+				b := direct.Buffer(maxPiece)
+				joined = &b
+			}
+			defer u.f.joined.Put(joined)
 			for len(part) > 0 {
-				n := run(part)
-				data := part[0].data
-				if n > 1 {
-					joined = joined[:0]
-					for i := range part[:n] {
-						joined = append(joined, part[i].data...)
-					}
-					data = joined
-				}
-				if err := u.f.piece(ctx, part[0].file, part[0].index, data, n); err != nil {
+				n, size := run(part)
+				if err := u.f.piece(ctx, part[0].file, part[0].index, join(part[:n], (*joined)[:0], size), n); err != nil {
 					return err
 				}
 				part = part[n:]
@@ -371,20 +416,34 @@ func (u *unit) deliver(ctx context.Context) error {
 		return err
 	}
 	u.pieces = nil
-	for _, b := range u.buffers {
-		u.f.buffers.Put(b)
+	for _, p := range u.plains {
+		u.f.buffers.Put(p.buffer)
 	}
 	return nil
 }
 
-// run is how many pieces from the first on can be one.
-func run(p []piece) int {
-	n, size := 1, len(p[0].data)
-	for n < len(p) && p[n].file == p[0].file && p[n].index == p[0].index+uint32(n) && size+len(p[n].data) <= maxPiece {
-		size += len(p[n].data)
+// run is how many pieces from the first on follow each other in a file and fit in one call, and their bytes.
+func run(p []piece) (n, size int) {
+	n, size = 1, int(p[0].to-p[0].from)
+	for n < len(p) && p[n].file == p[0].file && p[n].index == p[0].index+uint32(n) && size+int(p[n].to-p[n].from) <= maxPiece {
+		size += int(p[n].to - p[n].from)
 		n++
 	}
-	return n
+	return n, size
+}
+
+// join gives the bytes of pieces: where they are, when they follow each other in their frame too, or copied.
+func join(p []piece, into []byte, size int) []byte {
+	first := &p[0]
+	for i := range p[1:] {
+		if p[i+1].frame != first.frame || p[i+1].from != p[i].to {
+			for k := range p {
+				into = append(into, p[k].data()...)
+			}
+			return into
+		}
+	}
+	return first.frame.bytes[first.from:][:size]
 }
 
 var (

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/heartwood-db/heartwood/shared/blockstore"
+	"github.com/heartwood-db/heartwood/shared/blockstore/direct"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/image"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/pack"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree/page"
@@ -69,7 +70,11 @@ type restorer struct {
 
 func (r *restorer) run(ctx context.Context) (err error) {
 	r.files = handles{held: map[uint32]*handle{}, open: func(path string) (file, error) {
-		return r.root.OpenFile(path, os.O_WRONLY, 0)
+		f, err := r.root.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, err
+		}
+		return direct.New(f, r.root, path), nil
 	}}
 	defer func() {
 		if cerr := r.files.close(); err == nil {
