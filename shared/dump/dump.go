@@ -21,8 +21,11 @@ package dump
 
 import (
 	"fmt"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/shared/oplog"
 )
 
 // Kinds of entries, in mongodump's words.
@@ -69,6 +72,28 @@ func PartBytes(total int64) int64 {
 
 // PartName is the name of the object that comes n-th, from 1.
 func PartName(n int) string { return fmt.Sprintf("part-%06d.tar.zst", n) }
+
+// Direct reports whether an entry's documents can only be written into the collection of their final name, because a server
+// renames nothing to it: buckets of a time series, system collections, and what belongs to Queryable Encryption. In a push
+// the parts of direct entries come after those of all others.
+func (e *Entry) Direct() bool {
+	_, coll, _ := split(e.NS)
+	switch {
+	case e.Type == TimeSeries, strings.HasPrefix(coll, "system."), strings.HasPrefix(coll, "enxcol_."):
+		return true
+	}
+	_, encrypted := oplog.Lookup(e.Options, "encryptedFields")
+	return encrypted
+}
+
+// IsUsers reports whether an entry is the users or the roles of a deployment: they are merged, not put in place.
+func (e *Entry) IsUsers() bool { return e.NS == Users || e.NS == Roles }
+
+// Where a deployment keeps its users and roles.
+const (
+	Users = "admin.system.users"
+	Roles = "admin.system.roles"
+)
 
 // Check says what contradicts itself in an entry of a push with that many objects.
 func (e *Entry) Check(parts int) error {

@@ -3,12 +3,9 @@ package restore
 import (
 	"bufio"
 	"context"
-	"crypto/sha1" //nolint:gosec // how mongodump shortens names, nothing secret
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/heartwood-db/heartwood/daemon/backupd/apply"
+	"github.com/heartwood-db/heartwood/shared/dump"
 	"github.com/heartwood-db/heartwood/shared/oplog"
 	"github.com/heartwood-db/heartwood/shared/oplog/filter"
 	"github.com/heartwood-db/heartwood/shared/oplog/schema"
@@ -78,35 +76,17 @@ func (w *work) path(dir, ns, end string) (string, error) {
 	if err := os.MkdirAll(filepath.Join(dir, db), 0o700); err != nil {
 		return "", err
 	}
-	return filepath.Join(dir, db, escape(coll)+end), nil
+	return filepath.Join(dir, db, dump.FileName(coll)+end), nil
 }
 
 // renamed is a namespace's new name; the buckets of a time-series collection go with it.
 func (w *work) renamed(ns string) string {
 	db, coll := oplog.Split(ns)
-	if inner, ok := strings.CutPrefix(coll, buckets); ok {
+	if inner, ok := strings.CutPrefix(coll, dump.Buckets); ok {
 		db, coll = oplog.Split(restoreplan.Renamed(w.plan.Rename, db+"."+inner))
-		return db + "." + buckets + coll
+		return db + "." + dump.Buckets + coll
 	}
 	return restoreplan.Renamed(w.plan.Rename, ns)
-}
-
-const buckets = "system.buckets."
-
-// Limits of the names of files, as mongodump has them.
-const (
-	longName = 238
-	cutName  = 208
-)
-
-// escape is a collection's name as a file's, as mongodump writes it.
-func escape(coll string) string {
-	name := url.PathEscape(coll)
-	if len(name) > longName {
-		sum := sha1.Sum([]byte(coll)) //nolint:gosec // see the import
-		name = name[:cutName] + "%24" + base64.RawURLEncoding.EncodeToString(sum[:])
-	}
-	return name
 }
 
 // dump writes one collection.
@@ -121,76 +101,108 @@ func (w *work) dump(ctx context.Context, client *mongo.Client, c *schema.Collect
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	out := bufio.NewWriterSize(f, 1<<20)
-	db, coll := oplog.Split(c.NS)
-	cur, err := client.Database(db).Collection(coll).Find(ctx, bson.D{}, options.Find().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetBatchSize(10_000))
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = cur.Close(context.WithoutCancel(ctx)) }()
-	for cur.Next(ctx) {
-		if _, err := out.Write(cur.Current); err != nil {
-			return n, err
-		}
-		n += int64(len(cur.Current))
+	err = scan(ctx, client, c.NS, func(doc bson.Raw) error {
+		_, err := out.Write(doc)
+		n += int64(len(doc))
 		progress(n)
-	}
-	if err := errors.Join(cur.Err(), out.Flush()); err != nil {
+		return err
+	})
+	if err := errors.Join(err, out.Flush()); err != nil {
 		return n, err
 	}
-	kind := "collection"
-	if strings.HasPrefix(coll, buckets) {
-		return n, nil // what belongs to it is written with its view
+	_, coll := oplog.Split(c.NS)
+	if inner, ok := strings.CutPrefix(coll, dump.Buckets); ok {
+		options, indexes, err := series(c)
+		if err != nil {
+			return n, err
+		}
+		db, _ := oplog.Split(c.NS)
+		return n, w.metadata(dir, db+"."+inner, dump.Metadata{Options: options, Indexes: indexes, Type: dump.TimeSeries})
 	}
 	indexes := append([]bson.Raw{}, c.Indexes...)
 	if c.IDIndex != nil {
 		indexes = append([]bson.Raw{c.IDIndex}, indexes...)
 	}
-	return n, w.metadata(dir, c.NS, metadata{Options: c.Options, Indexes: indexes, UUID: hex.EncodeToString(c.UUID[:]), Type: kind})
+	return n, w.metadata(dir, c.NS, dump.Metadata{Options: c.Options, Indexes: indexes, UUID: hex.EncodeToString(c.UUID[:]), Type: dump.Collection})
 }
 
-// dumpView writes a view, or a time-series collection's part that is one.
-func (w *work) dumpView(only *filter.Filter, v bson.Raw, dir string) error {
-	ns, ok := v.Lookup("_id").StringValueOK()
-	if !ok || !wanted(only, ns) {
-		return nil
-	}
-	m := metadata{Type: "view", Indexes: []bson.Raw{}}
-	fields := bson.D{}
-	elements, err := v.Elements()
+// scan reads every document of a collection of the head in the order of insertion. A document is valid until the next.
+func scan(ctx context.Context, client *mongo.Client, ns string, each func(doc bson.Raw) error) error {
+	db, coll := oplog.Split(ns)
+	cur, err := client.Database(db).Collection(coll).Find(ctx, bson.D{}, options.Find().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetBatchSize(10_000))
 	if err != nil {
-		return fmt.Errorf("export view %s: %w", ns, err)
+		return err
 	}
-	for _, e := range elements {
-		switch {
-		case e.Key() == "_id":
-		case e.Key() == "timeseries":
-			m.Type = "timeseries"
-			fields = bson.D{{Key: "timeseries", Value: e.Value()}}
-		case m.Type == "view":
-			fields = append(fields, bson.E{Key: e.Key(), Value: e.Value()})
+	defer func() { _ = cur.Close(context.WithoutCancel(ctx)) }()
+	for cur.Next(ctx) {
+		if err := each(cur.Current); err != nil {
+			return err
 		}
 	}
+	return cur.Err()
+}
+
+// series are the options and indexes of the time-series collection that a collection holds the buckets of.
+func series(c *schema.Collection) (options bson.Raw, indexes []bson.Raw, err error) {
+	if options, err = dump.SeriesOptions(c.Options); err != nil {
+		return nil, nil, err
+	}
+	for _, x := range c.Indexes {
+		spec, ok, err := dump.SeriesIndex(c.Options, x)
+		if err != nil {
+			return nil, nil, err
+		}
+		if ok {
+			indexes = append(indexes, spec)
+		}
+	}
+	return options, indexes, nil
+}
+
+// view reads a document of system.views. Those of time-series collections have their type; they are written with their buckets.
+func view(doc bson.Raw) (ns string, m dump.Metadata, err error) {
+	m.Type = dump.View
+	var fields bson.D
+	elements, err := doc.Elements()
+	if err != nil {
+		return "", m, fmt.Errorf("read a view: %w", err)
+	}
+	for _, e := range elements {
+		switch e.Key() {
+		case "_id":
+			ns, _ = e.Value().StringValueOK()
+			continue
+		case "timeseries":
+			m.Type = dump.TimeSeries
+		case "viewOn":
+			if on, _ := e.Value().StringValueOK(); strings.HasPrefix(on, dump.Buckets) {
+				m.Type = dump.TimeSeries
+			}
+		}
+		fields = append(fields, bson.E{Key: e.Key(), Value: e.Value()})
+	}
 	if m.Options, err = bson.Marshal(fields); err != nil {
+		return "", m, fmt.Errorf("read the view %s: %w", ns, err)
+	}
+	return ns, m, nil
+}
+
+// dumpView writes a view.
+func (w *work) dumpView(only *filter.Filter, v bson.Raw, dir string) error {
+	ns, m, err := view(v)
+	if err != nil {
 		return err
+	}
+	if m.Type != dump.View || !wanted(only, ns) {
+		return nil
 	}
 	return w.metadata(dir, ns, m)
 }
 
-// metadata is what mongodump writes beside a collection, as extended JSON.
-type metadata struct {
-	Options bson.Raw   `bson:"options"`
-	Indexes []bson.Raw `bson:"indexes"`
-	UUID    string     `bson:"uuid"` // hexadecimal, without hyphens; "" for views
-	Name    string     `bson:"collectionName"`
-	Type    string     `bson:"type"` // collection, view or timeseries
-}
-
-func (w *work) metadata(dir, ns string, m metadata) error {
+// metadata writes what belongs to a collection beside it, under its new name.
+func (w *work) metadata(dir, ns string, m dump.Metadata) error {
 	_, m.Name = oplog.Split(w.renamed(ns))
-	if m.Options == nil {
-		m.Options, _ = bson.Marshal(bson.D{})
-	}
-	text, err := bson.MarshalExtJSON(m, true, false)
+	text, err := m.JSON()
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,8 @@
 //
 // A restore belongs to who claimed it, by a token. One that is killed is claimed again after a silence and goes on from the last
 // step that was finished; archives are made of equal bytes each time. Nothing is offered before it is stored and its digest is
-// known.
+// known. What is pushed into a running deployment becomes parts (package dump) that the backup agent beside it fetches: the
+// restore is given up then, and it is the agent that says how it ends.
 package restore
 
 import (
@@ -141,7 +142,13 @@ func (r *Runner) claim(ctx context.Context, daemon string) (backup.Restore, bool
 
 // able reports whether this build can carry a restore out.
 func (r *Runner) able(x *backup.Restore) bool {
-	return x.Method == model.DeliverHTTP
+	switch x.Method {
+	case model.DeliverHTTP:
+		return true
+	case model.DeliverPush:
+		return len(x.Objects) == 0 // else it is the agent's
+	}
+	return false
 }
 
 // tidy removes the folders of restores that are over, or that another daemon has taken up.
@@ -174,6 +181,11 @@ type work struct {
 	blocks blockstore.Store // of the snapshot
 	dir    string
 	log    *slog.Logger
+
+	// Of a push: the parts that were stored, the bytes of documents in them, and how often that was tried.
+	objects []backup.Object
+	written int64
+	tries   int
 
 	mu   sync.Mutex
 	step string
@@ -257,6 +269,9 @@ func (w *work) say(ctx context.Context) error {
 	step, done, all := w.step, w.done, w.all
 	w.mu.Unlock()
 	return w.o.Backup.UpdateRestoreAs(ctx, w.job.ID, w.job.Token, func(x *backup.Restore) error {
+		if x.Daemon == "" {
+			return store.ErrUnchanged // given up: it is the agent's
+		}
 		x.Step, x.Done, x.Total, x.Beat = step, done, all, w.o.Now().UTC()
 		return nil
 	})
@@ -383,6 +398,9 @@ func (w *work) once(ctx context.Context) error {
 			return err
 		}
 	}
+	if w.plan.Push {
+		return w.offer(ctx)
+	}
 	if w.plan.Format == restoreplan.BSON {
 		return w.archiveFolder(ctx, filepath.Join(w.dir, dumpFolder), nil)
 	}
@@ -468,7 +486,11 @@ func (w *work) onHead(ctx context.Context) (err error) {
 	if w.plan.Replay {
 		err = w.replay(ctx, a)
 	}
-	if err == nil && w.plan.Format == restoreplan.BSON {
+	switch {
+	case err != nil:
+	case w.plan.Push:
+		err = w.push(ctx, h.Client(), a)
+	case w.plan.Format == restoreplan.BSON:
 		err = w.export(ctx, h.Client(), a)
 	}
 	if err = errors.Join(err, a.Close()); err != nil {
@@ -476,6 +498,9 @@ func (w *work) onHead(ctx context.Context) (err error) {
 	}
 	if err := h.Stop(context.WithoutCancel(ctx)); err != nil {
 		return err
+	}
+	if w.plan.Push {
+		return nil // its parts are named by no document yet: an attempt that follows makes them anew
 	}
 	return w.mark(replayed)
 }
