@@ -234,8 +234,11 @@ func (p *Plan) choose(r Request, base Base) (faults []string) {
 	if partial && r.Format == Files && !r.Push {
 		faults = append(faults, "data files hold everything under its own name: choose BSON for some namespaces or other names")
 	}
-	if r.Push {
+	switch {
+	case r.Push:
 		p.Format = BSON
+	case r.Users || r.Drop:
+		faults = append(faults, "dropping collections and merging users are for restores into a running deployment")
 	}
 	wanted, err := wants(r.Namespaces)
 	if err != nil {

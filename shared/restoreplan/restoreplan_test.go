@@ -147,7 +147,7 @@ func TestRefusals(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := Make(tt.request, base, base.Applied, Stretch{}, s.Rates, tt.to)
-			if !errors.Is(err, ErrImpossible) || errors.Is(err, ErrTarget) != tt.request.Push && tt.to != nil {
+			if !errors.Is(err, ErrImpossible) || errors.Is(err, ErrTarget) != tt.request.Push {
 				t.Fatalf("error %v", err)
 			}
 			for _, want := range tt.refused {

@@ -75,9 +75,6 @@ func Impossible(err error, to *Target) error {
 // fit checks the target, and says what happens to it.
 func (p *Plan) fit(r Request, base Base, to *Target) (faults []string) {
 	if !r.Push {
-		if r.Users || r.Drop {
-			return []string{"dropping collections and merging users are for restores into a running deployment"}
-		}
 		return nil
 	}
 	if to == nil {

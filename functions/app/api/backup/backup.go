@@ -120,6 +120,9 @@ func Routes(o Options) []rest.Route {
 	return out
 }
 
+// cannotRestore is the code of a target that cannot be restored into, or not by this key.
+const cannotRestore = "CANNOT_RESTORE_TO_TARGET"
+
 // refusal gives the service's refusals the codes that clients know.
 func refusal(err error) error {
 	text := func() string { return sentence(err.Error()) }
@@ -132,6 +135,8 @@ func refusal(err error) error {
 		return rest.Fail(http.StatusBadRequest, "UNFINISHED_ON_DEMAND_SNAPSHOT", "A snapshot that was asked for has not been taken yet.")
 	case errors.Is(err, backup.ErrWidened):
 		return rest.Fail(http.StatusConflict, "MISSING_SYNC_SOURCE", "The list lets in what was never read, so everything must be read anew: say from where with the syncSource attribute.")
+	case errors.Is(err, restoreplan.ErrTarget):
+		return rest.Fail(http.StatusForbidden, cannotRestore, "%s", text())
 	case errors.Is(err, restoreplan.ErrImpossible):
 		return rest.Fail(http.StatusConflict, "RESTORE_INITIATION_FAILED", "%s", "Invalid restore point: "+text())
 	case errors.Is(err, backups.ErrNoBackup), errors.Is(err, backup.ErrState):

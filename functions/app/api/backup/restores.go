@@ -25,9 +25,13 @@ func (c *call) restoreEntity(b *backups.Backup, r *backup.Restore) rest.Object {
 	group, cluster := string(r.GroupID), string(r.Job)
 	d := rest.Object{"methodName": model.DeliverHTTP, "maxDownloads": r.Delivery.MaxDownloads, "expirationHours": r.Delivery.Hours, "statusName": deliveryStatus(r)}
 	rest.PutTime(d, "expires", r.Delivery.Expires)
-	if r.Method == model.DeliverPush {
-		d["methodName"], d["maxDownloads"] = model.DeliverPush, math.MaxInt32
-		d["targetGroupId"], d["targetClusterId"] = r.TargetGroup, r.TargetID
+	plan, planned := backups.PlanOf(r)
+	if r.Method == model.DeliverPush { // by HTTP too, as documented: the target's agent fetches what it writes
+		d["maxDownloads"], d["targetGroupId"], d["targetClusterId"] = math.MaxInt32, r.TargetGroup, r.TargetID
+		delete(d, "expirationHours")
+		if planned && plan.Into != nil {
+			d["targetClusterName"] = plan.Into.Name
+		}
 	}
 	if path, err := c.Service.Link(*r); err == nil {
 		d["url"] = c.pullURL() + path
@@ -46,7 +50,7 @@ func (c *call) restoreEntity(b *backups.Backup, r *backup.Restore) rest.Object {
 			rest.Rel("cluster", c.Href("groups", group, "clusters", cluster)), rest.Rel("group", c.Href("groups", group))),
 	}
 	at := r.Target
-	if plan, ok := backups.PlanOf(r); ok && at.IsZero() {
+	if planned && at.IsZero() {
 		at = plan.Target
 	}
 	if !at.IsZero() {
@@ -57,12 +61,36 @@ func (c *call) restoreEntity(b *backups.Backup, r *backup.Restore) rest.Object {
 	}
 	// Ours: what is being done, and what went wrong.
 	if r.Status == model.RestoreInProgress {
-		o["progress"] = rest.Object{"step": r.Step, "doneBytes": r.Done, "totalBytes": r.Total}
+		o["progress"] = progressEntity(r, &plan)
+	}
+	if r.Method == model.DeliverPush {
+		o["drop"], o["users"] = r.Drop, r.Users
+	}
+	if len(r.Namespaces) > 0 {
+		o["namespaces"] = r.Namespaces
+	}
+	if len(r.Rename) > 0 {
+		o["rename"] = r.Rename
 	}
 	rest.Put(o, "format", r.Format)
 	rest.Put(o, "errorText", r.Error)
 	rest.Put(o, "remedy", r.Remedy)
 	rest.PutTime(o, "finished", r.Finished)
+	return o
+}
+
+// progressEntity is how far a restore is, with the steps of its plan.
+func progressEntity(r *backup.Restore, plan *restoreplan.Plan) rest.Object {
+	o := rest.Object{"step": r.Step, "doneBytes": r.Done, "totalBytes": r.Total}
+	p := backups.ProgressOf(r, plan)
+	if p.Left >= 0 {
+		o["secondsLeft"] = int64(p.Left.Seconds())
+	}
+	steps := []rest.Object{}
+	for i, s := range plan.Steps {
+		steps = append(steps, rest.Object{"do": s.Do, "text": s.Text, "statusName": p.Steps[i]})
+	}
+	o["steps"] = steps
 	return o
 }
 
@@ -73,7 +101,7 @@ func deliveryStatus(r *backup.Restore) string {
 		return "FAILED"
 	case r.Status == model.RestoreKilled:
 		return "INTERRUPTED"
-	case r.Status == model.RestoreInProgress && r.Daemon == "":
+	case r.Status == model.RestoreInProgress && r.Daemon == "" && len(r.Objects) == 0:
 		return "NOT_STARTED"
 	case r.Status == model.RestoreInProgress:
 		return "IN_PROGRESS"
@@ -171,7 +199,7 @@ func (n *number) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// restoreBody is what a restore is asked for with. Format, namespaces, rename, compress and drop are ours.
+// restoreBody is what a restore is asked for with. Format, namespaces, rename, compress, drop and users are ours.
 type restoreBody struct {
 	rest.Ignored
 	SnapshotID string `json:"snapshotId"`
@@ -189,6 +217,7 @@ type restoreBody struct {
 	Namespaces   []string        `json:"namespaces"`
 	Rename       json.RawMessage `json:"rename"`
 	Drop         bool            `json:"drop"`
+	Users        bool            `json:"users"`
 }
 
 type deliveryBody struct {
@@ -244,7 +273,7 @@ func (c *call) order(in *restoreBody) (o backups.Order, err error) {
 		}
 		o.Point = bson.Timestamp{T: uint32(in.OplogTS.value), I: uint32(in.OplogInc.value)}
 	}
-	o.Namespaces, o.Drop, o.Compress = in.Namespaces, in.Drop, in.Compress == nil || *in.Compress
+	o.Namespaces, o.Drop, o.Users, o.Compress = in.Namespaces, in.Drop, in.Users, in.Compress == nil || *in.Compress
 	o.Format = restoreplan.Format(strings.ToUpper(in.Format))
 	if len(in.Rename) > 0 {
 		if json.Unmarshal(in.Rename, &o.Rename) != nil {
@@ -286,9 +315,10 @@ func (c *call) deliver(o *backups.Order, d *deliveryBody) error {
 	return rest.Fail(http.StatusBadRequest, "UNSUPPORTED_DELIVERY_METHOD", "The delivery method %s is not supported: HTTP and AUTOMATED_RESTORE are.", d.Method)
 }
 
-// findTarget checks that the caller may write into the target.
+// findTarget finds the target, and checks that the caller may write into it: it takes the right to restore in both groups. Whether
+// a target that they may not see exists is not told.
 func (c *call) findTarget(o *backups.Order, name string) error {
-	refused := rest.Fail(http.StatusForbidden, "CANNOT_RESTORE_TO_TARGET", "The target is not known, or may not be restored into by this key.")
+	refused := rest.Fail(http.StatusForbidden, cannotRestore, "The target is not known, or may not be restored into by this key.")
 	groups, err := c.Inventory.Groups(c.R.Context())
 	if err != nil {
 		return err
@@ -303,7 +333,11 @@ func (c *call) findTarget(o *backups.Order, name string) error {
 			return err
 		}
 		for _, k := range clusters {
-			if k.Name == name && backups.Backable(&k) {
+			switch {
+			case k.Name != name || !backups.Backable(&k):
+			case o.Target != "":
+				return rest.Fail(http.StatusBadRequest, "INVALID_ATTRIBUTE", "Invalid attribute delivery.targetClusterName specified: several clusters of that group have this name, give targetClusterId.")
+			default:
 				o.Target = k.ID
 			}
 		}
