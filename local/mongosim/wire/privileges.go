@@ -119,7 +119,7 @@ func privilegesOf(r engine.Role) []privilege {
 			{resource{db: "local"}, []string{"find"}},
 			{resource{coll: "system.js"}, []string{"find"}},
 			{resource{coll: "system.profile"}, []string{"find"}},
-			{resource{coll: "system.views"}, []string{"find"}},
+			{buckets, []string{"find"}},
 			{resource{db: "admin", coll: "system.users"}, []string{"find"}},
 			{resource{db: "admin", coll: "system.roles"}, []string{"find"}},
 			{resource{db: "admin", coll: "system.version"}, []string{"find"}},

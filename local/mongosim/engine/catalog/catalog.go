@@ -201,8 +201,18 @@ func Modify(st *store.State, b *store.Batch, coll *store.Collection, o bson.Raw)
 			}
 			setOption(&options, k, v)
 		case "prepareUnique", "dryRun":
+		case "timeseries":
+			was, ok := bsonval.Lookup(coll.Options, k)
+			if !ok {
+				return nil, refuse.Errf(refuse.CodeInvalidOptions, "option only supported on a time-series collection: timeseries")
+			}
+			next, err := spec.ModifySeries(bsonval.SubDoc(was), bsonval.SubDoc(v))
+			if err != nil {
+				return nil, err
+			}
+			setOption(&options, k, bsonval.Doc(next))
 		case "validator", "validationLevel", "validationAction", "viewOn", "pipeline", "changeStreamPreAndPostImages", "recordPreImages",
-			"timeseries", "timeseriesBucketsMayHaveMixedSchemaData":
+			"timeseriesBucketsMayHaveMixedSchemaData":
 			if k == "validator" && len(v.Value) == emptyDocument {
 				options = slices.DeleteFunc(options, func(x bsonval.Elem) bool { return x.Key == k })
 				continue

@@ -29,6 +29,8 @@ type findSpec struct {
 	hint                bson.RawValue
 	min, max            []bson.RawValue
 	returnKey           bool
+	tokens              bool  // $_requestResumeToken
+	from                int64 // record id of $_resumeAfter; 0: the beginning
 }
 
 func parseFind(c *member.Call) (*findSpec, error) {
@@ -38,7 +40,7 @@ func parseFind(c *member.Call) (*findSpec, error) {
 	}
 	if err := c.Known("filter", "sort", "projection", "hint", "skip", "limit", "batchSize", "singleBatch", "max", "min", "returnKey",
 		"showRecordId", "tailable", "oplogReplay", "noCursorTimeout", "awaitData", "allowPartialResults", "allowDiskUse", "term",
-		"readOnce", "ntoreturn", "snapshot"); err != nil {
+		"readOnce", "ntoreturn", "snapshot", "$_requestResumeToken", "$_resumeAfter"); err != nil {
 		return nil, err
 	}
 	f := &findSpec{ns: ns, batch: -1}
@@ -75,7 +77,12 @@ func parseFind(c *member.Call) (*findSpec, error) {
 			f.hint = v
 		case "returnKey":
 			f.returnKey = bsonval.Truthy(v)
+		case "$_requestResumeToken":
+			f.tokens = bsonval.Truthy(v)
 		}
+	}
+	if f.from, err = resumeAfter(c, f); err != nil {
+		return nil, err
 	}
 	if f.await && !f.tail {
 		return nil, refuse.Errf(refuse.CodeFailedToParse, "Cannot set 'awaitData' without also setting 'tailable'")
@@ -93,6 +100,31 @@ func parseFind(c *member.Call) (*findSpec, error) {
 	}
 	f.min, f.max = valuesOf(c.Arg("min")), valuesOf(c.Arg("max"))
 	return f, nil
+}
+
+// resumeAfter reads the place behind which a scan goes on, and checks that the find is one that has places.
+func resumeAfter(c *member.Call, f *findSpec) (int64, error) {
+	after := c.Arg("$_resumeAfter")
+	switch {
+	case (f.tokens || after.Type != 0) && !c.E.Version().AtLeast(4, 4):
+		return 0, refuse.Errf(refuse.CodeFailedToParse, "Failed to parse: %s. Unrecognized field '$_requestResumeToken'.", bsonval.FormatDoc(c.Cmd))
+	case !f.tokens && after.Type != 0:
+		return 0, refuse.Errf(refuse.CodeBadValue, "'requestResumeToken' must be true if 'resumeAfter' is specified")
+	case !f.tokens:
+		return 0, nil
+	}
+	hint := bsonval.SubDoc(f.hint)
+	if n, _ := bsonval.Integer(bsonval.Field(hint, "$natural")); f.hint.Type != bson.TypeEmbeddedDocument || n != 1 {
+		return 0, refuse.Errf(refuse.CodeBadValue, "hint must be {$natural:1} if 'requestResumeToken' is enabled")
+	}
+	if after.Type == 0 {
+		return 0, nil
+	}
+	id := bsonval.Field(bsonval.SubDoc(after), "$recordId")
+	if id.Type != bson.TypeInt64 {
+		return 0, refuse.Errf(refuse.CodeBadValue, "Malformed resume token: the '_resumeAfter' object must contain exactly one field named '$recordId', of type NumberLong, BinData or jstNULL.")
+	}
+	return id.Int64(), nil
 }
 
 func valuesOf(v bson.RawValue) []bson.RawValue {
@@ -171,7 +203,13 @@ func Find(c *member.Call) (*bsonval.Builder, error) {
 		}
 		cur.Start(coll, until, cursor.Most)
 	case f.scans(c, coll):
-		cur.Scan = true
+		cur.Scan, cur.Tokens = true, f.tokens
+		if f.from != 0 {
+			if _, there := coll.Records.Get(f.from); !there {
+				return nil, refuse.Errf(211, "Failed to resume collection scan: the recordId from which we are attempting to resume no longer exists in the collection. recordId: %d", f.from) // KeyNotFound
+			}
+			cur.Pos = f.from
+		}
 		c.E.Stats().CollectionScans.Add(1)
 		cur.Start(coll, until, int(min(batch, cursor.Most))+1)
 		c.E.Stats().ScannedDocs.Add(cur.Looked)
@@ -198,7 +236,7 @@ func Find(c *member.Call) (*bsonval.Builder, error) {
 
 // scans says that the find walks the collection and can stop and go on anywhere.
 func (f *findSpec) scans(c *member.Call, coll *store.Collection) bool {
-	if c.InTxn() || f.single || f.skip > 0 || f.limit > 0 || f.hint.Type != 0 || f.min != nil || f.max != nil || f.returnKey {
+	if c.InTxn() || f.single || f.skip > 0 || f.limit > 0 || f.hint.Type != 0 && !f.tokens || f.min != nil || f.max != nil || f.returnKey {
 		return false
 	}
 	if f.sort != nil && (len(f.sort.Fields) > 0 || f.sort.Natural < 0) {
@@ -249,7 +287,11 @@ func viewDocs(c *member.Call, view *store.Collection) ([]bson.Raw, error) {
 	if series, ok := bucket.Of(view.Options); ok {
 		var out []bson.Raw
 		for _, d := range docs {
-			out = append(out, series.Unpack(d)...)
+			measured, err := series.Unpack(d)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, measured...)
 		}
 		docs, list = out, list[1:]
 	}

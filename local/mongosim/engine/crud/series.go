@@ -16,11 +16,14 @@ import (
 const openBuckets = 16
 
 // insertSeries puts a measurement into the newest bucket that takes it, or into a new one: the oplog shows buckets only. mu is held.
-func insertSeries(c *member.Call, view *store.Collection, s bucket.Series, doc bson.Raw, stmt int) error {
+func insertSeries(c *member.Call, view *store.Collection, doc bson.Raw, stmt int) error {
 	coll := c.State.Get(store.DBOf(view.NS) + "." + bsonval.StringField(view.Options, "viewOn"))
 	if coll == nil {
 		return refuse.Errf(refuse.CodeNamespaceNotFound, "Time-series buckets collection of %s is missing", view.NS)
 	}
+	series, _ := bsonval.Lookup(coll.Options, "timeseries")
+	s := bucket.Within(bsonval.SubDoc(series))
+	s.Compressed = c.E.Options().Version.AtLeast(8, 0)
 	n := 0
 	for rid, old := range coll.Records.Descend(1<<63 - 1) {
 		if n++; n > openBuckets {
@@ -34,7 +37,7 @@ func insertSeries(c *member.Call, view *store.Collection, s bucket.Series, doc b
 			return err
 		}
 		id, _ := bsonval.Lookup(old, "_id")
-		c.Record(oplog.Entry{Op: "u", NS: coll.NS, UI: coll.UUID, O: update.Diff(old, next), O2: new(bsonval.Builder).Value("_id", id).Raw()}, stmt, member.StmtResult{N: 1})
+		c.Record(oplog.Entry{Op: "u", NS: coll.NS, UI: coll.UUID, O: update.DiffDeep(old, next), O2: new(bsonval.Builder).Value("_id", id).Raw()}, stmt, member.StmtResult{N: 1})
 		c.E.Stats().DocsInserted.Add(1)
 		return nil
 	}

@@ -115,8 +115,8 @@ func Insert(c *member.Call) (*bsonval.Builder, error) {
 			doc = update.FillTimestamps(doc, c.E.NextTS())
 		}
 		if view := c.State.Get(ns); view != nil && view.View {
-			if series, ok := bucket.Of(view.Options); ok {
-				if err := insertSeries(c, view, series, doc, i); err != nil {
+			if _, ok := bucket.Of(view.Options); ok {
+				if err := insertSeries(c, view, doc, i); err != nil {
 					return err
 				}
 				n++

@@ -30,6 +30,8 @@ type Cursor struct {
 	ID   int64 // 0 until kept
 	NS   string
 	Docs []bson.Raw
+	rids []int64 // of Docs, of one with Tokens
+	last int64   // record id of the last document that was taken
 	// Shape changes documents on their way out; nil leaves them.
 	Shape func(bson.Raw) (bson.Raw, error)
 
@@ -43,6 +45,7 @@ type Cursor struct {
 	Dead        bool  // a tailable one without a position, or a scan that reached the end
 	Pos         int64 // record id of the last document looked at
 	Looked      int64 // documents looked at since the count was last taken
+	Tokens      bool  // tells with each batch where it ends
 	stands      bool  // Pos is a document's, not the place before the first
 
 	used   time.Time
@@ -105,6 +108,9 @@ func (cur *Cursor) Advance(coll *store.Collection, until int64, want int) {
 				return
 			}
 			cur.Docs = append(cur.Docs, doc)
+			if cur.Tokens {
+				cur.rids = append(cur.rids, rid)
+			}
 		}
 		cur.Pos, cur.stands = rid, true
 	}
@@ -129,8 +135,19 @@ func (cur *Cursor) Take(n int64) ([]bson.Raw, error) {
 		}
 		out = append(out, d)
 		cur.Docs = cur.Docs[1:]
+		if cur.Tokens {
+			cur.last, cur.rids = cur.rids[0], cur.rids[1:]
+		}
 	}
 	return out, nil
+}
+
+// Token is the place behind the last document that was taken, in a server's form.
+func (cur *Cursor) Token() bson.D {
+	if cur.last == 0 {
+		return bson.D{{Key: "$recordId", Value: nil}}
+	}
+	return bson.D{{Key: "$recordId", Value: cur.last}}
 }
 
 // Done says that nothing is left to fetch, now or later.

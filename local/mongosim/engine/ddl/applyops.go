@@ -14,6 +14,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/spec"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/update"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/view"
 )
 
 // maxNesting is how deep applyOps may lie in applyOps.
@@ -342,7 +343,7 @@ func (a *applier) create(db string, x oplog.Entry) error {
 	if err := spec.CheckName(ns); err != nil {
 		return err
 	}
-	if _, view := bsonval.Lookup(x.O, "viewOn"); view {
+	if _, is := bsonval.Lookup(x.O, "viewOn"); is {
 		if e.Main().Get(ns) != nil {
 			return nil
 		}
@@ -352,7 +353,7 @@ func (a *applier) create(db string, x oplog.Entry) error {
 				options.Value(k, v)
 			}
 		}
-		return createView(a.c, ns, options.Raw())
+		return view.Create(a.c, ns, options.Raw())
 	}
 	there := e.Main().Get(ns)
 	if x.UI == ([16]byte{}) {

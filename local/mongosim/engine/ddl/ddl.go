@@ -9,15 +9,14 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
-	"github.com/heartwood-db/heartwood/local/mongosim/engine/agg"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
-	"github.com/heartwood-db/heartwood/local/mongosim/engine/crud"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/match"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/member"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/oplog"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/spec"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/view"
 )
 
 // Create is the command create.
@@ -28,7 +27,7 @@ func Create(c *member.Call) (*bsonval.Builder, error) {
 	}
 	var o bsonval.Builder
 	var series bson.Raw
-	view, capped := false, false
+	isView, capped := false, false
 	for k, v := range bsonval.Each(c.Cmd) {
 		switch k {
 		case "capped":
@@ -55,14 +54,17 @@ func Create(c *member.Call) (*bsonval.Builder, error) {
 			}
 			o.Value(k, v)
 		case "viewOn":
-			view = true
+			isView = true
 			o.Value(k, v)
 		case "pipeline":
-			if _, err := agg.Parse(bsonval.SubDocs(v)); err != nil {
+			if err := view.Check(bsonval.SubDocs(v)); err != nil {
 				return nil, err
 			}
 			o.Value(k, v)
 		case "timeseries":
+			if !c.E.Options().Version.AtLeast(5, 0) {
+				return nil, refuse.Errf(40415, "BSON field 'create.timeseries' is an unknown field.")
+			}
 			if series, err = spec.TimeSeries(bsonval.SubDoc(v)); err != nil {
 				return nil, err
 			}
@@ -96,45 +98,27 @@ func Create(c *member.Call) (*bsonval.Builder, error) {
 		return nil, err
 	}
 	switch {
-	case view:
-		return &bsonval.Builder{}, createView(c, ns, options)
+	case isView:
+		return &bsonval.Builder{}, view.Create(c, ns, options)
 	case series != nil:
 		return &bsonval.Builder{}, createSeries(c, ns, series, options)
 	}
 	return &bsonval.Builder{}, c.E.CreateCollection(ns, options, member.NewUUID(), c)
 }
 
-// createSeries makes a time series: the collection of its buckets, unless there is one already, and the view that shows them.
+// createSeries makes a time series: the collection of its buckets and the view that shows them, and from 6.3 on the index over both fields.
 func createSeries(c *member.Call, ns string, series, options bson.Raw) error {
-	buckets := store.DBOf(ns) + "." + spec.BucketsPrefix + store.NameOf(ns)
-	if c.State.Get(buckets) == nil {
-		o := new(bsonval.Builder).Doc("validator", spec.BucketsValidator(series)).Bool("clusteredIndex", true).All(options).Doc("timeseries", series)
-		if err := c.E.CreateCollection(buckets, o.Raw(), member.NewUUID(), c); err != nil {
-			return err
-		}
+	buckets, err := view.CreateSeries(c, ns, series, options)
+	if err != nil || buckets == nil || bsonval.StringField(series, "metaField") == "" || !c.E.Options().Version.AtLeast(6, 3) {
+		return err
 	}
-	var unpack bsonval.Builder
-	for k, v := range bsonval.Each(series) {
-		switch k {
-		case "timeField", "metaField", "bucketMaxSpanSeconds":
-			unpack.Value(k, v)
-		}
-	}
-	stage := new(bsonval.Builder).Doc("$_internalUnpackBucket", unpack.Raw()).Raw()
-	return createView(c, ns, new(bsonval.Builder).String("viewOn", store.NameOf(buckets)).Docs("pipeline", []bson.Raw{stage}).Raw())
-}
-
-// createView notes a view in system.views, which makes it; mu is held.
-func createView(c *member.Call, ns string, options bson.Raw) error {
-	views, err := c.Writable(store.DBOf(ns)+".system.views", true)
+	meta, at := bsonval.StringField(series, "metaField"), bsonval.StringField(series, "timeField")
+	key := view.IndexKey(series, new(bsonval.Builder).Int32(meta, 1).Int32(at, 1).Raw())
+	index, err := spec.Index(new(bsonval.Builder).Doc("key", key).String("name", meta+"_1_"+at+"_1").Raw(), nil)
 	if err != nil {
 		return err
 	}
-	doc := new(bsonval.Builder).String("_id", ns).All(options)
-	if _, ok := bsonval.Lookup(options, "pipeline"); !ok {
-		doc.Value("pipeline", bsonval.Array(nil))
-	}
-	return crud.InsertDoc(c, views, doc.Raw(), 0)
+	return buildIndexes(c, buckets, []bson.Raw{index})
 }
 
 // Drop is the command drop.
@@ -153,12 +137,12 @@ func Drop(c *member.Call) (*bsonval.Builder, error) {
 	}
 	var b bsonval.Builder
 	if coll.View {
-		views := c.E.Main().Get(c.DB + ".system.views")
-		st := new(bsonval.Builder).Doc("q", new(bsonval.Builder).String("_id", ns).Raw()).Int32("limit", 1).Raw()
-		if views != nil {
-			if _, _, err := crud.DeleteOne(c, views.NS, st, nil, 0); err != nil {
-				return nil, err
-			}
+		buckets := view.Buckets(c.E.Main(), coll)
+		if err := view.Drop(c, ns); err != nil {
+			return nil, err
+		}
+		if buckets != nil {
+			dropCollection(c, buckets)
 		}
 		return b.String("ns", ns), nil
 	}
@@ -221,6 +205,9 @@ func CreateIndexes(c *member.Call) (*bsonval.Builder, error) {
 	defer c.Unlock()
 	st := c.E.Main()
 	coll := st.Get(ns)
+	if buckets := view.Buckets(st, coll); buckets != nil {
+		coll, docs = buckets, view.Indexes(buckets, docs)
+	}
 	if coll != nil && coll.View {
 		return nil, refuse.Errf(166, "Namespace %s is a view, not a collection", ns)
 	}
@@ -383,6 +370,9 @@ func DropIndexes(c *member.Call) (*bsonval.Builder, error) {
 	}
 	defer c.Unlock()
 	coll := c.E.Main().Get(ns)
+	if buckets := view.Buckets(c.E.Main(), coll); buckets != nil {
+		coll = buckets
+	}
 	if coll == nil || coll.View {
 		return nil, refuse.Errf(refuse.CodeNamespaceNotFound, "ns not found")
 	}
@@ -418,7 +408,7 @@ func DropIndexes(c *member.Call) (*bsonval.Builder, error) {
 	for _, x := range gone {
 		c.E.Main().DropIndex(c.E.Batch(), coll, x)
 		c.Wrote = true
-		o := new(bsonval.Builder).String("dropIndexes", store.NameOf(ns)).String("index", x.Name).Raw()
+		o := new(bsonval.Builder).String("dropIndexes", store.NameOf(coll.NS)).String("index", x.Name).Raw()
 		var o2 bsonval.Builder
 		for k, v := range bsonval.Each(x.Spec) {
 			o2.Value(k, v)
@@ -445,11 +435,17 @@ func CollMod(c *member.Call) (*bsonval.Builder, error) {
 	if coll == nil {
 		return nil, refuse.Errf(refuse.CodeNamespaceNotFound, "ns does not exist")
 	}
-	if coll.View {
-		return &bsonval.Builder{}, modifyView(c, coll)
+	switch buckets := view.Buckets(c.E.Main(), coll); {
+	case buckets != nil:
+		if err := view.ModifySeries(c, coll, buckets); err != nil {
+			return nil, err
+		}
+		coll = buckets
+	case coll.View:
+		return &bsonval.Builder{}, view.Modify(c, coll, c.Cmd)
 	}
 	var o, old bsonval.Builder
-	o.String("collMod", store.NameOf(ns))
+	o.String("collMod", store.NameOf(coll.NS))
 	for k, v := range bsonval.Each(c.Cmd) {
 		if k == "collMod" || member.Generic(k) || strings.HasPrefix(k, "$") {
 			continue
@@ -480,47 +476,6 @@ func CollMod(c *member.Call) (*bsonval.Builder, error) {
 	}
 	c.E.Log(oplog.Entry{Op: "c", NS: c.DB + ".$cmd", UI: coll.UUID, O: entry, O2: old.Raw()})
 	return &b, nil
-}
-
-// modifyView changes a view's document in system.views, which changes the view; mu is held.
-func modifyView(c *member.Call, view *store.Collection) error {
-	es := bsonval.Elems(view.Options)
-	for k, v := range bsonval.Each(c.Cmd) {
-		if k != "viewOn" && k != "pipeline" {
-			if k == "collMod" || member.Generic(k) || strings.HasPrefix(k, "$") {
-				continue
-			}
-			return refuse.Errf(refuse.CodeInvalidOptions, "option not supported on a view: %s", k)
-		}
-		if k == "pipeline" {
-			if _, err := agg.Parse(bsonval.SubDocs(v)); err != nil {
-				return err
-			}
-		}
-		for i := range es {
-			if es[i].Key == k {
-				es[i].Value = v
-			}
-		}
-	}
-	e := c.E
-	views := e.Main().Get(store.DBOf(view.NS) + ".system.views")
-	if views == nil {
-		return refuse.Errf(refuse.CodeNamespaceNotFound, "ns does not exist")
-	}
-	id := bsonval.String(view.NS)
-	rid, _, had := views.FindID(id)
-	if !had {
-		return refuse.Errf(refuse.CodeNamespaceNotFound, "ns does not exist")
-	}
-	doc := new(bsonval.Builder).Value("_id", id).All(bsonval.FromElems(es)).Raw()
-	if err := e.Main().Put(e.Batch(), views, rid, doc); err != nil {
-		return err
-	}
-	c.Wrote = true
-	e.Log(oplog.Entry{Op: "u", NS: views.NS, UI: views.UUID, O: doc, O2: new(bsonval.Builder).Value("_id", id).Raw()})
-	e.ViewChanged(nil, views, doc, false)
-	return nil
 }
 
 // RenameCollection is the command renameCollection.

@@ -12,6 +12,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/refuse"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/spec"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/store"
+	"github.com/heartwood-db/heartwood/local/mongosim/engine/view"
 )
 
 // ListIndexes is the command listIndexes.
@@ -25,6 +26,9 @@ func ListIndexes(c *member.Call) (*bsonval.Builder, error) {
 	coll := c.State.Get(ns)
 	if coll == nil {
 		return nil, refuse.Errf(refuse.CodeNamespaceNotFound, "ns does not exist: %s", ns)
+	}
+	if buckets := view.Buckets(c.State, coll); buckets != nil {
+		return listCursor(ns, view.Listed(buckets)), nil
 	}
 	if coll.View {
 		return nil, refuse.Errf(166, "Namespace %s is a view, not a collection", ns)
@@ -61,14 +65,15 @@ func ListCollections(c *member.Call) (*bsonval.Builder, error) {
 		}
 		b.String("type", kind)
 		options := coll.Options
-		if series := seriesOptions(c.State, coll); series != nil {
+		series := view.Options(c.State, coll)
+		if series != nil {
 			kind, options = "timeseries", series
 			b = bsonval.Builder{}
 			b.String("name", store.NameOf(coll.NS)).String("type", kind)
 		}
 		full := b
 		full.Doc("options", options)
-		info.Bool("readOnly", coll.View)
+		info.Bool("readOnly", coll.View && series == nil)
 		if !coll.View {
 			info.Value("uuid", bsonval.UUID(coll.UUID))
 		}
@@ -86,25 +91,6 @@ func ListCollections(c *member.Call) (*bsonval.Builder, error) {
 		docs = append(docs, doc)
 	}
 	return listCursor(c.DB+".$cmd.listCollections", docs), nil
-}
-
-// seriesOptions are the options of a time series, nil for other views and collections.
-func seriesOptions(st *store.State, view *store.Collection) bson.Raw {
-	on := bsonval.StringField(view.Options, "viewOn")
-	if !view.View || !strings.HasPrefix(on, spec.BucketsPrefix) {
-		return nil
-	}
-	buckets := st.Get(store.DBOf(view.NS) + "." + on)
-	if buckets == nil {
-		return nil
-	}
-	var b bsonval.Builder
-	for k, v := range bsonval.Each(buckets.Options) {
-		if k == "timeseries" || k == "expireAfterSeconds" {
-			b.Value(k, v)
-		}
-	}
-	return b.Raw()
 }
 
 // ListDatabases is the command listDatabases.

@@ -12,7 +12,7 @@ import (
 
 // Diff is the o of a $v: 2 entry that makes after of before, or after itself when that is shorter.
 func Diff(before, after bson.Raw) bson.Raw {
-	d, ok := diffDoc(before, after)
+	d, ok := diffDoc(before, after, false)
 	if !ok || len(d) >= len(after) {
 		return after
 	}
@@ -20,10 +20,19 @@ func Diff(before, after bson.Raw) bson.Raw {
 	return b.Int32("$v", 2).Doc("diff", d).Raw()
 }
 
-// diffDoc writes d, u, i and sub-diffs; false when the order of kept fields changed, which a diff cannot say.
-func diffDoc(before, after bson.Raw) (bson.Raw, bool) {
+// DiffDeep is as Diff, but tells each changed field alone, however long that gets: so servers write the changes of a time series' buckets.
+func DiffDeep(before, after bson.Raw) bson.Raw {
+	d, ok := diffDoc(before, after, true)
+	if !ok {
+		return after
+	}
+	return new(bsonval.Builder).Int32("$v", 2).Doc("diff", d).Raw()
+}
+
+// diffDoc writes d, u, i, b and sub-diffs; false when the order of kept fields changed, which a diff cannot say.
+func diffDoc(before, after bson.Raw, deep bool) (bson.Raw, bool) {
 	old := bsonval.Elems(before)
-	var d, u, i bsonval.Builder
+	var d, u, i, bin bsonval.Builder
 	var subs []bsonval.Elem
 	j := 0 // next field of old
 	fresh := false
@@ -45,7 +54,9 @@ func diffDoc(before, after bson.Raw) (bson.Raw, bool) {
 		if bsonval.Same(v, w) {
 			continue
 		}
-		if sub, ok := diffValue(w, v); ok {
+		if patch := diffColumn(w, v); patch != nil {
+			bin.Doc(k, patch)
+		} else if sub, ok := diffValue(w, v, deep); ok {
 			subs = append(subs, bsonval.Elem{Key: "s" + k, Value: bsonval.Doc(sub)})
 		} else {
 			u.Value(k, v)
@@ -64,14 +75,51 @@ func diffDoc(before, after bson.Raw) (bson.Raw, bool) {
 	if i.Len() > 0 {
 		out.Doc("i", i.Raw())
 	}
+	if bin.Len() > 0 {
+		out.Doc("b", bin.Raw())
+	}
 	for _, s := range subs {
 		out.Value(s.Key, s.Value)
 	}
 	return out.Raw(), true
 }
 
+// columns are binaries of this subtype: those of a time series' compressed buckets, which alone are changed in part.
+const columns = 7
+
+// diffColumn says from which byte on a column has become another; nil for other values.
+func diffColumn(before, after bson.RawValue) bson.Raw {
+	s1, old, ok1 := before.BinaryOK()
+	s2, fresh, ok2 := after.BinaryOK()
+	if !ok1 || !ok2 || s1 != columns || s2 != columns {
+		return nil
+	}
+	n := 0
+	for n < len(old) && n < len(fresh) && old[n] == fresh[n] {
+		n++
+	}
+	return new(bsonval.Builder).Int32("o", int32(n)).Value("d", bsonval.Binary(columns, fresh[n:])).Raw()
+}
+
+// applyColumn puts bytes into a column from an offset on; what does not fit is left as it is.
+func applyColumn(n *node, name string, patch bson.Raw) {
+	c := n.child(name)
+	if c == nil {
+		return
+	}
+	v, _ := bsonval.Lookup(patch, "o")
+	at, _ := bsonval.Integer(v)
+	d, _ := bsonval.Lookup(patch, "d")
+	sub, old, ok := c.value().BinaryOK()
+	_, fresh, is := d.BinaryOK()
+	if !ok || !is || at < 0 || at > int64(len(old)) {
+		return
+	}
+	n.set(name, newNode(bsonval.Binary(sub, append(old[:at:at], fresh...))))
+}
+
 // diffValue gives a sub-diff when both are documents or both arrays and it is worth it.
-func diffValue(before, after bson.RawValue) (bson.Raw, bool) {
+func diffValue(before, after bson.RawValue, deep bool) (bson.Raw, bool) {
 	if before.Type != after.Type {
 		return nil, false
 	}
@@ -79,14 +127,14 @@ func diffValue(before, after bson.RawValue) (bson.Raw, bool) {
 	ok := false
 	switch before.Type {
 	case bson.TypeEmbeddedDocument:
-		out, ok = diffDoc(bson.Raw(before.Value), bson.Raw(after.Value))
+		out, ok = diffDoc(bson.Raw(before.Value), bson.Raw(after.Value), deep)
 	case bson.TypeArray:
-		out, ok = diffArray(bsonval.Values(bson.Raw(before.Value)), bsonval.Values(bson.Raw(after.Value))), true
+		out, ok = diffArray(bsonval.Values(bson.Raw(before.Value)), bsonval.Values(bson.Raw(after.Value)), deep), true
 	}
-	return out, ok && len(out) < len(after.Value)
+	return out, ok && (deep || len(out) < len(after.Value))
 }
 
-func diffArray(before, after []bson.RawValue) bson.Raw {
+func diffArray(before, after []bson.RawValue, deep bool) bson.Raw {
 	var out bsonval.Builder
 	out.Bool("a", true)
 	if len(after) < len(before) {
@@ -97,7 +145,7 @@ func diffArray(before, after []bson.RawValue) bson.Raw {
 			if bsonval.Same(before[i], v) {
 				continue
 			}
-			if sub, ok := diffValue(before[i], v); ok {
+			if sub, ok := diffValue(before[i], v, deep); ok {
 				out.Doc("s"+strconv.Itoa(i), sub)
 				continue
 			}
@@ -206,6 +254,10 @@ func applyDiff(n *node, diff bson.Raw) {
 			for name, x := range bsonval.Each(bsonval.SubDoc(v)) {
 				n.remove(name)
 				n.set(name, newNode(x))
+			}
+		case !array && k == "b":
+			for name, x := range bsonval.Each(bsonval.SubDoc(v)) {
+				applyColumn(n, name, bsonval.SubDoc(x))
 			}
 		case strings.HasPrefix(k, "s"):
 			if c := n.child(k[1:]); c != nil {
