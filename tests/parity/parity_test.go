@@ -254,7 +254,7 @@ func normal(t testing.TB, w *httptest.ResponseRecorder) string {
 	}
 	slices.Sort(head)
 	body := w.Body.String()
-	if n := w.Header().Get("Content-Length"); n != "" && n != strconv.Itoa(len(body)) {
+	if n := w.Header().Get("Content-Length"); n != "" && n != strconv.Itoa(len(body)) && body != "" { // an answer to HEAD has none
 		t.Errorf("Content-Length %s of %d bytes", n, len(body))
 	}
 	if id := w.Header().Get("X-Request-Id"); id != "" {

@@ -25,6 +25,7 @@ import (
 	"github.com/heartwood-db/heartwood/local/sandbox"
 	"github.com/heartwood-db/heartwood/local/sandbox/talk"
 	"github.com/heartwood-db/heartwood/shared/auth"
+	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/docstore/faultdoc"
@@ -70,6 +71,8 @@ func (c *clock) add(d time.Duration) { c.at.Add(d.Milliseconds()) }
 type side struct {
 	name     string
 	engine   *faultdoc.Engine
+	site     *areas.Site // of the engine, to look into
+	blobs    func(ctx context.Context, id string) (blockstore.Store, error)
 	handlers map[string]http.Handler
 	sent     *mailbox
 }
@@ -111,8 +114,9 @@ var errBeat = errors.New("nobody listens")
 // native builds a side of handlers of this process.
 func native(t testing.TB, c *clock, file []byte) *side {
 	t.Helper()
-	s := &side{name: "native", engine: open(t, file), sent: &mailbox{}}
+	s := &side{name: "native", engine: open(t, file), sent: &mailbox{}, blobs: blobs(t)}
 	set, site := settings(t), attach(t, s.engine, c)
+	s.site = site
 	sender := notify.NewSender(map[string]notify.Notifier{notify.Email: s.sent, notify.Webhook: s.sent})
 	now := func(ctx context.Context) error { _, err := s.engine.Now(ctx); return err }
 	probe, err := health.New(health.Options{
@@ -123,7 +127,7 @@ func native(t testing.TB, c *clock, file []byte) *side {
 		Log: obs.Discard(), Health: probe, Sender: sender, Build: build(), Server: "here", AgentPort: "8081", Embedded: "/data/heartwood.db", Now: c.now,
 	})
 	ok(t, err)
-	intake, err := ingestion.Assemble(set, site, ingestion.Outside{Log: obs.Discard(), Health: probe, PassToken: passToken, Now: c.now})
+	intake, err := ingestion.Assemble(set, site, ingestion.Outside{Log: obs.Discard(), Health: probe, PassToken: passToken, Now: c.now, Blobs: s.blobs})
 	ok(t, err)
 	watch, err := alerts.Assemble(set, site, alerts.Outside{
 		Log: obs.Discard(), Health: probe, Sender: sender, Instance: "one", PublicURL: "http://127.0.0.1:8080", Version: "test", PassToken: passToken,
@@ -138,11 +142,15 @@ func native(t testing.TB, c *clock, file []byte) *side {
 func guests(t testing.TB, c *clock, file []byte, change ...func(*sandbox.Options)) (*side, *sandbox.Sandbox) {
 	t.Helper()
 	folder, compiled := harness.Guests(t)
-	s := &side{name: "guest", engine: open(t, file), sent: &mailbox{}}
+	s := &side{name: "guest", engine: open(t, file), sent: &mailbox{}, blobs: blobs(t)}
+	s.site = attach(t, s.engine, c)
 	sender := notify.NewSender(map[string]notify.Notifier{notify.Email: s.sent, notify.Webhook: s.sent})
 	o := sandbox.Options{
 		Folder: folder, CacheDir: compiled, Functions: []string{sandbox.Health, sandbox.Ingestion, sandbox.App, sandbox.Alerts},
 		Engine: s.engine, Sender: sender, Probe: probed, Heartbeat: func(context.Context) error { return errBeat }, Log: obs.Discard(), Now: c.now,
+		Blobs: s.blobs, Delivered: func(ctx context.Context, restore string) error {
+			return s.site.Backup.EndDownload(ctx, restore, c.now())
+		},
 		Config: talk.Config{
 			Server: talk.ForGuests(settings(t)), Key: []byte(storetest.GenKey), Build: build(), Hostname: "here", Instance: "one", URL: "http://127.0.0.1:8080",
 			AgentPort: "8081", Embedded: "/data/heartwood.db", PassToken: passToken, Channels: sender.Channels(), Heartbeat: true, Started: noon,
@@ -189,7 +197,7 @@ func attach(t testing.TB, e docstore.Engine, c *clock) *areas.Site {
 
 // world fills a database: a site with a person, keys, a group of hosts in replica sets, an hour of three of them and the newest
 // minutes of the others, and default alerts.
-func world(t testing.TB, c *clock) []byte {
+func world(t testing.TB, c *clock, more ...func(t testing.TB, site *areas.Site)) []byte {
 	t.Helper()
 	ctx := t.Context()
 	original := storetest.Engine(t)
@@ -249,6 +257,9 @@ func world(t testing.TB, c *clock) []byte {
 	ok(t, site.Access.CreateSession(ctx, model.Session{
 		Key: auth.TokenKey(sessionToken), UserID: userID, CSRF: sessionCSRF, Created: noon, Seen: noon, Expires: noon.Add(12 * time.Hour), IP: "192.0.2.1",
 	}))
+	for _, add := range more {
+		add(t, site)
+	}
 	copied := filepath.Join(t.TempDir(), "world.db")
 	ok(t, original.Backup(ctx, copied, nil))
 	file, err := os.ReadFile(copied)
