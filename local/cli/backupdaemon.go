@@ -2,18 +2,13 @@ package cli
 
 import (
 	"fmt"
-	"os"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
+	"github.com/heartwood-db/heartwood/local/cli/service"
 	"github.com/heartwood-db/heartwood/local/runner"
 	"github.com/heartwood-db/heartwood/shared/obs"
 )
-
-// daemonMemory is from where on the daemon collects its garbage more eagerly, unless GOMEMLIMIT says something else. What it
-// works on are slices and frames of a few megabytes.
-const daemonMemory = 400 << 20
 
 func newBackupDaemonCmd() *cobra.Command {
 	var f serverFlags
@@ -35,7 +30,8 @@ A head is a mongod on 127.0.0.1 (from port 27500 on) that holds a copy of a repl
 
 It uses the same settings file as the server; conf-daemon.properties of MMS On Prem loads as it is. /health and /metrics are
 on 127.0.0.1:8090. SIGTERM, Ctrl-C or the kill-port (8640) stop it in order: batches are finished, heads are stopped cleanly.
-heartwood status and heartwood stop find it by the folder of the heads.
+heartwood status and heartwood stop find it by the folder of the heads. A database that cannot be reached is waited for; /health then
+answers 503. The process keeps its memory near 400 MB, heads apart; GOMEMLIMIT sets another limit.
 
 Exit codes: 0 stopped in order (or, with --check, everything is there), 1 failed (the reason is on standard error), 2 wrong usage.`,
 		Example: `  heartwood backup-daemon --config /etc/heartwood/conf-mms.properties
@@ -61,11 +57,11 @@ Exit codes: 0 stopped in order (or, with --check, everything is there), 1 failed
 				return err
 			}
 			warn(log, loaded.Warnings)
-			if os.Getenv("GOMEMLIMIT") == "" {
-				debug.SetMemoryLimit(daemonMemory)
-			}
-			return runner.RunBackup(cmd.Context(), runner.BackupOptions{Sources: src, Log: log, Started: func(d *runner.BackupDaemon) {
+			limitMemory(daemonShare)
+			defer service.StoppingWith(cmd.Context())()
+			return runner.RunBackup(cmd.Context(), runner.BackupOptions{Sources: src, Log: log, Status: service.Status, Started: func(d *runner.BackupDaemon) {
 				_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "\nheartwood backup daemon %s runs\n", d.ID())
+				service.Ready()
 			}})
 		},
 	}

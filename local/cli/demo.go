@@ -14,7 +14,6 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/cli/profile"
 	"github.com/heartwood-db/heartwood/local/demo"
-	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/opererr"
@@ -37,7 +36,7 @@ wrong, in each three minutes. Mail is sent once a mail server is set, as with he
 
 The replica set is backed up, too: a backup agent and a backup daemon run in the same process. The daemon's heads are processes
 of this program, which stands in for mongod as the replica set's members are simulated; what is restored from the demo opens
-with it, too (heartwood mongosim --help). --backup=false leaves that out. With --sandbox=wasm there is no backup.
+with it, too (heartwood mongosim --help). --backup=false leaves that out.
 
 With --json the first line on standard output, once everything serves, is one JSON object with url, ingestionUrl, user,
 password, publicKey, privateKey, groupId, agentApiKey, members, backup and profileFile: a file of profiles (heartwood profile) in the
@@ -61,7 +60,7 @@ data folder, with which the command line works against the demo.`,
 				return err
 			}
 			mongod := ""
-			if backup && loaded.Server.Sandbox != config.SandboxWasm {
+			if backup {
 				if mongod, err = os.Executable(); err != nil {
 					return opererr.New("find this program, which stands in for mongod", err, "start with --backup=false")
 				}

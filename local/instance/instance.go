@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/heartwood-db/heartwood/functions/health"
+	"github.com/heartwood-db/heartwood/local/away"
 	"github.com/heartwood-db/heartwood/local/site"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/httpx/lambdahttp"
@@ -133,7 +134,7 @@ func New(ctx context.Context, o Options) (*Instance, error) {
 	if i.prepared, err = site.Prepare(site.Options{Sources: src, Log: i.log, Reg: i.reg, Pool: poolSize}); err != nil {
 		return nil, err
 	}
-	if i.away, err = lambdahttp.New(lambdahttp.Options{Handler: http.HandlerFunc(away), Log: i.log}); err != nil {
+	if i.away, err = lambdahttp.New(lambdahttp.Options{Handler: http.HandlerFunc(away.Handler), Log: i.log}); err != nil {
 		return nil, err
 	}
 	_ = i.open(ctx, startPatience) // what fails is tried again with the next event

@@ -18,7 +18,6 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
 	"github.com/heartwood-db/heartwood/daemon/backupd/restore"
 	"github.com/heartwood-db/heartwood/daemon/backupd/slot"
-	"github.com/heartwood-db/heartwood/local/site"
 	"github.com/heartwood-db/heartwood/local/stores"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/config"
@@ -35,6 +34,7 @@ type BackupOptions struct {
 	Sources config.Sources
 	Log     *slog.Logger
 	Started func(d *BackupDaemon) // called once it runs; may be nil
+	Status  func(text string)     // told in a line what the start waits for; may be nil
 }
 
 // BackupDaemon is a backup daemon in a process of its own.
@@ -49,10 +49,12 @@ func (d *BackupDaemon) ID() string { return d.id }
 // RunBackup runs a backup daemon until ctx ends or somebody stops it through its kill-port; then heads are stopped in order.
 func RunBackup(ctx context.Context, o BackupOptions) error {
 	began := time.Now()
-	s := &Server{log: o.Log, reg: obs.NewRegistry(), failed: make(chan error, 8), asked: make(chan struct{}), stack: stack{log: o.Log}}
+	s := &Server{log: o.Log, reg: obs.NewRegistry(), failed: make(chan error, 8), asked: make(chan struct{}), stack: stack{log: o.Log}, status: o.Status}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	id, err := s.startBackup(ctx, o.Sources, began)
-	if err == nil {
+	if errors.Is(err, context.Canceled) { // stopped while it waited for its database
+		err = nil
+	} else if err == nil {
 		o.Log.Info("heartwood backup daemon started", obs.KeyTook, time.Since(began).Round(time.Millisecond), obs.KeyVersion, obs.Build().Version)
 		if o.Started != nil {
 			o.Started(&BackupDaemon{s: s, id: id})
@@ -102,7 +104,8 @@ func (s *Server) startBackup(ctx context.Context, src config.Sources, began time
 		return "", err
 	}
 	s.stack.push("kill-port", time.Second, closeKill)
-	if s.site, err = site.Open(ctx, src, s.log, s.reg); err != nil {
+	plain := func(held net.Listener) (net.Listener, error) { return held, nil }
+	if err := s.openSite(ctx, src, []awayPort{{diagnostics, plain}}); err != nil {
 		return "", err
 	}
 	s.stack.push("database", databaseBudget, func(context.Context) error { return s.site.Close() })

@@ -4,6 +4,7 @@ package runner
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,7 +46,8 @@ const (
 type Options struct {
 	Sources config.Sources
 	Log     *slog.Logger
-	Started func(*Server) // called once everything serves; may be nil
+	Started func(*Server)     // called once everything serves; may be nil
+	Status  func(text string) // told in a line what the start waits for; may be nil
 }
 
 // Server is a running server.
@@ -69,12 +71,16 @@ type Server struct {
 	draining          atomic.Bool // the server is about to stop: its health check fails, and it still serves
 	drainFor          time.Duration
 	stopFor           time.Duration // more than others, to stop in order: for heads
+	status            func(string)  // told what the start waits for; may be nil
 }
 
 // Run serves until ctx ends, then stops in order. It returns nil after an orderly stop.
 func Run(ctx context.Context, o Options) error {
 	s, err := Start(ctx, o)
 	if err != nil {
+		if errors.Is(err, context.Canceled) { // stopped while it waited for its database
+			return nil
+		}
 		return err
 	}
 	if o.Started != nil {
@@ -91,10 +97,10 @@ func Run(ctx context.Context, o Options) error {
 	return errors.Join(err, s.Stop(stopCtx))
 }
 
-// Start starts a server; when it returns every listener answers. What was started when a later part fails is stopped again.
+// Start starts a server; when it returns every listener answers. It waits for a replica set that cannot be reached. What was started when a later part fails is stopped again.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	began := time.Now()
-	s := &Server{log: o.Log, reg: obs.NewRegistry(), failed: make(chan error, 8), asked: make(chan struct{}), stack: stack{log: o.Log}}
+	s := &Server{log: o.Log, reg: obs.NewRegistry(), failed: make(chan error, 8), asked: make(chan struct{}), stack: stack{log: o.Log}, status: o.Status}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.start(ctx, o, began); err != nil {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBudget)
@@ -136,7 +142,7 @@ func (s *Server) start(ctx context.Context, o Options, began time.Time) error {
 	}
 	s.stack.push("kill-port", time.Second, closeKill)
 
-	if s.site, err = site.Open(ctx, o.Sources, o.Log, s.reg); err != nil {
+	if err := s.openSite(ctx, o.Sources, ports.whileAway(&boot.Server, o.Log)); err != nil {
 		return err
 	}
 	s.stack.push("database", databaseBudget, func(context.Context) error { return s.site.Close() })
@@ -197,6 +203,22 @@ func listenAll(ctx context.Context, c *config.Server) (*listeners, error) {
 		*p.to = ln
 	}
 	return l, nil
+}
+
+// whileAway are the ports that answer while the database is away.
+func (l *listeners) whileAway(c *config.Server, log *slog.Logger) []awayPort {
+	public := func(agents bool) func(net.Listener) (net.Listener, error) {
+		return func(held net.Listener) (net.Listener, error) {
+			conf, err := serverTLS(c, agents)
+			held = proxied(held, c, log)
+			if err == nil && conf != nil {
+				held = tls.NewListener(held, conf)
+			}
+			return held, err
+		}
+	}
+	plain := func(held net.Listener) (net.Listener, error) { return held, nil }
+	return []awayPort{{l.app, public(false)}, {l.ingestion, public(true)}, {l.diagnostics, plain}}
 }
 
 // agentPort is the port that is for agents only.

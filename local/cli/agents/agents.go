@@ -17,6 +17,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/daemon/agent"
 	"github.com/heartwood-db/heartwood/local/cli/exit"
+	"github.com/heartwood-db/heartwood/local/cli/service"
 	"github.com/heartwood-db/heartwood/shared/config"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/opererr"
@@ -97,6 +98,8 @@ func (k *agentKind) run(cmd *cobra.Command, file string, check, asJSON bool) err
 	ctx, stop := context.WithCancel(cmd.Context())
 	var rotating sync.WaitGroup
 	rotating.Go(func() { logFile.Run(ctx, log) })
+	defer service.StoppingWith(ctx)()
+	service.Ready() // an agent whose server is away is ready, too: it keeps what it collects
 	err = a.Run(ctx)
 	stop()
 	rotating.Wait()

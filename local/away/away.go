@@ -1,4 +1,5 @@
-package instance
+// Package away answers for a program whose database cannot be reached yet.
+package away
 
 import (
 	"io"
@@ -9,9 +10,9 @@ import (
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
-// away answers everything while the site is not open, to each kind of caller in the form it knows. Why it is not open is in the
+// Handler answers everything while the site is not open, to each kind of caller in the form it knows. Why it is not open is in the
 // log: the reason may name hosts.
-func away(w http.ResponseWriter, r *http.Request) {
+func Handler(w http.ResponseWriter, r *http.Request) {
 	const text = "The database cannot be reached now; try again."
 	w.Header().Set("Cache-Control", "no-store")
 	switch path := r.URL.Path; {
