@@ -7,13 +7,14 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupd/apply"
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
 	"github.com/heartwood-db/heartwood/daemon/backupd/snap"
+	"github.com/heartwood-db/heartwood/daemon/backupd/statetest"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/oplog"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
 )
 
-// restored makes a head from a snapshot, replays what is stored since, and compares it with the recorded final state.
-func (w *world) restored(s backup.Snapshot) {
+// started makes a head from a snapshot and starts it.
+func (w *world) started(s backup.Snapshot) *head.Head {
 	w.t.Helper()
 	dir := filepath.Join(w.t.TempDir(), "restored")
 	meta, err := snap.Restore(w.t.Context(), snap.RestoreOptions{Blocks: w.blocks, Job: w.job, ID: s.ID, Dir: dir})
@@ -32,8 +33,15 @@ func (w *world) restored(s backup.Snapshot) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if meta.Applied.Before(w.entries[len(w.entries)-1].At) {
-		a, err := apply.Open(w.t.Context(), apply.Options{Client: h.Client(), Dir: dir})
+	return h
+}
+
+// restored makes a head from a snapshot, replays what is stored since, and compares it with the recorded final state.
+func (w *world) restored(s backup.Snapshot) {
+	w.t.Helper()
+	h := w.started(s)
+	if s.Applied.Before(w.entries[len(w.entries)-1].At) {
+		a, err := apply.Open(w.t.Context(), apply.Options{Client: h.Client(), Dir: h.Dir})
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -49,7 +57,7 @@ func (w *world) restored(s backup.Snapshot) {
 			w.t.Error(err)
 		}
 	}
-	for _, fault := range differences(w.t.Context(), h.Client()) {
+	for _, fault := range statetest.Differences(w.t.Context(), h.Client(), statetest.Recorded(w.t)) {
 		w.t.Error(fault)
 	}
 	if err := h.Stop(w.t.Context()); err != nil {

@@ -14,12 +14,14 @@ import (
 
 	"github.com/heartwood-db/heartwood/daemon/backupd"
 	"github.com/heartwood-db/heartwood/daemon/backupd/job"
+	"github.com/heartwood-db/heartwood/daemon/backupd/statetest"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/blockstore/faultblock"
 	"github.com/heartwood-db/heartwood/shared/blockstore/memblock"
 	"github.com/heartwood-db/heartwood/shared/docstore/faultdoc"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/oplog"
+	"github.com/heartwood-db/heartwood/shared/oplog/filter"
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/store/areas"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
@@ -229,22 +231,22 @@ func TestANewHistory(t *testing.T) {
 // TestMissingDocuments: a document that the oplog changes is not in the full read. The agent is asked for it.
 func TestMissingDocuments(t *testing.T) {
 	w := newWorld(t, nil, nil)
-	r := theRecord()
+	r := statetest.Recorded(w.t)
 	ns, uuid, id, final := w.changed()
 	drop := func(file string) []byte {
 		var kept []bson.Raw
-		for _, d := range documents(r.files["fuzzy/"+file]) {
+		for _, d := range statetest.Documents(r.Files["fuzzy/"+file]) {
 			if v, _ := oplog.Lookup(d, "_id"); !bytes.Equal(v.Data, id.Data) {
 				kept = append(kept, d)
 			}
 		}
 		return concat(kept)
 	}
-	for _, x := range r.fuzzy.Collections {
+	for _, x := range r.Fuzzy.Collections {
 		if x.Type == "collection" && oplog.UUID(x.UUID.Data) == uuid {
-			whole := r.files["fuzzy/"+x.File]
-			r.files["fuzzy/"+x.File] = drop(x.File)
-			t.Cleanup(func() { r.files["fuzzy/"+x.File] = whole })
+			whole := r.Files["fuzzy/"+x.File]
+			r.Files["fuzzy/"+x.File] = drop(x.File)
+			t.Cleanup(func() { r.Files["fuzzy/"+x.File] = whole })
 		}
 	}
 	d := w.daemon("d1", t.TempDir(), nil)
@@ -271,13 +273,13 @@ func TestMissingDocuments(t *testing.T) {
 // changed finds a document that is in the full read, is changed by a diff in the window, and is there in the end.
 func (w *world) changed() (ns string, uuid oplog.UUID, id bsonValue, final bson.Raw) {
 	w.t.Helper()
-	r := theRecord()
-	find := func(m *manifest, state string, uuid oplog.UUID, id bsonValue) bson.Raw {
+	r := statetest.Recorded(w.t)
+	find := func(m *statetest.Manifest, state string, uuid oplog.UUID, id bsonValue) bson.Raw {
 		for _, x := range m.Collections {
 			if x.Type != "collection" || x.Lost != "" || oplog.UUID(x.UUID.Data) != uuid {
 				continue
 			}
-			for _, d := range documents(r.files[state+"/"+x.File]) {
+			for _, d := range statetest.Documents(r.Files[state+"/"+x.File]) {
 				if v, _ := oplog.Lookup(d, "_id"); bytes.Equal(v.Data, id.Data) {
 					return d
 				}
@@ -292,19 +294,19 @@ func (w *world) changed() (ns string, uuid oplog.UUID, id bsonValue, final bson.
 		}
 	}
 	capped := map[oplog.UUID]bool{}
-	for _, x := range r.fuzzy.Collections {
+	for _, x := range r.Fuzzy.Collections {
 		if v, ok := oplog.Lookup(x.Options, "capped"); ok && v.Boolean() && x.Type == "collection" {
 			capped[oplog.UUID(x.UUID.Data)] = true
 		}
 	}
 	for _, e := range w.entries[1:] {
-		if e.At.TS.After(r.fuzzy.EndTs) {
+		if e.At.TS.After(r.Fuzzy.EndTs) {
 			break
 		}
 		if _, diff := oplog.Lookup(e.O, "diff"); e.Kind != oplog.Update || !diff || capped[e.UI] || deleted[e.UI.String()+string(e.ID.Data)] {
 			continue
 		}
-		if doc := find(&r.final, "final", e.UI, e.ID); doc != nil && find(&r.fuzzy, "fuzzy", e.UI, e.ID) != nil {
+		if doc := find(&r.Final, "final", e.UI, e.ID); doc != nil && find(&r.Fuzzy, "fuzzy", e.UI, e.ID) != nil {
 			return w.nameOf(e.UI), e.UI, e.ID, doc
 		}
 	}
@@ -313,7 +315,7 @@ func (w *world) changed() (ns string, uuid oplog.UUID, id bsonValue, final bson.
 }
 
 func (w *world) nameOf(uuid oplog.UUID) string {
-	for _, x := range theRecord().fuzzy.Collections {
+	for _, x := range statetest.Recorded(w.t).Fuzzy.Collections {
 		if x.Type == "collection" && oplog.UUID(x.UUID.Data) == uuid {
 			return x.DB + "." + x.Name
 		}
@@ -357,4 +359,108 @@ func TestStoppedStartedAndDeleted(t *testing.T) {
 	if _, err := os.Stat(d.JobDir(w.job)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its head is still there: %v", err)
 	}
+}
+
+// TestASnapshotThatFailsStopsNothingElse: the store takes no snapshot, for a reason of its own. The head follows the oplog all the same.
+func TestASnapshotThatFailsStopsNothingElse(t *testing.T) {
+	bs := faultblock.New(memblock.New())
+	w := newWorld(t, nil, bs)
+	d := w.daemon("d1", t.TempDir(), nil)
+	w.await("a daemon has it", func(j *backup.Job) bool { return j.Daemon != "" })
+	w.must(w.begin(t.Context()))
+	w.must(w.tail(t.Context(), w.window(), 300))
+	first := w.await("the first snapshot", func(j *backup.Job) bool { return j.Last != "" })
+	bs.Fail(faultblock.Fault{Call: faultblock.Commit, Prefix: "snapshots/", Err: blockstore.ErrDenied})
+	id := string(model.NewID())
+	w.must(w.backup.UpdateJob(t.Context(), w.job, func(j *backup.Job) error {
+		j.Wishes = []backup.Wish{{ID: id, At: w.now(), By: "ann", Expires: w.now().Add(time.Hour)}}
+		return nil
+	}))
+	j := w.await("the snapshot fails", problem(job.CodeStore))
+	if !j.Problem.Snapshots || j.Problem.Resync || j.Problem.Next.IsZero() {
+		t.Errorf("%+v", j.Problem)
+	}
+	w.must(w.tail(t.Context(), -1, 500))
+	if j = w.applied(); j.Problem == nil || j.Last != first.Last || len(j.Wishes) != 1 {
+		t.Errorf("it went on: %+v", j)
+	}
+	if all, err := w.backup.Snapshots(t.Context(), w.job); err != nil || len(all) != 1 {
+		t.Errorf("a snapshot that failed has left its record: %+v %v", all, err)
+	}
+	bs.On()
+	w.again()
+	w.await("the snapshot is taken", func(j *backup.Job) bool { return j.Last == id && j.Problem == nil })
+	s, err := w.backup.Snapshot(t.Context(), w.job, id)
+	w.must(err)
+	d.stop()
+	w.restored(s)
+}
+
+// TestAnExcludedCollectionLeavesTheHead: the list is narrowed while the backup runs. What was excluded is not in the next snapshot, nor
+// in a restore from it, whatever the oplog still holds; an earlier snapshot is as it was.
+func TestAnExcludedCollectionLeavesTheHead(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	d := w.daemon("d1", t.TempDir(), nil)
+	w.await("a daemon has it", func(j *backup.Job) bool { return j.Daemon != "" })
+	w.must(w.begin(t.Context()))
+	w.must(w.tail(t.Context(), w.window(), 300))
+	w.await("the first snapshot", func(j *backup.Job) bool { return j.Last != "" })
+	w.applied()
+	before := w.snapshots()[0]
+	if n := w.holds(before, "w1."); n == 0 {
+		t.Fatal("the first snapshot holds nothing of w1")
+	}
+	cfg, err := w.backup.Config(t.Context(), w.job)
+	w.must(err)
+	cfg.Filter, cfg.Namespaces = filter.Exclude, []string{"w1"}
+	_, err = w.backup.SaveConfig(t.Context(), cfg, w.now())
+	w.must(err)
+	w.must(w.tail(t.Context(), 500, 100)) // with entries about what is excluded
+	w.applied()
+	w.await("a snapshot after the change", func(j *backup.Job) bool { return j.Last != before.ID })
+	w.must(w.tail(t.Context(), -1, 500))
+	j := w.applied()
+	if j.Problem != nil || j.Resync != nil {
+		t.Errorf("%+v", j)
+	}
+	last := w.wish()
+	all := w.snapshots()
+	if len(all) != 3 || all[1].Filter != filter.Exclude || before.Filter != filter.None {
+		t.Fatalf("%+v", all)
+	}
+	for _, s := range all {
+		if n, excluded := w.holds(s, "w1."), s.ID != before.ID; (n == 0) != excluded {
+			t.Errorf("the snapshot of %s holds %d collections of w1", s.At, n)
+		}
+		if w.holds(s, "w2.") == 0 {
+			t.Errorf("the snapshot of %s holds nothing of w2", s.At)
+		}
+	}
+	e, err := w.backup.Epoch(t.Context(), w.job, 1)
+	w.must(err)
+	if len(e.Breaks) != 1 || !strings.Contains(e.Breaks[0].Why, "excluded") || !all[1].Applied.TS.After(e.Breaks[0].At) {
+		t.Errorf("breaks %+v, the snapshot after it %s", e.Breaks, all[1].Applied)
+	}
+	d.stop()
+	h := w.started(last)
+	for db, want := range map[string]bool{"w1": false, "w2": true} {
+		names, err := h.Client().Database(db).ListCollectionNames(t.Context(), bson.D{})
+		if err != nil || (len(names) > 0) != want {
+			t.Errorf("%s on the head of the last snapshot: %s %v", db, names, err)
+		}
+	}
+	w.must(h.Stop(t.Context()))
+}
+
+// holds counts the namespaces of a snapshot that begin so, as people are told.
+func (w *world) holds(s backup.Snapshot, prefix string) (n int) {
+	w.t.Helper()
+	all, err := w.backup.Contents(w.t.Context(), w.job, s.ID)
+	w.must(err)
+	for _, ns := range all {
+		if strings.HasPrefix(ns.NS, prefix) {
+			n++
+		}
+	}
+	return n
 }

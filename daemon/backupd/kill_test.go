@@ -15,6 +15,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/daemon/backupd"
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
+	"github.com/heartwood-db/heartwood/daemon/backupd/statetest"
 	"github.com/heartwood-db/heartwood/shared/blockstore/fileblock"
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/docstore/sqlitedoc"
@@ -58,7 +59,7 @@ func TestChild(t *testing.T) {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w := &world{t: t, store: st, backup: backup.New(st), blocks: blocks, job: model.ID(os.Getenv(childJob)), log: log}
-	w.clock = time.Until(time.Unix(int64(theRecord().fuzzy.EndTs.T), 0).Add(time.Minute))
+	w.clock = time.Until(time.Unix(int64(statetest.Recorded(w.t).Fuzzy.EndTs.T), 0).Add(time.Minute))
 	root := filepath.Join(dir, "heads")
 	heads, err := head.New(t.Context(), head.Options{Root: root, Releases: os.Getenv(childReleases), BasePort: freePorts(t), Count: 4, Log: log})
 	if err != nil {

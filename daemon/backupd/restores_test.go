@@ -6,12 +6,10 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -21,9 +19,9 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupd"
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
 	"github.com/heartwood-db/heartwood/daemon/backupd/restore"
+	"github.com/heartwood-db/heartwood/daemon/backupd/statetest"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/oplog"
-	"github.com/heartwood-db/heartwood/shared/oplog/schema"
 	"github.com/heartwood-db/heartwood/shared/restoreplan"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
 )
@@ -143,52 +141,7 @@ func (w *world) filesDiffer(dbpath string) []string {
 			w.t.Error(err)
 		}
 	}()
-	return differences(w.t.Context(), h.Client())
-}
-
-// dumpDiffers compares an archive of BSON files with the recorded final state.
-func dumpDiffers(dir string) (faults []string) {
-	r := theRecord()
-	seen := map[string]bool{}
-	docs := 0
-	for _, x := range r.final.Collections {
-		c := schema.Collection{NS: x.DB + "." + x.Name}
-		if x.Type != "collection" || c.Views() || x.DB != "w1" && x.DB != "w2" {
-			continue
-		}
-		if len(x.Options) > 5 {
-			c.Options = x.Options
-		}
-		path := filepath.Join(dir, x.DB, strings.ReplaceAll(x.Name, " ", "%20")+".bson")
-		seen[path] = true
-		b, err := os.ReadFile(path)
-		if err != nil {
-			faults = append(faults, err.Error())
-			continue
-		}
-		got, want := documents(b), slices.Clone(documents(r.files["final/"+x.File]))
-		docs += len(got)
-		if !c.Capped() {
-			for _, list := range [][]bson.Raw{got, want} {
-				sort.Slice(list, func(i, j int) bool { return idKey(list[i]) < idKey(list[j]) })
-			}
-		}
-		if !slices.EqualFunc(got, want, func(a, b bson.Raw) bool { return bytes.Equal(a, b) }) {
-			faults = append(faults, fmt.Sprintf("%s: %d documents differ from the %d recorded", c.NS, len(got), len(want)))
-		}
-	}
-	for _, db := range []string{"w1", "w2"} {
-		all, _ := filepath.Glob(filepath.Join(dir, db, "*.bson"))
-		for _, f := range all {
-			if !seen[f] {
-				faults = append(faults, f+" should not be there")
-			}
-		}
-	}
-	if docs < 1000 {
-		faults = append(faults, fmt.Sprintf("compared only %d documents", docs))
-	}
-	return faults
+	return statetest.Differences(w.t.Context(), h.Client(), statetest.Recorded(w.t))
 }
 
 // TestRestores restores the recorded final state by replay from the first snapshot, and from a snapshot as it is.
@@ -206,7 +159,7 @@ func TestRestores(t *testing.T) {
 	if err := w.begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	window := slices.IndexFunc(w.entries, func(e *oplog.Entry) bool { return e.At.TS.After(theRecord().fuzzy.EndTs) })
+	window := slices.IndexFunc(w.entries, func(e *oplog.Entry) bool { return e.At.TS.After(statetest.Recorded(w.t).Fuzzy.EndTs) })
 	if window < 0 {
 		t.Fatal("the recording ends with the full read")
 	}
@@ -230,9 +183,9 @@ func TestRestores(t *testing.T) {
 		differ   func(dir string) []string
 	}{
 		{"a point in time as files", point, w.filesDiffer},
-		{"a point in time as BSON", dump, func(dir string) []string { return dumpDiffers(filepath.Join(dir, "dump")) }},
+		{"a point in time as BSON", dump, func(dir string) []string { return statetest.Recorded(t).Dump(filepath.Join(dir, "dump")) }},
 		{"a snapshot as files", files, w.filesDiffer},
-		{"a snapshot as BSON", bsons, func(dir string) []string { return dumpDiffers(filepath.Join(dir, "dump")) }},
+		{"a snapshot as BSON", bsons, func(dir string) []string { return statetest.Recorded(t).Dump(filepath.Join(dir, "dump")) }},
 	} {
 		dir := w.archive(c.id)
 		if info, err := os.ReadFile(filepath.Join(dir, "restoreInfo.txt")); err != nil || !bytes.Contains(info, []byte(c.id)) {

@@ -1,31 +1,23 @@
 package backupd_test
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/heartwood-db/heartwood/daemon/backupd"
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
 	"github.com/heartwood-db/heartwood/daemon/backupd/slot"
+	"github.com/heartwood-db/heartwood/daemon/backupd/statetest"
 	"github.com/heartwood-db/heartwood/daemon/backupd/stored"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/blockstore/memblock"
@@ -33,8 +25,6 @@ import (
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/oplog"
 	"github.com/heartwood-db/heartwood/shared/oplog/chain"
-	"github.com/heartwood-db/heartwood/shared/oplog/document"
-	"github.com/heartwood-db/heartwood/shared/oplog/schema"
 	"github.com/heartwood-db/heartwood/shared/snapshot"
 	"github.com/heartwood-db/heartwood/shared/store"
 	"github.com/heartwood-db/heartwood/shared/store/areas"
@@ -48,80 +38,6 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	harness.Clean()
 	os.Exit(code)
-}
-
-// recorded is what a real replica set left: the oplog of a workload, a copy read under it, and its final state.
-type recorded struct {
-	oplog        []bson.Raw
-	files        map[string][]byte
-	fuzzy, final manifest
-}
-
-type manifest struct {
-	StartTs, EndTs, LastTs bson.Timestamp
-	Collections            []struct {
-		DB, Name, Type, File, Lost string
-		UUID                       bson.Binary
-		Options                    bson.Raw
-		Indexes                    []bson.Raw
-	}
-}
-
-var theRecord = sync.OnceValue(func() *recorded {
-	r, err := readRecord("../../shared/oplog/testdata/")
-	if err != nil {
-		panic(err)
-	}
-	return r
-})
-
-func readRecord(dir string) (*recorded, error) {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderMaxWindow(64<<20))
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	unpack := func(name string) ([]byte, error) {
-		b, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			return nil, err
-		}
-		return d.DecodeAll(b, nil)
-	}
-	b, err := unpack("replay-oplogs.bson.zst")
-	if err != nil {
-		return nil, err
-	}
-	all := documents(b)
-	second := slices.IndexFunc(all[1:], func(x bson.Raw) bool { return bytes.Equal(x, all[0]) }) + 1
-	r := &recorded{oplog: all[second:], files: map[string][]byte{}} // the stream of diffs, as servers since 5.0 write it
-	if b, err = unpack("replay-states.tar.zst"); err != nil {
-		return nil, err
-	}
-	for tr := tar.NewReader(bytes.NewReader(b)); ; {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if r.files[h.Name], err = io.ReadAll(tr); err != nil {
-			return nil, err
-		}
-	}
-	return r, errors.Join(
-		bson.UnmarshalExtJSON(r.files["fuzzy/manifest.json"], true, &r.fuzzy),
-		bson.UnmarshalExtJSON(r.files["final/manifest.json"], true, &r.final))
-}
-
-func documents(b []byte) (out []bson.Raw) {
-	for len(b) > 4 {
-		n := binary.LittleEndian.Uint32(b)
-		out = append(out, bson.Raw(b[:n:n]))
-		b = b[n:]
-	}
-	return out
 }
 
 func concat(docs []bson.Raw) []byte {
@@ -166,9 +82,9 @@ func newWorld(t testing.TB, engine docstore.Engine, blocks blockstore.Store) *wo
 		t.Fatal(err)
 	}
 	w := &world{t: t, store: st, backup: backup.New(st), blocks: blocks, job: model.NewID(), rel: harness.Heads(t), epoch: 1}
-	last := theRecord().final.LastTs
+	last := statetest.Recorded(w.t).Final.LastTs
 	if last.IsZero() {
-		last = theRecord().fuzzy.EndTs
+		last = statetest.Recorded(w.t).Fuzzy.EndTs
 	}
 	w.clock = time.Until(time.Unix(int64(last.T), 0).Add(time.Minute))
 	w.log = slog.New(slog.NewTextHandler(&testLog{t: t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -183,8 +99,8 @@ func newWorld(t testing.TB, engine docstore.Engine, blocks blockstore.Store) *wo
 	ok(err)
 	_, err = w.backup.SetStatus(t.Context(), w.job, model.BackupStarted, w.now())
 	ok(err)
-	start := theRecord().fuzzy.StartTs
-	for _, raw := range theRecord().oplog {
+	start := statetest.Recorded(w.t).Fuzzy.StartTs
+	for _, raw := range statetest.Recorded(t).Oplogs["v2"] {
 		e, err := oplog.Decode(raw)
 		ok(err)
 		if !e.At.TS.Before(start) {
@@ -214,7 +130,7 @@ func (l *testLog) Write(b []byte) (int, error) {
 
 // begin begins an epoch, with the full read as the recording has it.
 func (w *world) begin(ctx context.Context) error {
-	r := theRecord()
+	r := statetest.Recorded(w.t)
 	start := w.entries[0]
 	err := w.backup.UpdateJob(ctx, w.job, func(j *backup.Job) error {
 		j.Tail = backup.Tail{At: w.now(), Version: w.rel.Versions[0], DataBytes: 1 << 20, Oldest: w.now().Add(-48 * time.Hour), Newest: w.now()}
@@ -232,23 +148,15 @@ func (w *world) begin(ctx context.Context) error {
 		return err
 	}
 	var colls []backup.Collection
-	for _, x := range r.fuzzy.Collections {
-		if x.Type != "collection" || x.Lost != "" {
+	for i := range r.Fuzzy.Collections {
+		x := &r.Fuzzy.Collections[i]
+		made, ok := x.Schema()
+		if !ok {
 			continue
 		}
-		c := backup.Collection{NS: x.DB + "." + x.Name, UUID: oplog.UUID(x.UUID.Data), Done: true}
-		if len(x.Options) > 5 {
-			c.Options = x.Options
-		}
-		for _, spec := range x.Indexes {
-			if spec.Lookup("name").StringValue() == "_id_" {
-				c.IDIndex = spec
-			} else {
-				c.Indexes = append(c.Indexes, spec)
-			}
-		}
-		docs := documents(r.files["fuzzy/"+x.File])
-		if (&schema.Collection{NS: c.NS}).Views() {
+		c := backup.Collection{NS: made.NS, UUID: made.UUID, Options: made.Options, IDIndex: made.IDIndex, Indexes: made.Indexes, Done: true}
+		docs := statetest.Documents(r.Files["fuzzy/"+x.File])
+		if made.Views() {
 			for _, v := range docs {
 				colls = append(colls, backup.Collection{NS: c.NS + "/" + fmt.Sprint(len(colls)), View: v})
 			}
@@ -263,7 +171,7 @@ func (w *world) begin(ctx context.Context) error {
 	if err := w.backup.PutCollections(ctx, w.job, w.epoch, colls); err != nil {
 		return err
 	}
-	return w.backup.MarkScanned(ctx, w.job, w.epoch, oplog.OpTime{TS: r.fuzzy.EndTs, Term: 1}, int64(len(colls)))
+	return w.backup.MarkScanned(ctx, w.job, w.epoch, oplog.OpTime{TS: r.Fuzzy.EndTs, Term: 1}, int64(len(colls)))
 }
 
 func (w *world) seed(ctx context.Context, c *backup.Collection, docs []bson.Raw) error {
@@ -314,7 +222,7 @@ func (w *world) tail(ctx context.Context, n, each int) error {
 
 // window is how many entries there are through the end of the full read, and a few more.
 func (w *world) window() int {
-	end := theRecord().fuzzy.EndTs
+	end := statetest.Recorded(w.t).Fuzzy.EndTs
 	return slices.IndexFunc(w.entries, func(e *oplog.Entry) bool { return e.At.TS.After(end) }) + 50
 }
 
@@ -460,89 +368,6 @@ func (w *world) wish() backup.Snapshot {
 		w.t.Fatal(err)
 	}
 	return s
-}
-
-// differences compares a head with the recorded final state: documents and indexes, byte for byte.
-func differences(ctx context.Context, client *mongo.Client) (faults []string) {
-	r := theRecord()
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	want := map[string]bool{}
-	docs := 0
-	for _, x := range r.final.Collections {
-		if x.Type != "collection" {
-			continue
-		}
-		ns := x.DB + "." + x.Name
-		want[ns] = true
-		c := schema.Collection{NS: ns}
-		if len(x.Options) > 5 {
-			c.Options = x.Options
-		}
-		coll := client.Database(x.DB).Collection(x.Name)
-		var names, wanted []string
-		cur, err := coll.Indexes().List(ctx)
-		if err == nil && !c.Views() {
-			for cur.Next(ctx) {
-				names = append(names, cur.Current.Lookup("name").StringValue())
-			}
-			for _, spec := range x.Indexes {
-				wanted = append(wanted, spec.Lookup("name").StringValue())
-			}
-			sort.Strings(names)
-			sort.Strings(wanted)
-			if !slices.Equal(names, wanted) {
-				fault("%s has indexes %s, want %s", ns, names, wanted)
-			}
-		}
-		var got []bson.Raw
-		if cur, err = coll.Find(ctx, bson.D{}); err == nil {
-			for cur.Next(ctx) {
-				got = append(got, bytes.Clone(cur.Current))
-			}
-			err = cur.Err()
-		}
-		if err != nil {
-			fault("%s: %v", ns, err)
-			continue
-		}
-		all := slices.Clone(documents(r.files["final/"+x.File]))
-		docs += len(all)
-		if !c.Capped() {
-			for _, list := range [][]bson.Raw{got, all} {
-				sort.Slice(list, func(i, j int) bool { return idKey(list[i]) < idKey(list[j]) })
-			}
-		}
-		if len(got) != len(all) {
-			fault("%s has %d documents, want %d", ns, len(got), len(all))
-			continue
-		}
-		for i := range got {
-			if !bytes.Equal(got[i], all[i]) {
-				fault("%s: document %d is\n%s\nwant\n%s", ns, i, got[i], all[i])
-				break
-			}
-		}
-	}
-	for _, db := range []string{"w1", "w2"} {
-		names, err := client.Database(db).ListCollectionNames(ctx, bson.D{{Key: "type", Value: "collection"}})
-		if err != nil {
-			fault("%v", err)
-		}
-		for _, n := range names {
-			if !want[db+"."+n] {
-				fault("%s.%s should not be there", db, n)
-			}
-		}
-	}
-	if docs < 1000 {
-		fault("compared only %d documents", docs)
-	}
-	return faults
-}
-
-func idKey(d bson.Raw) string {
-	v, _ := oplog.Lookup(d, "_id")
-	return document.Key(v)
 }
 
 func (w *world) reader(e *backup.Epoch) *stored.Reader {

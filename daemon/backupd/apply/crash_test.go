@@ -64,7 +64,7 @@ func all(ctx context.Context, client *mongo.Client, dir string, fuzzy bool, vers
 	if err != nil {
 		return err
 	}
-	err = through(ctx, a, r.oplogs[version])
+	err = through(ctx, a, r.Oplogs[version])
 	if err != nil {
 		return err // what it holds is left as a killed process leaves it
 	}

@@ -120,6 +120,14 @@ func (a *Applier) known(e *oplog.Entry) error {
 	if !e.Transaction() {
 		return nil
 	}
+	// What was excluded since is cut out here too: the head may not hold it any more when the transaction commits.
+	raw, _, err := a.o.Filter.Entry(e)
+	if err == nil && raw != nil && &raw[0] != &e.Raw[0] {
+		e, err = oplog.Decode(raw)
+	}
+	if err != nil {
+		return fmt.Errorf("entry %s: %w", e.At, err)
+	}
 	verdict, err := a.buf.Add(e)
 	if errors.Is(err, txn.ErrNotWhole) {
 		return nil // it began before the first entry needed, and so has ended

@@ -36,7 +36,10 @@ type Options struct {
 	Grace   time.Duration // between the phases of a deletion; 0 means a day, negative none
 	// Tree says that blocks are to be groomed too: that reads the map of every snapshot.
 	Tree bool
-	Now  time.Time
+	// Clean says whether it is a store's turn to be freed of what killed writers left in it: that looks at all of its objects.
+	// nil for never.
+	Clean func(store string) bool
+	Now   time.Time
 }
 
 // Report is what a pass did.
@@ -46,6 +49,7 @@ type Report struct {
 	Groomed   bool              // blocks were looked at
 	Freed     int64             // bytes of blocks
 	Usage     tree.Usage        // before
+	Cleaned   blockstore.Cleaned
 }
 
 const defaultGrace = 24 * time.Hour
@@ -173,6 +177,15 @@ func (o *Options) trees(ctx context.Context, snaps []backup.Snapshot, r *Report)
 		}
 		r.Freed += report.Freed
 		r.Usage = report.Usage
+		if o.Clean == nil || !o.Clean(id) {
+			continue
+		}
+		cleaned, err := blockstore.Clean(ctx, bs, o.Now.Add(-blockstore.LeftoverAge))
+		if err != nil {
+			return fmt.Errorf("remove what killed writers left in store %s: %w", id, err)
+		}
+		r.Cleaned.Leftovers += cleaned.Leftovers
+		r.Cleaned.Bytes += cleaned.Bytes
 	}
 	return nil
 }

@@ -258,3 +258,35 @@ func TestCutOffAnywhere(t *testing.T) {
 		}
 	}
 }
+
+// leftovers is a store that counts what it is asked to remove.
+type leftovers struct {
+	blockstore.Store
+	before []time.Time
+}
+
+// Clean is blockstore.Cleaner's.
+func (l *leftovers) Clean(_ context.Context, before time.Time) (blockstore.Cleaned, error) {
+	l.before = append(l.before, before)
+	return blockstore.Cleaned{Leftovers: 2, Bytes: 7}, nil
+}
+
+func TestLeftoversOfKilledWritersGo(t *testing.T) {
+	s := newSite(t, 1)
+	store := &leftovers{Store: s.blocks}
+	o := s.options(now)
+	o.Blocks = func(context.Context, string) (blockstore.Store, error) { return store, nil }
+	turn := true
+	o.Clean = func(id string) bool { return id == "s" && turn }
+	r, err := Pass(t.Context(), o)
+	if err != nil || r.Cleaned != (blockstore.Cleaned{Leftovers: 2, Bytes: 7}) {
+		t.Errorf("%+v %v", r.Cleaned, err)
+	}
+	if len(store.before) != 1 || !store.before[0].Equal(now.Add(-blockstore.LeftoverAge)) {
+		t.Errorf("cleaned before %s", store.before)
+	}
+	turn = false
+	if r, err := Pass(t.Context(), o); err != nil || r.Cleaned.Leftovers != 0 || len(store.before) != 1 {
+		t.Errorf("cleaned out of turn: %+v %v", r.Cleaned, err)
+	}
+}

@@ -104,7 +104,7 @@ func Next(s State) Step {
 	default:
 		return Step{Kind: Retire, Stage: s.Job.Stage, Reason: "stopped by people; snapshots stay until they expire"}
 	}
-	if p := s.Job.Problem; p != nil && !overcome(s) {
+	if p := s.Job.Problem; p != nil && !p.Snapshots && !overcome(s) {
 		if p.Next.IsZero() || s.Now.Before(p.Next) {
 			return Step{Kind: Wait, Stage: backup.StageBroken, Reason: p.Text}
 		}
@@ -275,15 +275,21 @@ func answered(s State) bool { return s.Job.Found != nil && s.Job.Found.Epoch == 
 func follow(s State) Step {
 	step := Step{Stage: backup.StageTailing}
 	applied := Time(s.Head.Applied.TS)
+	fails := ""
 	if take, why, ok := due(s, applied); ok && s.Taking == "" {
-		step.Kind, step.Take, step.Reason = Snapshot, take, why
-		return step
+		// What stands against snapshots, a store that is full, say, is no reason for the head to fall behind.
+		p := s.Job.Problem
+		if p == nil || !p.Snapshots || overcome(s) || !s.Now.Before(p.Next) {
+			step.Kind, step.Take, step.Reason = Snapshot, take, why
+			return step
+		}
+		fails = "; a snapshot is due and fails: " + p.Text
 	}
 	if s.Epoch.Head.Last.TS.After(s.Head.Applied.TS) {
-		step.Kind, step.Reason = Apply, "the head follows the oplog"
+		step.Kind, step.Reason = Apply, "the head follows the oplog"+fails
 		return step
 	}
-	step.Kind, step.Reason = Wait, "the head holds everything that has arrived"
+	step.Kind, step.Reason = Wait, "the head holds everything that has arrived"+fails
 	if !s.Epoch.Ended.IsZero() {
 		step.Reason = "this history has ended (" + s.Epoch.EndedWhy + "); a new full read follows"
 	}
@@ -341,11 +347,11 @@ func damaged(s State) bool {
 }
 
 // broken finds a break of the restorable range that the head has passed and no snapshot has: until there is one, nothing after
-// the break can be restored.
+// the break can be restored. One right at the break may be of the time before: it does not count.
 func broken(s State, complete []snapshot.Snapshot) (backup.Break, bool) {
 	for _, b := range s.Epoch.Breaks {
-		passed := func(snap snapshot.Snapshot) bool { return snap.Epoch == s.Epoch.Number && !snap.Applied.Before(b.At) }
-		if !s.Head.Applied.TS.Before(b.At) && !slices.ContainsFunc(complete, passed) {
+		passed := func(snap snapshot.Snapshot) bool { return snap.Epoch == s.Epoch.Number && snap.Applied.After(b.At) }
+		if s.Head.Applied.TS.After(b.At) && !slices.ContainsFunc(complete, passed) {
 			return b, true
 		}
 	}

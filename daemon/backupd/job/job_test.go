@@ -133,7 +133,25 @@ func TestNext(t *testing.T) {
 		{"a break that the head has not reached", healthy, func(s *State) {
 			s.Epoch.Breaks, s.Head.Applied = []backup.Break{{At: at(30 * time.Minute).TS}}, at(31*time.Minute)
 		}, Apply, backup.StageTailing, ""},
-		{"a break that a snapshot has passed", healthy, func(s *State) { s.Epoch.Breaks = []backup.Break{{At: at(time.Hour).TS}} }, Wait, backup.StageTailing, ""},
+		{"a break that a snapshot has passed", healthy, func(s *State) { s.Epoch.Breaks = []backup.Break{{At: at(time.Hour + time.Second).TS}} }, Wait, backup.StageTailing, ""},
+		{"a snapshot right at a break is of the time before", healthy, func(s *State) {
+			s.Epoch.Breaks, s.Epoch.Head.Last = []backup.Break{{At: at(time.Hour).TS, Why: "w1 was excluded"}}, at(time.Second)
+		}, Snapshot, backup.StageTailing, "w1 was excluded"},
+		{"a head right at a break waits for what follows", healthy, func(s *State) {
+			s.Epoch.Breaks = []backup.Break{{At: at(time.Second).TS}}
+		}, Wait, backup.StageTailing, "holds everything"},
+		{"snapshots fail: the head follows all the same", healthy, func(s *State) {
+			s.Job.Next, s.Epoch.Head.Last = now.Add(-time.Minute), at(0)
+			s.Job.Problem = &backup.Problem{Text: "the store is full", Snapshots: true, Next: now.Add(time.Minute)}
+		}, Apply, backup.StageTailing, "the store is full"},
+		{"snapshots fail: it says so while there is nothing to do", healthy, func(s *State) {
+			s.Job.Next = now.Add(-time.Minute)
+			s.Job.Problem = &backup.Problem{Text: "the store is full", Snapshots: true, Next: now.Add(time.Minute)}
+		}, Wait, backup.StageTailing, "the store is full"},
+		{"snapshots fail: it is tried again", healthy, func(s *State) {
+			s.Job.Next = now.Add(-time.Minute)
+			s.Job.Problem = &backup.Problem{Snapshots: true, Next: now.Add(-time.Second)}
+		}, Snapshot, backup.StageTailing, "scheduled"},
 		{"the last snapshot is damaged", healthy, func(s *State) { s.Snapshots[1].VerifyError = "x" }, Snapshot, backup.StageTailing, "damaged"},
 		{"a wish", healthy, func(s *State) { s.Job.Wishes = []backup.Wish{{ID: "w", By: "ann"}} }, Snapshot, backup.StageTailing, "ann"},
 		{"a wish that was fulfilled", healthy, func(s *State) { s.Job.Wishes = []backup.Wish{{ID: "last", By: "ann"}} }, Wait, backup.StageTailing, ""},
@@ -279,6 +297,24 @@ func TestJudge(t *testing.T) {
 	}
 	if j := Judge(opererr.New("x", head.ErrNoRelease, "install 7.0.14"), nil, now); j.Problem.Remedy != "install 7.0.14" {
 		t.Errorf("the error's own hint is lost: %q", j.Problem.Remedy)
+	}
+}
+
+// TestJudgeSnapshot: whatever fails about a snapshot, the head and the history are as good as before.
+func TestJudgeSnapshot(t *testing.T) {
+	for _, err := range []error{blockstore.ErrDamaged, blockstore.ErrNoSpace, blockstore.ErrUnavailable, blockstore.ErrDenied, syscall.ENOSPC, stored.ErrLost, errors.New("boom")} {
+		var before *backup.Problem
+		for n := range 5 {
+			p := JudgeSnapshot(fmt.Errorf("store it: %w", err), before, now.Add(time.Duration(n)*time.Hour))
+			if !p.Snapshots || p.Resync || p.Remedy == "" || p.Retries != n+1 || !p.Since.Equal(now) || !p.Next.After(now.Add(time.Duration(n)*time.Hour)) {
+				t.Errorf("%v, failure %d: %+v", err, n+1, p)
+			}
+			before = &p
+		}
+	}
+	p := JudgeSnapshot(blockstore.ErrNoSpace, &backup.Problem{Code: CodeStore, Retries: 7, Since: now.Add(-time.Hour)}, now)
+	if p.Retries != 1 || !p.Since.Equal(now) {
+		t.Errorf("it goes on counting the failures of something else: %+v", p)
 	}
 }
 

@@ -92,6 +92,25 @@ func Judge(err error, before *backup.Problem, now time.Time) Judgement {
 	return j
 }
 
+// JudgeSnapshot says what follows from the error of storing a snapshot: the head and the history are as good as before, so that
+// nothing is made again and nothing else waits. before is as for Judge.
+func JudgeSnapshot(err error, before *backup.Problem, now time.Time) backup.Problem {
+	p := backup.Problem{Text: err.Error(), Since: now, Snapshots: true}
+	p.Code, p.Remedy = classify(err, opererr.HintOf(err))
+	switch p.Code {
+	case CodeDamaged, CodeMissing:
+		p.Remedy = "The next one is tried by itself. Check the disks of the store; heartwood store check says what is damaged."
+	case CodeHead, CodeInternal:
+		p.Remedy = "The daemon tries again by itself; its log has the details."
+	}
+	if before != nil && before.Snapshots && before.Code == p.Code {
+		p.Since, p.Retries = before.Since, before.Retries
+	}
+	p.Retries++
+	p.Next = now.Add(Back(p.Retries - 1))
+	return p
+}
+
 const readAgain = "It is read again; if that does not help, a new full read follows by itself. Check the disks of the store."
 
 // classify names the kind of an error and, unless it brings one, the remedy.

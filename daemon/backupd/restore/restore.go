@@ -479,7 +479,11 @@ func (w *work) onHead(ctx context.Context) (err error) {
 			err = errors.Join(err, h.Kill()) // its folder is thrown away, or recovers at the next attempt
 		}
 	}()
-	a, err := apply.Open(ctx, apply.Options{Client: h.Client(), Dir: w.dir, Log: w.log})
+	held, err := filter.New(w.shot.Filter, w.shot.Namespaces) // what was excluded is not in the snapshot, and may still be in the oplog
+	if err != nil {
+		return err
+	}
+	a, err := apply.Open(ctx, apply.Options{Client: h.Client(), Dir: w.dir, Filter: held, Log: w.log})
 	if err != nil {
 		return err
 	}

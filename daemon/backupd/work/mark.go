@@ -8,12 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/heartwood-db/heartwood/daemon/backupd/job"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/oplog"
+	"github.com/heartwood-db/heartwood/shared/oplog/filter"
 )
 
 // mark is a small file in the folder of each head: how far it is. What matters for the content is the applier's own state; the mark
@@ -29,6 +31,35 @@ type mark struct {
 	ReplayFrom oplog.OpTime `json:"replayFrom"`
 	// Snapshot is the last one that was stored of this very folder: its files may be trusted by size, time and inode.
 	Snapshot string `json:"snapshot,omitempty"`
+	// Filter is which namespaces the head holds; nil where an older version wrote the mark.
+	Filter *held `json:"filter,omitempty"`
+}
+
+// held is a list of namespaces, as a backup's settings have it.
+type held struct {
+	Kind       filter.Kind `json:"kind"`
+	Namespaces []string    `json:"namespaces,omitempty"`
+}
+
+func (h *held) same(o *held) bool {
+	return h != nil && o != nil && h.Kind == o.Kind && slices.Equal(h.Namespaces, o.Namespaces)
+}
+
+// narrowed is what a head is to hold where people want something: that, but nothing that was not read for it. A wider list
+// counts from the next full read on.
+func narrowed(have, want *held) (*held, *filter.Filter, error) {
+	is, err := filter.New(want.Kind, want.Namespaces)
+	if err != nil || have == nil {
+		return want, is, err
+	}
+	was, err := filter.New(have.Kind, have.Namespaces)
+	if err != nil {
+		return nil, nil, err
+	}
+	if is.Wider(was) {
+		return have, was, nil
+	}
+	return want, is, nil
 }
 
 const (

@@ -11,7 +11,7 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupd/job"
 	"github.com/heartwood-db/heartwood/daemon/backupd/stored"
 	"github.com/heartwood-db/heartwood/shared/obs"
-	"github.com/heartwood-db/heartwood/shared/oplog/filter"
+	"github.com/heartwood-db/heartwood/shared/store/backup"
 )
 
 // headDirty is head.ErrDirty, under a name that its package's does not hide.
@@ -69,19 +69,59 @@ func (w *Worker) startHead(ctx context.Context, s *job.State) error {
 			return err
 		}
 	}
-	if w.head.applier != nil || w.mark.Phase != job.Window && w.mark.Phase != job.Ready {
+	if w.mark.Phase != job.Window && w.mark.Phase != job.Ready {
 		return nil
 	}
-	only, err := filter.New(s.Config.Filter, s.Config.Namespaces)
+	to, only, err := narrowed(w.mark.Filter, &held{Kind: s.Config.Filter, Namespaces: s.Config.Namespaces})
 	if err != nil {
 		return fmt.Errorf("namespaces: %w", err)
+	}
+	if w.head.applier != nil {
+		if to.same(w.mark.Filter) {
+			return nil
+		}
+		w.note()
+		if err := w.head.applier.Close(); err != nil {
+			return fmt.Errorf("end applying by the old list of namespaces: %w", err)
+		}
+		w.head.applier = nil
 	}
 	a, err := apply.Open(ctx, apply.Options{Client: w.head.head.Client(), Dir: w.dir(), Filter: only, Log: w.log})
 	if err != nil {
 		return fmt.Errorf("begin to apply: %w", err)
 	}
 	w.head.applier = a
+	if err := w.narrow(ctx, s); err != nil {
+		return err
+	}
+	if !to.same(w.mark.Filter) {
+		w.mark.Filter = to
+		if err := writeMark(w.dir(), w.mark); err != nil {
+			return err
+		}
+	}
 	return w.follow(ctx, s)
+}
+
+// narrow drops from the head what has been excluded since. What is restorable begins anew behind it: an earlier snapshot holds
+// what was excluded, and the oplog since then does not.
+func (w *Worker) narrow(ctx context.Context, s *job.State) error {
+	a := w.head.applier
+	out := a.Unwanted()
+	if len(out) == 0 {
+		return nil
+	}
+	w.log.InfoContext(ctx, "excluded collections are dropped from the head", obs.KeyCount, len(out), obs.KeyCollect, out[0])
+	if w.mark.Phase == job.Ready {
+		why := fmt.Sprintf("%s was excluded", out[0])
+		if len(out) > 1 {
+			why = fmt.Sprintf("%s and %d more were excluded", out[0], len(out)-1)
+		}
+		if err := w.h.Backup.AddBreak(ctx, w.id, s.Epoch.Number, backup.Break{At: a.Applied().TS, Why: why}); err != nil {
+			return err
+		}
+	}
+	return a.Narrow(ctx)
 }
 
 // follow begins to read the stored oplog where the applier is.

@@ -59,7 +59,7 @@ func (w *Worker) snapshot(ctx context.Context, s *job.State, take job.Take) erro
 		_, err = head.Clone(ctx, opts.DBPath, clone)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("clone the head's files: %w", err), os.RemoveAll(clone), w.dropRecord(ctx, x.ID))
+		return errors.Join(fmt.Errorf("%w: clone the head's files: %w", errStoring, err), os.RemoveAll(clone), w.dropRecord(ctx, x.ID))
 	}
 	opts.DBPath, opts.Trust = clone, false
 	var m *tree.Manifest
@@ -76,7 +76,7 @@ func (w *Worker) snapshot(ctx context.Context, s *job.State, take job.Take) erro
 func (w *Worker) plan(ctx context.Context, s *job.State, take job.Take) (x backup.Snapshot, o snap.Options, err error) {
 	bs, err := w.h.Blockstores(ctx, s.Job.StoreID)
 	if err != nil {
-		return x, o, fmt.Errorf("open store %q: %w", s.Job.StoreID, err)
+		return x, o, fmt.Errorf("%w: open store %q: %w", errStoring, s.Job.StoreID, err)
 	}
 	a, h := w.head.applier, w.head.head
 	state, err := a.State()
@@ -91,7 +91,7 @@ func (w *Worker) plan(ctx context.Context, s *job.State, take job.Take) (x backu
 	x = backup.Snapshot{
 		ID: id, GroupID: s.Job.GroupID, Job: w.id, Epoch: s.Epoch.Number, At: job.Time(applied.TS), Kinds: take.Kinds, Expires: take.Expires,
 		Created: s.Now, Applied: applied, ReplayFrom: a.ReplayFrom(), StoreID: s.Job.StoreID, SetName: s.Epoch.SetName, Version: h.Version,
-		FCV: s.Epoch.FCV, Filter: s.Config.Filter, Namespaces: s.Config.Namespaces, Encrypted: s.Config.Encrypted, DataBytes: dataBytes(ctx, h.Client()),
+		FCV: s.Epoch.FCV, Filter: w.mark.Filter.Kind, Namespaces: w.mark.Filter.Namespaces, Encrypted: s.Config.Encrypted, DataBytes: dataBytes(ctx, h.Client()),
 	}
 	meta := snap.Meta{
 		Job: w.id, Epoch: x.Epoch, SetName: x.SetName, ReplicaSetID: s.Epoch.ReplicaSetID, Mongod: x.Version, FCV: x.FCV,
@@ -103,7 +103,7 @@ func (w *Worker) plan(ctx context.Context, s *job.State, take job.Take) (x backu
 	ids := newestFirst(s)
 	prev, err := snap.Last(ctx, bs, w.id, ids, w.log)
 	if err != nil {
-		return x, o, err
+		return x, o, fmt.Errorf("%w: %w", errStoring, err)
 	}
 	return x, snap.Options{
 		Blocks: bs, DBPath: head.DBPath(w.dir()), Prev: prev, ID: id, Token: w.token, Created: s.Now, Meta: meta,
@@ -116,7 +116,7 @@ func (w *Worker) plan(ctx context.Context, s *job.State, take job.Take) (x backu
 func (w *Worker) taken(ctx context.Context, s *job.State, x backup.Snapshot, take job.Take, m *tree.Manifest, took time.Duration, err error) error {
 	if err != nil {
 		w.h.Metrics.snapshots.WithLabelValues("failed").Inc()
-		return errors.Join(fmt.Errorf("store the snapshot: %w", err), w.dropRecord(ctx, x.ID))
+		return errors.Join(fmt.Errorf("%w: %w", errStoring, err), w.dropRecord(ctx, x.ID))
 	}
 	x.Complete, x.Finished, x.Took = true, w.h.now(), took.Milliseconds()
 	x.Files, x.FileBytes, x.AddedBytes = m.Stats.Files, m.Stats.Bytes, m.Stats.Stored
@@ -139,6 +139,9 @@ func (w *Worker) taken(ctx context.Context, s *job.State, x backup.Snapshot, tak
 	w.log.InfoContext(ctx, "snapshot taken", obs.KeyKey, x.ID, obs.KeyBytes, x.FileBytes, obs.KeyTook, took.Round(time.Millisecond))
 	w.chores = time.Time{} // a new one may let others expire
 	err = w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
+		if j.Problem != nil && j.Problem.Snapshots {
+			j.Problem = nil
+		}
 		j.Last, j.Next, j.HeadBytes, j.Activity = x.ID, take.Next, x.FileBytes, nil
 		j.Wishes = slices.DeleteFunc(j.Wishes, func(wish backup.Wish) bool { return wish.ID == x.ID })
 		return nil
@@ -201,7 +204,7 @@ func (w *Worker) chore(ctx context.Context, s *job.State) {
 	w.chores = s.Now
 	o := groom.Options{
 		Records: w.h.Backup, Blocks: w.h.Blockstores, Config: s.Config, Job: s.Job, Token: w.token, Grace: w.h.Grace, Now: s.Now,
-		Tree: s.Now.Sub(w.groomed) >= groomEvery,
+		Tree: s.Now.Sub(w.groomed) >= groomEvery, Clean: w.h.clean,
 	}
 	now := *s
 	var err error
@@ -226,6 +229,9 @@ func (w *Worker) tidied(ctx context.Context, s *job.State, r groom.Report, err e
 	if r.Groomed && err == nil {
 		w.groomed = s.Now
 		w.h.Metrics.freed.Add(float64(r.Freed))
+	}
+	if r.Cleaned.Leftovers > 0 {
+		w.log.InfoContext(ctx, "what killed writers left in the store was removed", obs.KeyCount, r.Cleaned.Leftovers, obs.KeyBytes, r.Cleaned.Bytes)
 	}
 	if n := len(r.Condemned) + r.Deleted; n > 0 || r.Freed > 0 {
 		w.log.InfoContext(ctx, "expired snapshots were deleted", obs.KeyCount, n, obs.KeyBytes, r.Freed)

@@ -101,6 +101,7 @@ func (w *Worker) seed(ctx context.Context, s *job.State) error {
 		return fmt.Errorf("begin to apply: %w", err)
 	}
 	w.mark.Phase, w.mark.Applied, w.mark.ReplayFrom = job.Window, s.Epoch.Start, s.Epoch.Start
+	w.mark.Filter = nil // what was read is known only by what is there
 	w.log.InfoContext(ctx, "head filled", obs.KeyCount, len(wanted), obs.KeyBytes, total, obs.KeyTook, w.h.now().Sub(began))
 	return errors.Join(writeMark(w.dir(), w.mark), w.applied(ctx))
 }
@@ -304,7 +305,7 @@ func (w *Worker) restore(ctx context.Context, s *job.State, from backup.Snapshot
 	if err != nil {
 		return fmt.Errorf("make the head from snapshot %s: %w", from.ID, err)
 	}
-	w.mark = mark{Job: w.id, Epoch: w.epoch, Phase: job.Ready, Applied: meta.Applied, ReplayFrom: meta.ReplayFrom}
+	w.mark = mark{Job: w.id, Epoch: w.epoch, Phase: job.Ready, Applied: meta.Applied, ReplayFrom: meta.ReplayFrom, Filter: &held{Kind: meta.Filter, Namespaces: meta.Namespaces}}
 	w.log.InfoContext(ctx, "head made from a snapshot", obs.KeyKey, from.ID, obs.KeyTook, w.h.now().Sub(began))
 	return errors.Join(writeMark(w.dir(), w.mark), w.applied(ctx))
 }

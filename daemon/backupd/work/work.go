@@ -6,6 +6,7 @@ package work
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
@@ -35,6 +36,27 @@ type Host struct {
 	Chores      time.Duration
 	Now         func() time.Time
 	Log         *slog.Logger
+
+	mu      sync.Mutex
+	cleaned map[string]time.Time // when each store was freed of leftovers
+}
+
+// cleanEvery is how often a store is freed of what killed writers left, whichever of its jobs does it.
+const cleanEvery = 24 * time.Hour
+
+// clean says whether a store's turn has come; then it counts as done.
+func (h *Host) clean(store string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	if last, ok := h.cleaned[store]; ok && now.Sub(last) < cleanEvery {
+		return false
+	}
+	if h.cleaned == nil {
+		h.cleaned = map[string]time.Time{}
+	}
+	h.cleaned[store] = now
+	return true
 }
 
 func (h *Host) now() time.Time { return h.Now().UTC() }

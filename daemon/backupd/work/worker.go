@@ -164,7 +164,7 @@ func (w *Worker) loop(ctx context.Context) error {
 				w.log.WarnContext(ctx, "cannot note what is wrong with the backup", obs.KeyErr, err)
 			}
 			again = false
-		case s.Job.Problem != nil && step.Kind != job.Wait:
+		case s.Job.Problem != nil && step.Kind != job.Wait && (!s.Job.Problem.Snapshots || step.Kind == job.Snapshot && w.aside == nil):
 			if err := w.mended(ctx); err != nil {
 				return err
 			}
@@ -390,6 +390,12 @@ func (w *Worker) failed(ctx context.Context, s *job.State, step job.Step, err er
 	if w.head != nil && w.head.died() {
 		err = fmt.Errorf("%w: %w", errDied, err)
 	}
+	if errors.Is(err, errStoring) && !errors.Is(err, headDirty) {
+		p := job.JudgeSnapshot(err, s.Job.Problem, s.Now)
+		w.h.Metrics.problems.WithLabelValues(p.Code).Inc()
+		w.log.ErrorContext(ctx, "a snapshot failed; the head goes on", obs.KeyCode, p.Code, obs.KeyErr, err, obs.KeyHint, p.Remedy)
+		return w.problem(ctx, s, p)
+	}
 	j := job.Judge(err, s.Job.Problem, s.Now)
 	w.h.Metrics.problems.WithLabelValues(j.Problem.Code).Inc()
 	w.log.ErrorContext(ctx, "a step of a backup failed", obs.KeyState, string(step.Kind), obs.KeyCode, j.Problem.Code, obs.KeyErr, err, obs.KeyHint, j.Problem.Remedy)
@@ -420,6 +426,9 @@ func (w *Worker) failed(ctx context.Context, s *job.State, step job.Step, err er
 	return w.problem(ctx, s, j.Problem)
 }
 
+// errStoring is in the chain of errors about storing a snapshot: the head is as good as before.
+var errStoring = errors.New("the snapshot was not stored")
+
 // errDied is in the chain of errors that follow from the end of the head's process.
 var errDied = fmt.Errorf("the head's mongod has ended by itself: %w", headDirty)
 
@@ -440,6 +449,9 @@ func (w *Worker) problem(ctx context.Context, s *job.State, p backup.Problem) er
 	err := w.h.Backup.UpdateJobAs(ctx, w.id, w.token, func(j *backup.Job) error {
 		asked = false
 		j.Problem, j.Activity, j.Reason = &p, nil, p.Text
+		if p.Snapshots {
+			return nil
+		}
 		if j.Stage != backup.StageBroken {
 			j.Stage, j.StageSince = backup.StageBroken, s.Now
 		}

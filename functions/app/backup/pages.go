@@ -189,6 +189,8 @@ func state(b *backups.Backup, now time.Time) view.State {
 		return view.State{Level: view.Info, Word: "being deleted"}
 	case j == nil:
 		return view.State{Level: view.Info, Word: "starting"}
+	case j.Problem != nil && j.Problem.Snapshots:
+		return view.State{Level: view.Warning, Word: "snapshots fail", Why: j.Problem.Text}
 	case j.Problem != nil:
 		return view.State{Level: view.Critical, Word: "stands still", Why: j.Problem.Text}
 	case j.Resync != nil || b.Epoch != nil && !b.Epoch.Ended.IsZero():

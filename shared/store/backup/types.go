@@ -151,6 +151,8 @@ type Problem struct {
 	Retries int       `bson:"retries"`
 	Next    time.Time `bson:"next,omitempty"` // when it is tried again; zero: it waits for a person
 	Resync  bool      `bson:"resync,omitempty"`
+	// Snapshots says that only snapshots are concerned: the head follows the oplog meanwhile.
+	Snapshots bool `bson:"snapshots,omitempty"`
 }
 
 // MissingDocs are documents of one collection that the copy lacks.
