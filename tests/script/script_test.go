@@ -25,10 +25,11 @@ func TestMain(m *testing.M) {
 func TestCommands(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"server": server, "wait-for": waitFor, "pick": pick},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"server": server, "wait-for": waitFor, "pick": pick, "backed-up": backedUp, "carry": carry},
 		Setup: func(e *testscript.Env) error {
 			base, err := freeBase()
 			e.Setenv("PORTS", strconv.Itoa(base))
+			e.Values[siteKey] = &running{}
 			return err
 		},
 	})

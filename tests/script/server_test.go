@@ -55,6 +55,9 @@ func server(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Logf("stop the server: %v", err)
 		}
 	})
+	if r, ok := ts.Value(siteKey).(*running); ok {
+		r.site = srv.Site()
+	}
 	site, err := client.Provision(ctx, base)
 	ts.Check(err)
 	hosts, err := site.AddHosts(ctx, 1)

@@ -294,6 +294,8 @@ func ProgressOf(r *backup.Restore, plan *restoreplan.Plan) Progress {
 	case running >= 0:
 	case r.Method == model.DeliverPush && len(r.Objects) > 0:
 		next = max(0, slices.IndexFunc(plan.Steps, func(s restoreplan.Step) bool { return s.Do == restoreplan.DoStage }))
+	case r.Step == "waits for a head": // on which it replays and exports what was fetched
+		next = 1
 	default:
 		next = 0
 	}

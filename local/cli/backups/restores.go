@@ -1,7 +1,9 @@
 package backups
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -9,6 +11,8 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/cli/ask"
 	"github.com/heartwood-db/heartwood/local/cli/exit"
+	"github.com/heartwood-db/heartwood/local/cli/public"
+	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
 func restoreCommand() *cobra.Command {
@@ -19,8 +23,9 @@ func restoreCommand() *cobra.Command {
 		Short: "Plan, start and fetch restores",
 		Long: `Plan, start and fetch restores, through the Public API of a running server. A restore is of a snapshot, or of any second that
 heartwood backup show lists. What comes out is an archive of data files to start a mongod on, or an archive of BSON files for
-mongorestore. The server does not write into a running replica set (--into) yet: it refuses, and says what to do instead.` + about + ask.Codes,
-		Example: "  heartwood restore plan rs0 --at 10m\n  " + example + "\n  heartwood restore start rs0 --at 2026-12-24T18:00:00Z --namespace shop.orders --rename shop.orders=shop.orders_old --output .",
+mongorestore; or, with --into, the backup agent beside a running replica set writes it there. Nothing of that one is touched before
+everything has arrived: then each collection is replaced at one moment.` + about + ask.Codes,
+		Example: "  heartwood restore plan rs0 --at 10m\n  " + example + "\n  heartwood restore start rs0 --at 2026-12-24T18:00:00Z --namespace shop.orders --rename shop.orders=shop.orders_old --output .\n  heartwood restore start rs0 --at 10m --into rs0 --namespace shop.orders --drop --wait",
 		Args:    ask.None(example),
 		RunE: func(*cobra.Command, []string) error {
 			return exit.Usagef(example, "what to do with restores is missing")
@@ -31,12 +36,15 @@ mongorestore. The server does not write into a running replica set (--into) yet:
 	return cmd
 }
 
+// intoExample is a restore into a running deployment.
+const intoExample = "heartwood restore start rs0 --at 10m --into rs1 --drop --wait"
+
 // moment are the flags that say what is restored and to where.
 type moment struct {
 	at, snapshot, oplog, format, into, intoGroup string
 	namespaces                                   []string
 	rename                                       map[string]string
-	drop, plain                                  bool
+	drop, plain, users                           bool
 	hours, downloads                             int
 }
 
@@ -48,9 +56,10 @@ func (m *moment) register(cmd *cobra.Command) {
 	fl.StringVar(&m.format, "format", "", "files (data files, the default) or bson (for mongorestore)")
 	fl.StringSliceVar(&m.namespaces, "namespace", nil, "only this database or database.collection (bson or --into); may be repeated")
 	fl.StringToStringVar(&m.rename, "rename", nil, "give a database or collection another name: shop.orders=shop.orders_old")
-	fl.StringVar(&m.into, "into", "", "write into this running replica set instead of making an archive: name or id")
+	fl.StringVar(&m.into, "into", "", "write into this running replica set instead of making an archive: name or id of its cluster")
 	fl.StringVar(&m.intoGroup, "into-group", "", "id of the group of that replica set (default: the same)")
-	fl.BoolVar(&m.drop, "drop", false, "with --into: drop collections that are in the way")
+	fl.BoolVar(&m.drop, "drop", false, "with --into: replace collections that are there already")
+	fl.BoolVar(&m.users, "users", false, "with --into: merge users and roles of the backup into those that are there")
 	fl.BoolVar(&m.plain, "tar", false, "a .tar archive instead of a .tar.gz")
 	fl.IntVar(&m.hours, "hours", 0, "how long the link lives (default 48)")
 	fl.IntVar(&m.downloads, "downloads", 0, "how often it may be used (default 1)")
@@ -109,11 +118,15 @@ func (m *moment) body(a app, example string) (ask.Object, error) {
 	if m.downloads > 0 {
 		delivery["maxDownloads"] = m.downloads
 	}
-	if m.drop && m.into == "" {
-		return nil, exit.Usagef(example, "--drop is for --into")
-	}
-	if m.into != "" {
-		body["drop"] = m.drop
+	switch {
+	case m.into == "" && (m.drop || m.users || m.intoGroup != ""):
+		return nil, exit.Usagef(intoExample, "--drop, --users and --into-group are for --into")
+	case m.into != "" && (m.hours > 0 || m.downloads > 0 || m.plain || m.format != ""):
+		return nil, exit.Usagef(intoExample, "--format, --tar, --hours and --downloads are for archives: leave them out with --into")
+	case m.into != "":
+		delete(body, "format")
+		delete(body, "compress")
+		body["drop"], body["users"] = m.drop, m.users
 		delivery = ask.Object{"methodName": "AUTOMATED_RESTORE", "targetClusterName": m.into}
 		if ask.IDs(example, []string{m.into}) == nil {
 			delivery = ask.Object{"methodName": "AUTOMATED_RESTORE", "targetClusterId": m.into}
@@ -131,13 +144,21 @@ func sayPlan(cmd *cobra.Command, p ask.Object) error {
 	rows := [][]string{
 		{"from the snapshot of", p.When("snapshotAt")},
 		{"restored to", p.Object("targetTimestamp").When("date")},
+	}
+	if into := p.Object("into"); len(into) > 0 {
+		rows = append(rows, []string{"written into", strings.TrimSuffix(fmt.Sprintf("%s, mongod %s", into.Text("name"), into.Text("mongodVersion")), ", mongod ")})
+	}
+	rows = append(rows, [][]string{
 		{"mongod", p.Text("mongodVersion") + ", feature compatibility version " + p.Text("featureCompatibilityVersion")},
 		{"bytes to move", size(p.Number("bytes"))},
 		{"scratch space of the daemon", size(p.Number("scratchBytes"))},
 		{"about", span(p.Number("seconds"))},
-	}
+	}...)
 	if o := p.Object("oplog"); p.Is("replay") {
 		rows = append(rows, []string{"oplog to replay", fmt.Sprintf("%.0f entries, %s", o.Number("entries"), size(o.Number("bytes")))})
+	}
+	if there := p.Texts("overwrites"); len(there) > 0 {
+		rows = append(rows, []string{"replaced", someOf(there)})
 	}
 	for _, w := range p.Texts("warnings") {
 		rows = append(rows, []string{"mind", w})
@@ -153,7 +174,7 @@ func sayPlan(cmd *cobra.Command, p ask.Object) error {
 	if err := ask.Table(cmd.OutOrStdout(), rows...); err != nil {
 		return err
 	}
-	if contents := p.Objects("contents"); len(contents) > 0 && (len(p.Texts("selected")) > 0 || len(p.Object("rename")) > 0) {
+	if contents := p.Objects("contents"); len(contents) > 0 && (p.Is("push") || len(p.Texts("selected")) > 0 || len(p.Object("rename")) > 0) {
 		ask.Say(cmd, "\nCollections")
 		rows = [][]string{{"NAME THERE", "BYTES"}}
 		for _, c := range contents {
@@ -162,6 +183,15 @@ func sayPlan(cmd *cobra.Command, p ask.Object) error {
 		return ask.Table(cmd.OutOrStdout(), rows...)
 	}
 	return nil
+}
+
+// someOf shortens a list.
+func someOf(names []string) string {
+	const most = 10
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 func (a app) plan() *cobra.Command {
@@ -207,8 +237,14 @@ func (a app) startRestore() *cobra.Command {
 	const example = "heartwood restore start rs0 --at 10m --output ."
 	cmd := &cobra.Command{
 		Use: "start SET", Short: "Start a restore; with --output wait for it and fetch the archive",
-		Long: "Start a restore. With --wait follow it to its end, with --output fetch the archive then, checked against its SHA-256. --dry-run prints the plan." + ask.Codes, Example: "  heartwood restore start rs0 --at 10m --dry-run\n  " + example,
-		Args: ask.One(example, "the replica set"),
+		Long: `Start a restore. With --wait follow it to its end, with --output fetch the archive then, checked against its SHA-256. --dry-run
+prints the plan.
+
+With --into the backup agent beside that replica set writes what is restored into it, as the user that its own configuration names
+(restoreUsername). It writes into collections of other names first and puts them in place when all is there; until then --drop
+has dropped nothing. A failure, or a cancellation, is told with what it leaves and what to do.` + ask.Codes,
+		Example: "  heartwood restore start rs0 --at 10m --dry-run\n  " + example + "\n  " + intoExample,
+		Args:    ask.One(example, "the replica set"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dry {
 				return a.runPlan(cmd, args[0], &m, example, asJSON)
@@ -224,18 +260,16 @@ func (a app) startRestore() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var made ask.Object
-			if err := s.Post(cmd.Context(), s.cluster("restoreJobs"), body, &made); err != nil {
+			job, err := s.ask(cmd, body)
+			if err != nil {
 				return err
 			}
-			jobs := made.Objects("results")
-			if len(jobs) != 1 {
-				return fmt.Errorf("the server answered %d restore jobs", len(jobs))
-			}
-			job := jobs[0]
 			if wait || output != "" {
 				ask.Hint(cmd, "restore %s of %s", job.Text("id"), s.name)
 				if job, err = a.follow(cmd, s, job.Text("id")); err != nil {
+					if asJSON && len(job) > 0 {
+						err = errors.Join(err, ask.JSON(cmd, job))
+					}
 					return err
 				}
 			}
@@ -247,7 +281,13 @@ func (a app) startRestore() *cobra.Command {
 			switch {
 			case asJSON:
 				return ask.JSON(cmd, job)
-			case wait || output != "":
+			case output != "":
+				return nil
+			case wait && m.into != "":
+				ask.Say(cmd, "restore %s of %s is in place in %s", job.Text("id"), s.name, job.Object("delivery").Text("targetClusterName"))
+				return nil
+			case wait:
+				ask.Say(cmd, "restore %s of %s is ready: heartwood restore download %s %s", job.Text("id"), s.name, args[0], job.Text("id"))
 				return nil
 			}
 			ask.Say(cmd, "restore %s of %s has begun: heartwood restore show %s %s", job.Text("id"), s.name, args[0], job.Text("id"))
@@ -262,23 +302,49 @@ func (a app) startRestore() *cobra.Command {
 	return cmd
 }
 
-// follow waits for the end of a restore and says on the way how far it is.
+// ask asks for a restore.
+func (s *set) ask(cmd *cobra.Command, body ask.Object) (ask.Object, error) {
+	var made ask.Object
+	if err := s.Post(cmd.Context(), s.cluster("restoreJobs"), body, &made); err != nil {
+		return nil, err
+	}
+	jobs := made.Objects("results")
+	if len(jobs) != 1 {
+		return nil, fmt.Errorf("the server answered %d restore jobs", len(jobs))
+	}
+	return jobs[0], nil
+}
+
+// patience is how often in a row, 2 seconds apart, following a restore may meet a server that does not answer.
+const patience = 60
+
+// follow waits for the end of a restore and says on the way how far it is. The restore is answered with the error of one that has
+// failed.
 func (a app) follow(cmd *cobra.Command, s *set, id string) (ask.Object, error) {
-	last := ""
+	last, unheard := "", 0
 	for {
 		var o ask.Object
 		if err := s.Get(cmd.Context(), s.cluster("restoreJobs", id), nil, &o); err != nil {
-			return nil, err
+			var refused *public.Error
+			if unheard++; unheard > patience || errors.As(err, &refused) && refused.Status < http.StatusInternalServerError || cmd.Context().Err() != nil {
+				return nil, err
+			}
+			ask.Hint(cmd, "the server does not answer (%v), the restore goes on", err)
+			if err := a.wait(cmd.Context(), 2*time.Second); err != nil {
+				return nil, err
+			}
+			continue
 		}
+		unheard = 0
 		switch o.Text("statusName") {
 		case "FINISHED":
 			return o, nil
 		case "IN_PROGRESS":
 		default:
-			return nil, fmt.Errorf("restore %s is %s: %s. %s", id, strings.ToLower(o.Text("statusName")), strings.TrimSuffix(o.Text("errorText"), "."), o.Text("remedy"))
+			err := fmt.Errorf("it is %s: %s", strings.ToLower(o.Text("statusName")), strings.TrimSuffix(o.Text("errorText"), "."))
+			return o, opererr.New("restore "+id, err, o.Text("remedy"))
 		}
-		p := o.Object("progress")
-		if now := progress(p.Text("step"), p.Number("doneBytes"), p.Number("totalBytes"), "bytes"); now != last {
+		if now := howFar(o.Object("progress")); now != last {
 			ask.Hint(cmd, "%s", now)
 			last = now
 		}
@@ -286,6 +352,18 @@ func (a app) follow(cmd *cobra.Command, s *set, id string) (ask.Object, error) {
 			return nil, err
 		}
 	}
+}
+
+// howFar is a restore's progress for people: what is done, of how much, and how long all that follows will take.
+func howFar(p ask.Object) string {
+	text := progress(p.Text("step"), p.Number("doneBytes"), p.Number("totalBytes"), "bytes")
+	if p.Number("doneBytes") == 0 && p.Number("totalBytes") == 0 {
+		text = p.Text("step")
+	}
+	if left, ok := p["secondsLeft"].(float64); ok && left > 0 {
+		text += ", about " + span(left) + " left"
+	}
+	return text
 }
 
 func (a app) restores() *cobra.Command {
@@ -315,16 +393,28 @@ func (a app) restores() *cobra.Command {
 				o := ask.Object(f)
 				text := o.Text("errorText")
 				if p := o.Object("progress"); len(p) > 0 {
-					text = progress(p.Text("step"), p.Number("doneBytes"), p.Number("totalBytes"), "bytes")
+					text = howFar(p)
 				}
 				d := o.Object("delivery")
-				rows = append(rows, []string{o.Text("id"), o.When("created"), o.Object("timestamp").When("date"), o.Text("statusName"), d.Text("methodName") + " " + d.Text("statusName"), text})
+				rows = append(rows, []string{o.Text("id"), o.When("created"), o.Object("timestamp").When("date"), o.Text("statusName"), delivered(d), text})
 			}
 			return ask.Table(cmd.OutOrStdout(), rows...)
 		},
 	}
 	ask.JSONFlag(cmd, &asJSON)
 	return cmd
+}
+
+// delivered is how what was restored reaches its target.
+func delivered(d ask.Object) string {
+	if d.Text("targetClusterId") == "" {
+		return d.Text("methodName") + " " + d.Text("statusName")
+	}
+	name := d.Text("targetClusterName")
+	if name == "" {
+		name = d.Text("targetClusterId")
+	}
+	return "into " + name
 }
 
 func (a app) showRestore() *cobra.Command {
@@ -351,7 +441,7 @@ func (a app) showRestore() *cobra.Command {
 				{"of", s.name},
 				{"to", o.Object("timestamp").When("date")},
 				{"status", o.Text("statusName")},
-				{"delivery", d.Text("methodName") + " " + d.Text("statusName")},
+				{"delivery", delivered(d)},
 			}
 			put := func(name, value string) {
 				if value != "" {
@@ -359,12 +449,17 @@ func (a app) showRestore() *cobra.Command {
 				}
 			}
 			if p := o.Object("progress"); len(p) > 0 {
-				put("doing", progress(p.Text("step"), p.Number("doneBytes"), p.Number("totalBytes"), "bytes"))
+				put("doing", howFar(p))
+				for _, step := range p.Objects("steps") {
+					put("", strings.ToLower(step.Text("statusName"))+": "+step.Text("text"))
+				}
 			}
 			put("went wrong", o.Text("errorText"))
 			put("what to do", o.Text("remedy"))
 			put("link", d.Text("url"))
-			put("expires", d.When("expires"))
+			if d.Text("targetClusterId") == "" {
+				put("expires", d.When("expires"))
+			}
 			for _, h := range o.Objects("hashes") {
 				put("SHA-256 of "+h.Text("fileName"), h.Text("hash"))
 			}
@@ -379,7 +474,7 @@ func (a app) cancel() *cobra.Command {
 	var dry bool
 	const example = "heartwood restore cancel rs0 65f0c0ffee0000000000a1e7"
 	cmd := &cobra.Command{
-		Use: "cancel SET ID", Short: "Cancel a restore", Long: "Cancel a restore. Collections that were pushed already stay in the target." + ask.Codes,
+		Use: "cancel SET ID", Short: "Cancel a restore", Long: "Cancel a restore. Of one into a running deployment the backup agent removes what it has written, unless it is putting collections in place already: those that are stay. heartwood restore show says what was left." + ask.Codes,
 		Example: "  " + example, Args: two(example),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := a.find(cmd.Context(), args[0])
@@ -393,8 +488,19 @@ func (a app) cancel() *cobra.Command {
 			if err := s.Delete(cmd.Context(), s.cluster("restoreJobs", args[1])); err != nil {
 				return err
 			}
-			ask.Say(cmd, "restore %s of %s is cancelled", args[1], s.name)
-			return nil
+			var o ask.Object
+			if err := s.Get(cmd.Context(), s.cluster("restoreJobs", args[1]), nil, &o); err != nil {
+				return err
+			}
+			switch {
+			case o.Text("statusName") == "KILLED":
+				ask.Say(cmd, "restore %s of %s is cancelled: %s", args[1], s.name, strings.TrimSuffix(o.Text("errorText"), "."))
+				return nil
+			case o.Text("statusName") == "FINISHED" && o.Object("delivery").Text("targetClusterId") == "":
+				ask.Say(cmd, "restore %s of %s was finished; its link ends now", args[1], s.name)
+				return nil
+			}
+			return fmt.Errorf("restore %s of %s is %s already: nothing was undone", args[1], s.name, strings.ToLower(o.Text("statusName")))
 		},
 	}
 	ask.DryFlag(cmd, &dry)
