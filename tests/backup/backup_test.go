@@ -22,12 +22,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/heartwood-db/heartwood/tests/harness"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
-
-	"github.com/heartwood-db/heartwood/tests/harness"
 )
 
 func TestMain(m *testing.M) {
@@ -177,43 +175,10 @@ func (m *model) len() int {
 	return len(m.made)
 }
 
-// site is a demo with a client of its replica set and the command line.
+// site is a running site as its command line sees it.
 type site struct {
-	t       *testing.T
-	process *harness.Process
-	data    string
-	login   harness.Login
-	env     []string
-}
-
-// demo starts a demo, or starts one again that was killed.
-func demo(t *testing.T, data string) (*harness.Process, harness.Login) {
-	t.Helper()
-	p, login := harness.Demo(t, data, "--backup", "--history", "5m")
-	t.Cleanup(func() { // in order: heads would outlive a kill
-		if p.Running() {
-			if err := p.Stop(time.Minute); err != nil {
-				t.Errorf("the demo ended with %v", err)
-			}
-		}
-	})
-	if !login.Backup {
-		t.Fatal("the demo says that it backs nothing up")
-	}
-	return p, login
-}
-
-func newSite(t *testing.T) (*site, *mongo.Client) {
-	t.Helper()
-	data := t.TempDir()
-	p, login := demo(t, data)
-	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://" + strings.Join(login.Members, ",") + "/?replicaSet=rs0").
-		SetWriteConcern(writeconcern.Majority()).SetTimeout(time.Minute))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Disconnect(context.Background()) })
-	return &site{t: t, process: p, data: data, login: login, env: append(os.Environ(), "HEARTWOOD_PROFILE_FILE="+filepath.Join(data, "profiles.yaml"))}, client
+	t   *testing.T
+	env []string
 }
 
 // heartwood runs a command and decodes what it prints, when that is wanted.
@@ -247,7 +212,7 @@ type shown struct {
 // restorable waits until a moment can be restored.
 func (s *site) restorable(at time.Time) {
 	s.t.Helper()
-	harness.Eventually(s.t, 3*time.Minute, "that "+at.String()+" can be restored", func(ctx context.Context) error {
+	harness.Eventually(s.t, 4*time.Minute, "that "+at.String()+" can be restored", func(ctx context.Context) error {
 		var b shown
 		if err := s.heartwood(ctx, &b, "backup", "show", "rs0", "--json"); err != nil {
 			return err
@@ -261,24 +226,33 @@ func (s *site) restorable(at time.Time) {
 	})
 }
 
-// restored restores a second as data files and reads what a mongod that is started on them holds.
+// restored restores a second as data files and reads what a mongod that is started on them holds of the model.
 func (s *site) restored(at time.Time, releases harness.Releases) state {
 	s.t.Helper()
+	return read(s.t, serve(s.t, releases.Mongod(releases.Versions[0]), s.files("--at", at.UTC().Format(time.RFC3339))))
+}
+
+// files restores a moment, fetches the archive and unpacks it. It gives the archive's one folder.
+func (s *site) files(moment ...string) string {
+	s.t.Helper()
 	dir := s.t.TempDir()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 4*time.Minute)
 	defer cancel()
-	if err := s.heartwood(ctx, nil, "restore", "start", "rs0", "--at", at.UTC().Format(time.RFC3339), "--output", dir); err != nil {
+	if err := s.heartwood(ctx, nil, append(append([]string{"restore", "start", "rs0"}, moment...), "--output", dir)...); err != nil {
 		s.t.Fatal(err)
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "*.tar.gz"))
 	if err != nil || len(found) != 1 {
 		s.t.Fatalf("fetched %s %v", found, err)
 	}
-	dbpath, err := unpack(found[0], dir)
+	top, err := unpack(found[0], dir)
+	if err == nil {
+		err = os.Remove(found[0])
+	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return read(s.t, releases.Mongod(releases.Versions[0]), dbpath)
+	return top
 }
 
 // unpack unpacks an archive and gives its one folder.
@@ -321,8 +295,8 @@ func unpack(file, dir string) (top string, err error) {
 	}
 }
 
-// read starts a mongod on data files, as restoreInfo.txt tells, and reads the model's database.
-func read(t *testing.T, mongod, dbpath string) state {
+// serve starts a mongod on data files, as restoreInfo.txt tells, for as long as the test runs.
+func serve(t *testing.T, mongod, dbpath string) *mongo.Client {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -330,32 +304,40 @@ func read(t *testing.T, mongod, dbpath string) state {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	_ = l.Close()
-	cmd := exec.Command(mongod, "--dbpath", dbpath, "--port", strconv.Itoa(port), "--bind_ip", "127.0.0.1")
+	cmd := exec.Command(mongod, "--dbpath", dbpath, "--port", strconv.Itoa(port), "--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.25")
 	log := filepath.Join(t.TempDir(), "mongod.log")
 	out, err := os.Create(log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Close()
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-	}()
+		_ = out.Close()
+		if b, err := os.ReadFile(log); err == nil && t.Failed() {
+			t.Logf("the mongod on %s said:\n%s", dbpath, b[max(0, len(b)-4<<10):])
+		}
+	})
 	client, err := mongo.Connect(options.Client().ApplyURI(fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true", port)).SetTimeout(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) }()
+	t.Cleanup(func() { _ = client.Disconnect(context.Background()) })
+	return client
+}
+
+// read reads the model's database.
+func read(t *testing.T, client *mongo.Client) state {
+	t.Helper()
 	got := state{}
 	db := client.Database(database)
 	names, err := db.ListCollectionNames(t.Context(), bson.D{})
 	if err != nil {
-		b, _ := os.ReadFile(log)
-		t.Fatalf("%v\n%s", err, b)
+		t.Fatal(err)
 	}
 	for _, name := range names {
 		var docs []struct {
@@ -380,7 +362,7 @@ func read(t *testing.T, mongod, dbpath string) state {
 // tailing waits until there is a snapshot, and everything since can be restored.
 func (s *site) tailing() {
 	s.t.Helper()
-	harness.Eventually(s.t, 2*time.Minute, "the first snapshot", func(ctx context.Context) error {
+	harness.Eventually(s.t, 4*time.Minute, "the first snapshot", func(ctx context.Context) error {
 		var b shown
 		if err := s.heartwood(ctx, &b, "backup", "show", "rs0", "--json"); err != nil {
 			return err
@@ -464,53 +446,4 @@ func chance(t *testing.T) (uint64, *rand.Rand) {
 	}
 	t.Logf("HEARTWOOD_TEST_SEED=%d", seed)
 	return seed, rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // a choice
-}
-
-// TestRestoreOfAnySecond writes all the time, and restores seconds of the past through the command line: each time a mongod on
-// the restored files holds what the model says.
-func TestRestoreOfAnySecond(t *testing.T) {
-	if testing.Short() {
-		t.Skip("minutes")
-	}
-	seed, r := chance(t)
-	releases := harness.Heads(t)
-	s, client := newSite(t)
-	m := &model{}
-	end := m.begin(t, client, seed)
-	s.tailing()
-	first := time.Now()
-	m.more(t, 300)
-	last := time.Now()
-	s.restorable(last)
-	end()
-	s.verify(m, releases, r, first, last, 3)
-}
-
-// TestRestoreAfterKill kills everything at once with kill -9, the server with its daemon, the agents and the replica set, while
-// it is written to, and starts it again: seconds before and after are restored as the model says.
-func TestRestoreAfterKill(t *testing.T) {
-	if testing.Short() {
-		t.Skip("minutes")
-	}
-	seed, r := chance(t)
-	releases := harness.Heads(t)
-	s, client := newSite(t)
-	m := &model{}
-	end := m.begin(t, client, seed)
-	s.tailing()
-	first := time.Now()
-	m.more(t, 100+r.IntN(200))
-	s.restorable(first.Add(time.Second))
-	stopped := time.Now()
-	end() // a write whose answer is lost is in no model
-	s.process.Kill()
-	s.process, s.login = demo(t, s.data)
-	again := m.begin(t, client, seed+1)
-	s.tailing()
-	m.more(t, 200)
-	last := time.Now()
-	s.restorable(last)
-	again()
-	s.verify(m, releases, r, first, stopped, 2)
-	s.verify(m, releases, r, stopped, last, 2)
 }

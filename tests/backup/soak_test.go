@@ -4,44 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
-
-	"github.com/mongodb-forks/digest"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
-
-	"github.com/heartwood-db/heartwood/local/mongosim"
-	"github.com/heartwood-db/heartwood/tests/client"
-	"github.com/heartwood-db/heartwood/tests/harness"
 )
-
-// part is a process that is killed and started again.
-type part struct {
-	t       *testing.T
-	name    string
-	args    []string
-	process *harness.Process
-}
-
-// start starts it. At the end of the test it is stopped in order, so that no head outlives it.
-func (p *part) start() {
-	process := harness.Start(p.t, p.args...)
-	p.process = process
-	p.t.Cleanup(func() { // before harness's own, which kills
-		if process.Running() {
-			if err := process.Stop(time.Minute); err != nil {
-				p.t.Errorf("%s ended with %v", p.name, err)
-			}
-		}
-	})
-}
 
 // soakTime is how long the soak kills: two minutes, or HEARTWOOD_SOAK.
 func soakTime(t *testing.T) time.Duration {
@@ -57,117 +25,122 @@ func soakTime(t *testing.T) time.Duration {
 	return d
 }
 
-// agentConfig writes an agent's configuration file.
-func agentConfig(t *testing.T, site *client.Site, name string, seeds []string) string {
-	t.Helper()
-	dir := t.TempDir()
-	file := filepath.Join(dir, name+".config")
-	text := fmt.Sprintf("mmsBaseUrl=%s\nmmsGroupId=%s\nmmsApiKey=%s\nstateDir=%s\n", site.Ingestion, site.Group, site.AgentKey, filepath.Join(dir, "state"))
-	if len(seeds) > 0 {
-		text += "seedHosts=" + strings.Join(seeds, ",") + "\n"
-	}
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-// TestSoak kills the server with its backup daemon and the backup agent at random with kill -9, while the replica set is written
-// to and elects new primaries, and then restores random seconds of all that time: each equals the model.
+// TestSoak kills the server, the backup daemon and the backup agent at random with kill -9, while the replica set is written to
+// and elects new primaries, and then restores random seconds of all that time: each equals the model. The site is kept on a
+// replica set of its own.
 func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("minutes")
 	}
+	t.Parallel()
 	seed, r := chance(t)
-	releases := harness.Heads(t)
-	d, err := mongosim.Start(t.Context(), mongosim.Options{ElectionEvery: 45 * time.Second, Lagging: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Stop(context.Background()) })
-	data, base := t.TempDir(), harness.PortBase(t)
-	server := &part{t: t, name: "the server", args: []string{
-		"serve", "--backup", "--data", data, "--port-base", strconv.Itoa(base), "--set", "mongodb.release.directory=" + releases.Dir,
-	}}
-	server.start()
-	healthy := func() {
-		harness.Eventually(t, time.Minute, "the server's health", func(ctx context.Context) error {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(base)+"/monitor/health", nil)
-			if err != nil {
-				return err
-			}
-			res, err := http.DefaultClient.Do(req)
-			if err == nil {
-				_ = res.Body.Close()
-				if res.StatusCode != http.StatusOK {
-					err = fmt.Errorf("status %d", res.StatusCode)
-				}
-			}
-			return err
-		})
-	}
-	healthy()
-	provisioned, err := client.Provision(t.Context(), base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	agents := []*part{
-		{t: t, name: "the backup agent", args: []string{"backup-agent", "--config", agentConfig(t, provisioned, "backup-agent", nil)}},
-		{t: t, name: "the monitoring agent", args: []string{"monitoring-agent", "--config", agentConfig(t, provisioned, "monitoring-agent", d.Addresses())}},
-	}
-	for _, a := range agents {
-		a.start()
-	}
-	keys, ok := provisioned.API.Transport.(*digest.Transport)
-	if !ok {
-		t.Fatalf("the API is signed by a %T", provisioned.API.Transport)
-	}
-	s := &site{t: t, env: append(os.Environ(), "HEARTWOOD_URL="+provisioned.URL, "HEARTWOOD_PUBLIC_KEY="+keys.Username, "HEARTWOOD_PRIVATE_KEY="+keys.Password, "HEARTWOOD_GROUP="+provisioned.Group)}
-	harness.Eventually(t, 3*time.Minute, "the start of the backup", func(ctx context.Context) error {
-		return s.heartwood(ctx, nil, "backup", "start", "rs0")
-	})
-	mc, err := mongo.Connect(options.Client().ApplyURI(d.URI()).SetWriteConcern(writeconcern.Majority()).SetTimeout(time.Minute))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = mc.Disconnect(context.Background()) })
+	w := newWorld(t, worldOptions{})
 	m := &model{}
-	end := m.begin(t, mc, seed)
-	s.tailing()
+	end := m.begin(t, w.client, seed)
+	w.tailing()
 	first := time.Now()
-	kill(t, r, []*part{server, agents[0]}, healthy)
-	healthy()
+	elections := w.elect(seed, 40*time.Second)
+	w.kill(r, soakTime(t), w.server, w.daemon, w.agent)
+	t.Logf("%d elections", elections())
 	last := time.Now()
-	s.restorable(last)
+	w.restorable(last)
 	end()
 	restores := 4
 	if soakTime(t) > 10*time.Minute {
 		restores = 10
 	}
-	s.verify(m, releases, r, first, last, restores)
+	w.verify(m, w.releases, r, first, last, restores)
 }
 
-// kill kills parts for as long as the soak lasts, and starts each again after a moment.
-func kill(t *testing.T, r *rand.Rand, parts []*part, after func()) {
+// TestOneProcess kills the same where server and daemon are one process with the embedded database, for a shorter time, and then
+// everything at once, the agents and the replica set, too, as a machine that loses its power: seconds before and after are
+// restored as the model says.
+func TestOneProcess(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes")
+	}
+	t.Parallel()
+	seed, r := chance(t)
+	w := newWorld(t, worldOptions{embedded: true, open: true})
+	m := &model{}
+	end := m.begin(t, w.client, seed)
+	w.tailing()
+	first := time.Now()
+	w.kill(r, min(30*time.Second, soakTime(t)), w.server, w.agent)
+	stopped := time.Now()
+	end() // a write whose answer is lost is in no model
+	everything := []*part{w.server, w.agent, w.monitoring}
+	for _, p := range everything {
+		p.kill()
+	}
+	w.source.KillAll()
+	w.source.RestartAll()
+	for _, p := range everything {
+		p.start()
+	}
+	w.healthy()
+	again := m.begin(t, w.client, seed+1)
+	w.tailing()
+	m.more(t, 100)
+	last := time.Now()
+	w.restorable(last)
+	again()
+	w.verify(m, w.releases, r, first, stopped, 2)
+	w.verify(m, w.releases, r, stopped, last, 1)
+}
+
+// kill kills parts for some time, and starts each again after a moment.
+func (w *world) kill(r *rand.Rand, d time.Duration, parts ...*part) {
+	t := w.t
 	t.Helper()
 	killed := map[string]int{}
-	for over := time.Now().Add(soakTime(t)); time.Now().Before(over); {
-		pause(t, 5*time.Second+time.Duration(r.Int64N(int64(30*time.Second))))
+	for over := time.Now().Add(d); time.Now().Before(over); {
+		pause(t, 3*time.Second+time.Duration(r.Int64N(int64(20*time.Second))))
 		p := parts[r.IntN(len(parts))]
-		if !p.process.Running() {
-			t.Fatalf("%s ended by itself:\n%s", p.name, p.process.Log())
-		}
-		p.process.Kill()
+		p.kill()
 		killed[p.name]++
 		pause(t, time.Duration(r.Int64N(int64(3*time.Second))))
 		p.start()
-		after()
+		w.healthy()
 	}
 	var said []string
 	for name, n := range killed {
 		said = append(said, fmt.Sprintf("%s %d times", name, n))
 	}
-	t.Logf("killed: %s", strings.Join(said, ", "))
+	t.Logf("killed in %v: %s", d, strings.Join(said, ", "))
+}
+
+// elect makes the source elect new primaries, on average that often. What it gives ends that and tells how many there were.
+func (w *world) elect(seed uint64, every time.Duration) (end func() int) {
+	w.t.Helper()
+	r := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // a choice
+	ctx, stop := context.WithCancel(w.t.Context())
+	var n int
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(every/2 + time.Duration(r.Int64N(int64(every)))):
+			}
+			did, err := w.stepDown(ctx)
+			if err != nil && ctx.Err() == nil {
+				w.t.Error(err)
+				return
+			}
+			if did {
+				n++
+			}
+		}
+	})
+	end = func() int {
+		stop()
+		running.Wait()
+		return n
+	}
+	w.t.Cleanup(func() { end() })
+	return end
 }
 
 func pause(t *testing.T, d time.Duration) {
