@@ -46,7 +46,7 @@ var (
 // Beginning is what an applier begins with: the head as seeding left it.
 type Beginning struct {
 	Start       oplog.OpTime // entries after it are applied
-	ScanEnd     oplog.OpTime // the last entry of the fuzzy window; not after Start: the copy is consistent and has its indexes
+	ScanEnd     oplog.OpTime // the last entry of the fuzzy window, Start where nothing was written meanwhile; zero: the head is complete and has its indexes and views
 	Collections []schema.Collection
 	Views       []bson.Raw
 }
@@ -57,7 +57,7 @@ func Begin(dir string, b Beginning) error {
 	if err != nil {
 		return fmt.Errorf("begin to apply: %w", err)
 	}
-	s := state{generation: 1, position: position{applied: b.Start}, open: b.Start.Before(b.ScanEnd), end: b.ScanEnd, cat: cat, missing: &plan.Missing{}}
+	s := state{generation: 1, position: position{applied: b.Start}, open: !b.ScanEnd.IsZero() && !b.ScanEnd.Before(b.Start), end: b.ScanEnd, cat: cat, missing: &plan.Missing{}}
 	return s.begin(dir)
 }
 
@@ -191,7 +191,7 @@ func (a *Applier) finish(ctx context.Context, u *unfinished) error {
 		}
 	}
 	for i := range u.steps {
-		if err := a.head.Step(ctx, u.steps[i], !a.state.open); err != nil {
+		if err := a.head.Step(ctx, u.steps[i], a.state.open); err != nil {
 			return err
 		}
 	}
@@ -281,7 +281,7 @@ func (a *Applier) Fetched(ctx context.Context, c oplog.UUID, docs []bson.Raw, ab
 	return a.checkpoint()
 }
 
-// FinishWindow ends the fuzzy window: nothing may be missing; the secondary indexes are built. It can be done again after a crash.
+// FinishWindow ends the fuzzy window: nothing may be missing; the secondary indexes are built and the views made. It can be done again after a crash.
 func (a *Applier) FinishWindow(ctx context.Context, progress func(built, total int)) error {
 	switch {
 	case !a.state.open:
@@ -311,6 +311,11 @@ func (a *Applier) FinishWindow(ctx context.Context, progress func(built, total i
 		built += len(colls[i].Indexes)
 		if progress != nil {
 			progress(built, total)
+		}
+	}
+	for _, v := range a.state.cat.Views() {
+		if err := a.head.View(ctx, v); err != nil {
+			return err
 		}
 	}
 	if err := a.head.Journal(ctx); err != nil {

@@ -140,55 +140,76 @@ func (w *world) indexes(coll, want string) {
 	}
 }
 
-// TestCases are the cases of the reference that an applier decides, on a head.
-func TestCases(t *testing.T) {
+// cases are tests that share a head, each with a database of its own.
+type cases struct {
+	h      *head.Head
+	number int
+}
+
+func newCases(t *testing.T) *cases {
+	t.Helper()
 	m, release := heads(t)
-	h := start(t, m, release, filepath.Join(t.TempDir(), "head"))
-	number := 0
-	next := func(t *testing.T) *world {
-		number++
-		return &world{t: t, h: h, db: fmt.Sprintf("case%02d", number)}
+	return &cases{h: start(t, m, release, filepath.Join(t.TempDir(), "head"))}
+}
+
+func (k *cases) next(t *testing.T) *world {
+	k.number++
+	return &world{t: t, h: k.h, db: fmt.Sprintf("case%02d", k.number)}
+}
+
+func (k *cases) coll(w *world, n int, name, options string, indexes ...string) schema.Collection {
+	c := schema.Collection{UUID: w.uuid(n), NS: w.db + "." + name, IDIndex: w.doc(`{"v":2,"key":{"_id":1},"name":"_id_"}`)}
+	if options != "" {
+		c.Options = w.doc(options)
 	}
-	coll := func(w *world, n int, name, options string, indexes ...string) schema.Collection {
-		c := schema.Collection{UUID: w.uuid(n), NS: w.db + "." + name, IDIndex: w.doc(`{"v":2,"key":{"_id":1},"name":"_id_"}`)}
-		if options != "" {
-			c.Options = w.doc(options)
-		}
-		for _, i := range indexes {
-			c.Indexes = append(c.Indexes, w.doc(i))
-		}
-		return c
+	for _, i := range indexes {
+		c.Indexes = append(c.Indexes, w.doc(i))
 	}
-	// copied puts a copy read under load in place.
-	copied := func(w *world, o apply.Options, end uint32, colls []schema.Collection, docs map[string]string) *apply.Applier {
-		for i := range colls {
-			create := bson.D{{Key: "create", Value: strings.TrimPrefix(colls[i].NS, w.db+".")}}
-			for _, e := range elements(colls[i].Options) {
-				create = append(create, bson.E{Key: e.Key(), Value: e.Value()})
-			}
-			op := bson.D{{Key: "op", Value: "c"}, {Key: "ns", Value: w.db + ".$cmd"}, {Key: "ui", Value: bson.Binary{Subtype: 4, Data: colls[i].UUID[:]}}, {Key: "o", Value: create}}
-			if err := h.Client().Database("admin").RunCommand(w.t.Context(), bson.D{{Key: "applyOps", Value: bson.A{op}}}).Err(); err != nil {
-				w.t.Fatal(err)
-			}
+	return c
+}
+
+// copied puts a copy read under load in place; its window ends at a time.
+func (k *cases) copied(w *world, o apply.Options, end uint32, colls []schema.Collection, docs map[string]string, views ...string) *apply.Applier {
+	w.t.Helper()
+	for i := range colls {
+		create := bson.D{{Key: "create", Value: strings.TrimPrefix(colls[i].NS, w.db+".")}}
+		for _, e := range elements(colls[i].Options) {
+			create = append(create, bson.E{Key: e.Key(), Value: e.Value()})
 		}
-		for name, lines := range docs {
-			for line := range strings.Lines(lines) {
-				if line = strings.TrimSpace(line); line != "" {
-					if _, err := h.Client().Database(w.db).Collection(name).InsertOne(w.t.Context(), w.doc(line)); err != nil {
-						w.t.Fatal(err)
-					}
-				}
-			}
-		}
-		o.Client, o.Dir = h.Client(), filepath.Join(w.t.TempDir(), "job")
-		return w.openIn(o, apply.Beginning{Start: w.time(0), ScanEnd: w.time(end), Collections: colls})
-	}
-	run := func(w *world, a *apply.Applier) {
-		w.t.Helper()
-		if err := through(w.t.Context(), a, w.entries); err != nil {
+		op := bson.D{{Key: "op", Value: "c"}, {Key: "ns", Value: w.db + ".$cmd"}, {Key: "ui", Value: bson.Binary{Subtype: 4, Data: colls[i].UUID[:]}}, {Key: "o", Value: create}}
+		if err := k.h.Client().Database("admin").RunCommand(w.t.Context(), bson.D{{Key: "applyOps", Value: bson.A{op}}}).Err(); err != nil {
 			w.t.Fatal(err)
 		}
 	}
+	for name, lines := range docs {
+		for line := range strings.Lines(lines) {
+			if line = strings.TrimSpace(line); line != "" {
+				if _, err := k.h.Client().Database(w.db).Collection(name).InsertOne(w.t.Context(), w.doc(line)); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+		}
+	}
+	b := apply.Beginning{Start: w.time(0), ScanEnd: w.time(end), Collections: colls}
+	for _, v := range views {
+		b.Views = append(b.Views, w.doc(v))
+	}
+	o.Client, o.Dir = k.h.Client(), filepath.Join(w.t.TempDir(), "job")
+	return w.openIn(o, b)
+}
+
+// run applies everything, through the end of the window where there is one.
+func (k *cases) run(w *world, a *apply.Applier) {
+	w.t.Helper()
+	if err := through(w.t.Context(), a, w.entries); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestCases are the cases of the reference that an applier decides, on a head.
+func TestCases(t *testing.T) {
+	k := newCases(t)
+	h, next, coll, copied, run := k.h, k.next, k.coll, k.copied, k.run
 	session := func(n int) string {
 		return fmt.Sprintf(`"lsid":{"id":{"$uuid":"00000000-0000-4000-8000-0000000000%02d"},"uid":{"$binary":{"base64":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","subType":"00"}}},"txnNumber":{"$numberLong":"1"}`, n)
 	}

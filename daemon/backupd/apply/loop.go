@@ -238,7 +238,7 @@ func (a *Applier) step(ctx context.Context, op *oplog.Op, view bool, to position
 		return fmt.Errorf("redo log: %w", err)
 	}
 	for i := range steps {
-		if err := a.head.Step(ctx, steps[i], !a.state.open); err != nil {
+		if err := a.head.Step(ctx, steps[i], a.state.open); err != nil {
 			return err
 		}
 	}

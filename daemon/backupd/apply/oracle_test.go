@@ -106,10 +106,9 @@ func fuzzySeed(r *recorded) (seed.Options, apply.Beginning) {
 		c := &colls[i]
 		b.Collections = append(b.Collections, c.Collection)
 		if c.Views() {
-			o.Views = append(o.Views, statetest.Documents(r.Files["fuzzy/"+files[c.UUID]])...)
+			b.Views = append(b.Views, statetest.Documents(r.Files["fuzzy/"+files[c.UUID]])...)
 		}
 	}
-	b.Views = o.Views
 	o.Slices = func(_ context.Context, id oplog.UUID, first int64) iter.Seq2[[]byte, error] {
 		return func(yield func([]byte, error) bool) {
 			for _, s := range pack(statetest.Documents(r.Files["fuzzy/"+files[id]]), 100)[first:] {

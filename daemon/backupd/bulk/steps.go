@@ -19,9 +19,11 @@ import (
 // UUID of its own; it cannot be replaced under a running server, so it is kept and written into.
 const Version = "admin.system.version"
 
-// Step carries out a step of a catalogue. Without indexes, what is about secondary indexes is left for later. Doing a step
-// twice is the same as doing it once.
-func (w *Writer) Step(ctx context.Context, s schema.Step, indexes bool) error {
+// Step carries out a step of a catalogue. In the fuzzy window, what is about secondary indexes and views is left for later: names of
+// later collections and views may be taken there, and only the catalogue knows what they end as. Doing a step twice is the same as doing
+// it once.
+func (w *Writer) Step(ctx context.Context, s schema.Step, window bool) error {
+	indexes := !window
 	var err error
 	switch s.Do {
 	case schema.CreateCollection:
@@ -50,11 +52,17 @@ func (w *Writer) Step(ctx context.Context, s schema.Step, indexes bool) error {
 			err = w.BuildIndexes(ctx, s.Collection.NS, s.Collection.BuildSpecs())
 		}
 	case schema.CreateView:
-		err = w.View(ctx, s.View)
+		if !window {
+			err = w.View(ctx, s.View)
+		}
 	case schema.ModifyView:
-		err = w.modifyView(ctx, s.View)
+		if !window {
+			err = w.modifyView(ctx, s.View)
+		}
 	case schema.DropView:
-		err = w.dropView(ctx, s.View)
+		if !window {
+			err = w.dropView(ctx, s.View)
+		}
 	default:
 		err = fmt.Errorf("step %d is unknown", s.Do)
 	}
@@ -289,7 +297,7 @@ func (w *Writer) View(ctx context.Context, doc bson.Raw) error {
 	case Code(err) == codeNamespaceExists:
 		return w.modifyView(ctx, doc)
 	}
-	if on, _ := doc.Lookup("viewOn").StringValueOK(); strings.HasPrefix(on, "system.buckets.") {
+	if on, _ := doc.Lookup("viewOn").StringValueOK(); ofSeries(doc) {
 		// The view of a time-series collection: a server makes it by itself over buckets that are there.
 		if second := w.timeseries(ctx, db, name, on); second != nil {
 			return fmt.Errorf("create view %s: %w", ns, errors.Join(err, second))
@@ -318,6 +326,12 @@ func (w *Writer) timeseries(ctx context.Context, db, name, buckets string) error
 	return err
 }
 
+// ofSeries reports whether a view shows a time series, and where its buckets are.
+func ofSeries(doc bson.Raw) bool {
+	on, _ := doc.Lookup("viewOn").StringValueOK()
+	return strings.HasPrefix(on, "system.buckets.")
+}
+
 // modifyView gives a view another definition. A collation cannot be changed: then it is made anew.
 func (w *Writer) modifyView(ctx context.Context, doc bson.Raw) error {
 	ns, options, err := viewOf(doc)
@@ -325,6 +339,13 @@ func (w *Writer) modifyView(ctx context.Context, doc bson.Raw) error {
 		return err
 	}
 	db, name := oplog.Split(ns)
+	if ofSeries(doc) { // collMod is about the buckets there; an operation in the oplog's own form replaces the document
+		op := bson.D{{Key: "op", Value: "i"}, {Key: "ns", Value: db + ".system.views"}, {Key: "o", Value: doc}}
+		if err := w.applyOps(ctx, op); err != nil {
+			return fmt.Errorf("change the view of the time series %s: %w", ns, err)
+		}
+		return nil
+	}
 	cmd := bson.D{{Key: "collMod", Value: name}}
 	collation := false
 	for _, e := range options {
@@ -360,16 +381,11 @@ func (w *Writer) dropView(ctx context.Context, doc bson.Raw) error {
 		return fmt.Errorf("%w: view %s is a collection", plan.ErrCorruption, ns)
 	}
 	db, name := oplog.Split(ns)
-	// A time-series collection's view goes with its buckets when dropped; the document alone is taken by an operation.
-	if on, _ := doc.Lookup("viewOn").StringValueOK(); strings.HasPrefix(on, "system.buckets.") {
-		if _, there, err := w.lookup(ctx, db+"."+on); err != nil || there {
-			if err == nil {
-				err = w.applyOps(ctx, bson.D{{Key: "op", Value: "d"}, {Key: "ns", Value: db + ".system.views"}, {Key: "o", Value: bson.D{{Key: "_id", Value: ns}}}})
-			}
-			return err
-		}
+	if ofSeries(doc) { // drop would take the buckets too: an operation takes the document alone
+		err = w.applyOps(ctx, bson.D{{Key: "op", Value: "d"}, {Key: "ns", Value: db + ".system.views"}, {Key: "o", Value: bson.D{{Key: "_id", Value: ns}}}})
+	} else {
+		_, err = w.do(ctx, db, bson.D{{Key: "drop", Value: name}})
 	}
-	_, err = w.do(ctx, db, bson.D{{Key: "drop", Value: name}})
 	if err != nil && Code(err) != codeNamespaceNotFound {
 		return fmt.Errorf("drop view %s: %w", ns, err)
 	}

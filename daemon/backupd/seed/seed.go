@@ -1,6 +1,6 @@
-// Package seed fills an empty head from the slices of a full read: it makes collections and views as the source had them,
-// with their UUIDs and without secondary indexes, and inserts their documents. It can be interrupted anywhere and goes on
-// where it stopped.
+// Package seed fills an empty head from the slices of a full read: it makes collections as the source had them, with their UUIDs and
+// without secondary indexes, and inserts their documents. Views come at the end of the fuzzy window, with the indexes. It can be
+// interrupted anywhere and goes on where it stopped.
 package seed
 
 import (
@@ -46,7 +46,6 @@ type Options struct {
 	Client      *mongo.Client // of the head
 	Dir         string        // the job's folder: the place is kept in seed.log
 	Collections []Collection  // without views and without collections that were lost
-	Views       []bson.Raw    // documents of system.views
 	// Slices yields the slices of a collection from number first on, in order: zstd of the documents one after another.
 	Slices      func(ctx context.Context, c oplog.UUID, first int64) iter.Seq2[[]byte, error]
 	Connections int // 0 means 4
@@ -112,11 +111,6 @@ func (s *seeding) run(ctx context.Context) error {
 	}
 	if err := s.fill(ctx); err != nil {
 		return err
-	}
-	for _, v := range s.o.Views {
-		if err := s.head.View(ctx, v); err != nil {
-			return err
-		}
 	}
 	return s.head.Journal(ctx)
 }

@@ -89,7 +89,6 @@ func copyOf(t testing.TB) (o seed.Options, slicesOf map[oplog.UUID][][]byte) {
 		made(5, "a.empty", bson.D{{Key: "validator", Value: bson.D{{Key: "n", Value: 1}}}}),
 	}
 	o.Collections[0].Indexes = []bson.Raw{raw(t, bson.D{{Key: "v", Value: 2}, {Key: "key", Value: bson.D{{Key: "n", Value: 1}}}, {Key: "name", Value: "n_1"}, {Key: "unique", Value: true}})}
-	o.Views = []bson.Raw{raw(t, bson.D{{Key: "_id", Value: "a.view"}, {Key: "viewOn", Value: "plain"}, {Key: "pipeline", Value: bson.A{}}})}
 	slicesOf = map[oplog.UUID][][]byte{}
 	for s := range 8 {
 		var plain, capped []any
@@ -148,7 +147,7 @@ func TestSeedingGoesOnWhereItStopped(t *testing.T) {
 				t.Errorf("progress %+v", last)
 			}
 			a := h.Client().Database("a")
-			for coll, want := range map[string]int64{"plain": 80, "view": 80, "empty": 0, "capped": 60} {
+			for coll, want := range map[string]int64{"plain": 80, "empty": 0, "capped": 60} {
 				if n, err := a.Collection(coll).CountDocuments(t.Context(), bson.D{}); err != nil || n != want {
 					t.Errorf("%s holds %d documents, want %d (%v)", coll, n, want, err)
 				}

@@ -83,7 +83,7 @@ func (w *Worker) seed(ctx context.Context, s *job.State) error {
 	}
 	began := s.Now
 	err = seed.Run(ctx, seed.Options{
-		Client: w.head.head.Client(), Dir: w.dir(), Collections: wanted, Views: views,
+		Client: w.head.head.Client(), Dir: w.dir(), Collections: wanted,
 		Slices: func(ctx context.Context, c oplog.UUID, first int64) iter.Seq2[[]byte, error] {
 			return r.Seed(ctx, parts[c], first)
 		},

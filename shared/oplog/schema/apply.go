@@ -75,6 +75,11 @@ func (c *Catalogue) create(op *oplog.Op) (steps []Step, odd Oddity, err error) {
 	if x != nil && x.NS == ns {
 		return nil, 0, nil // seen before
 	}
+	if x == nil && c.byName[ns] != nil && isBuckets(ns) {
+		// Buckets of a time series cannot be renamed: they cannot be moved aside, and a name of theirs is used again only after a
+		// drop. So whoever has the name in the fuzzy window is a later one, and this one is gone before it comes.
+		return nil, NameTaken, nil
+	}
 	steps, odd = c.clear(ns, nil)
 	if x != nil { // the copy knows it under a later name; a later entry gives it that name again
 		return append(steps, c.moveTo(x, ns)), odd, nil
@@ -202,8 +207,15 @@ func (c *Collection) modify(op *oplog.Op) ([]Step, Oddity, error) {
 			name = "max"
 		case "noPadding", "usePowerOf2Sizes", "writeConcern", "dryRun":
 			return nil
-		case "validator", "validationLevel", "validationAction", "expireAfterSeconds", "timeseries", "changeStreamPreAndPostImages", "recordPreImages", "encryptedFields",
-			"timeseriesBucketsMayHaveMixedSchemaData", "timeseriesBucketingParametersHaveChanged", "isTimeseriesNamespace", "prepareUnique":
+		case "timeseriesBucketsMayHaveMixedSchemaData", "timeseriesBucketingParametersHaveChanged", "isTimeseriesNamespace":
+			return nil // what a server notes for itself, no option of a create
+		case "timeseries":
+			series, err := c.modifySeries(v)
+			if err == nil {
+				c.Options = set(c.Options, name, series)
+			}
+			return err
+		case "validator", "validationLevel", "validationAction", "expireAfterSeconds", "changeStreamPreAndPostImages", "recordPreImages", "encryptedFields", "prepareUnique":
 		default:
 			return fmt.Errorf("field %q of collMod is %w", name, oplog.ErrUnknown)
 		}
@@ -223,6 +235,42 @@ func (c *Collection) modify(op *oplog.Op) ([]Step, Oddity, error) {
 	}
 	return []Step{{Do: ModifyCollection, Collection: *c, Command: op.O}}, odd, nil
 }
+
+// modifySeries gives the option timeseries after a collMod of it. The entry says only what is asked for: a granularity, which brings its
+// span with it, or a span and a rounding, which take the place of the granularity.
+func (c *Collection) modifySeries(change bsoncore.Value) (bsoncore.Value, error) {
+	asked, ok := change.DocumentOK()
+	had, found := oplog.Lookup(c.Options, "timeseries")
+	old, is := had.DocumentOK()
+	if !ok || !found || !is {
+		return had, fmt.Errorf("%w: timeseries of a collMod is a %s, and the collection has %s", oplog.ErrCorrupt, change.Type, had)
+	}
+	next := bson.Raw(old)
+	err := elements(bson.Raw(asked), func(key []byte, v bsoncore.Value) error {
+		switch name := string(key); name {
+		case "granularity":
+			s, _ := v.StringValueOK()
+			span, known := spans[s]
+			if !known {
+				return fmt.Errorf("granularity %s is %w", v, oplog.ErrUnknown)
+			}
+			if was, _ := oplog.Lookup(next, name); was.Equal(v) {
+				return nil
+			}
+			next = set(without(next, "bucketRoundingSeconds"), name, v)
+			next = set(next, "bucketMaxSpanSeconds", bsoncore.Value{Type: bsoncore.TypeInt32, Data: bsoncore.AppendInt32(nil, span)})
+		case "bucketMaxSpanSeconds", "bucketRoundingSeconds":
+			next = set(without(next, "granularity"), name, v)
+		default:
+			return fmt.Errorf("field %q of collMod's timeseries is %w", name, oplog.ErrUnknown)
+		}
+		return nil
+	})
+	return bsoncore.Value{Type: bsoncore.TypeEmbeddedDocument, Data: next}, err
+}
+
+// spans are the longest spans of a bucket, in seconds, by granularity.
+var spans = map[string]int32{"seconds": 3600, "minutes": 86_400, "hours": 2_592_000}
 
 func (c *Collection) modifyIndex(change []byte) (Oddity, error) {
 	at := -1

@@ -63,6 +63,12 @@ func IsViews(ns string) bool {
 	return coll == "system.views"
 }
 
+// isBuckets reports whether a namespace holds the buckets of a time series.
+func isBuckets(ns string) bool {
+	_, coll := oplog.Split(ns)
+	return strings.HasPrefix(coll, "system.buckets.")
+}
+
 // BuildSpecs are the specifications to hand to createIndexes: an index without a collation on a collection that has one
 // was made with the simple collation, which must then be said.
 func (c *Collection) BuildSpecs() []bson.Raw {
