@@ -33,7 +33,10 @@ func (o *Options) complete(prev *image.Manifest) error {
 	set(&o.BlockSize, DefaultBlockSize)
 	set(&o.FrameSize, max(DefaultFrameSize, o.BlockSize))
 	set(&o.PackSize, DefaultPackSize)
-	set(&o.Workers, runtime.GOMAXPROCS(0))
+	set(&o.Workers, runtime.GOMAXPROCS(0)+2) // some wait for a disk
+	if prev == nil {
+		set(&o.Level, FirstLevel)
+	}
 	set(&o.Level, DefaultLevel)
 	var errs []error
 	limit := func(name string, v, lo, hi int) {

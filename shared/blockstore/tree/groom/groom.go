@@ -34,7 +34,7 @@ func Groom(ctx context.Context, s blockstore.Store, job string, keep []string, o
 	if err := o.complete(job, keep); err != nil {
 		return nil, fmt.Errorf("groom job %s: %w", job, err)
 	}
-	coder, err := pack.NewCoder(1, 0)
+	coder, err := pack.NewCoder(1, 2) // what is rewritten stays for long
 	if err != nil {
 		return nil, err
 	}

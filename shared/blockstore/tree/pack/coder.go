@@ -18,7 +18,7 @@ type Coder struct {
 // NewCoder makes a coder for so many goroutines. level is 1 (fastest) to 4; 0 means 1.
 func NewCoder(workers, level int) (*Coder, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(workers), zstd.WithEncoderLevel(zstd.EncoderLevel(max(level, 1))),
-		zstd.WithWindowSize(1<<20), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true), zstd.WithSingleSegment(true))
+		zstd.WithWindowSize(1<<20), zstd.WithAllLitEntropyCompression(true), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true), zstd.WithSingleSegment(true))
 	if err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}
