@@ -25,6 +25,7 @@ func ObtainSecrets(ctx context.Context, cfg *config.Agent) error {
 	}{
 		{"mmsApiKeyExec", &cfg.APIKeyExec, &cfg.APIKey},
 		{"globalAuthPasswordExec", &cfg.AuthPasswordExec, &cfg.AuthPassword},
+		{"restorePasswordExec", &cfg.RestorePasswordExec, &cfg.RestorePassword},
 		{"sslClientCertificatePasswordExec", &cfg.TLSCertPassExec, &cfg.TLSCertPass},
 		{"sslServerClientCertificatePasswordExec", &cfg.ServerCertExec, &cfg.ServerCertPass},
 	} {

@@ -3,7 +3,8 @@
 // server decides, and the chain of oplog slices makes two that believe they are active harmless.
 //
 // The agent connects out only: to the server, to the members of the sets, and to the object store where the server says so.
-// Its packages: source (the set that is read), tail (the oplog), seed (the full read), push (what the server is told).
+// Its packages: source (the set that is read), tail (the oplog), seed (the full read), push (what the server is told), restore (what is written
+// into a set).
 package backupagent
 
 import (
@@ -43,6 +44,8 @@ type Agent struct {
 
 	home *agent.Home // while it runs
 	jobs agent.Crew[jobConf, *job]
+	// restores that are written into deployments
+	writers agent.Crew[wire.PushTask, *writer]
 
 	mu      sync.Mutex
 	reports bool // the server takes reports: this agent is not one that stands by
@@ -93,7 +96,7 @@ func (a *Agent) refresh(ctx context.Context) (seconds int32, err error) {
 	var conf wire.BackupConf
 	err = a.self.Call(ctx, func(ctx context.Context) (c agent.Conf, err error) {
 		conf, c.Offset, err = a.client.Conf(ctx, a.self.Info(a.home.ID), false)
-		c.State, c.Named = conf.State, len(conf.Jobs)
+		c.State, c.Named = conf.State, len(conf.Jobs)+len(conf.Pushes)
 		return c, err
 	})
 	if err != nil {
@@ -123,6 +126,7 @@ func (a *Agent) apply(ctx context.Context, conf *wire.BackupConf) {
 			wanted = append(wanted, jobConf{task: t, limits: limits{maxPost: conf.MaxPost, sliceBytes: conf.SliceBytes}})
 		}
 	}
+	a.write(ctx, conf)
 	a.jobs.Apply(wanted, func(c jobConf) string { return c.task.Job }, func(c jobConf) *job { return newJob(ctx, a, c) })
 }
 

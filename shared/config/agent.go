@@ -34,22 +34,27 @@ type Agent struct {
 	ServerCertExec string       `key:"sslServerClientCertificatePasswordExec" help:"command that prints that password"`
 
 	// What to monitor, and as whom.
-	MongoURI         string       `key:"mongoUri" secret:"uri" help:"connection string of a deployment: its hosts are reported as seeds, its user and TLS options serve for every host"`
-	SeedHosts        []string     `key:"seedHosts" help:"host:port of any process of each deployment to monitor, comma separated"`
-	AuthUsername     string       `key:"globalAuthUsername" classic:"yes" help:"user for every host; wins over credentials kept by the server"`
-	AuthPassword     model.Secret `key:"globalAuthPassword" secret:"all" classic:"yes" help:"password of globalAuthUsername"`
-	AuthPasswordExec string       `key:"globalAuthPasswordExec" help:"command that prints that password"`
-	AuthMechanism    string       `key:"globalAuthMechanism" help:"SCRAM-SHA-256, SCRAM-SHA-1, MONGODB-X509 or PLAIN (default: negotiated)"`
-	AuthSource       string       `key:"globalAuthSource" help:"authentication database (default: admin)"`
-	TLSAll           bool         `key:"useSslForAllConnections" default:"false" help:"TLS to every mongod and mongos"`
-	TLSCAFile        string       `key:"sslTrustedServerCertificates" help:"CA certificates (PEM) that mongods' certificates are checked against (default: the system's)"`
-	TLSVerify        bool         `key:"sslRequireValidServerCertificates" default:"true" help:"refuse mongods whose certificate is not valid"`
-	TLSCertFile      string       `key:"sslClientCertificate" help:"client certificate and key (PEM) to show to mongods; with MONGODB-X509 it is the user"`
-	TLSCertPass      model.Secret `key:"sslClientCertificatePassword" secret:"all" classic:"yes" help:"password of sslClientCertificate"`
-	TLSCertPassExec  string       `key:"sslClientCertificatePasswordExec" help:"command that prints that password"`
-	DialSeconds      int          `key:"dialTimeoutSeconds" default:"10" help:"time to connect to a mongod"`
-	SelectionSeconds int          `key:"serverSelectionTimeoutSeconds" default:"10" help:"time until a mongod that does not answer is called unreachable"`
-	NoLogs           bool         `key:"disableGetLogsDataCollection" default:"false" help:"never collect mongod logs, whatever the server asks"`
+	MongoURI            string       `key:"mongoUri" secret:"uri" help:"connection string of a deployment: its hosts are reported as seeds, its user and TLS options serve for every host"`
+	SeedHosts           []string     `key:"seedHosts" help:"host:port of any process of each deployment to monitor, comma separated"`
+	AuthUsername        string       `key:"globalAuthUsername" classic:"yes" help:"user for every host; wins over credentials kept by the server"`
+	AuthPassword        model.Secret `key:"globalAuthPassword" secret:"all" classic:"yes" help:"password of globalAuthUsername"`
+	AuthPasswordExec    string       `key:"globalAuthPasswordExec" help:"command that prints that password"`
+	AuthMechanism       string       `key:"globalAuthMechanism" help:"SCRAM-SHA-256, SCRAM-SHA-1, MONGODB-X509 or PLAIN (default: negotiated)"`
+	AuthSource          string       `key:"globalAuthSource" help:"authentication database (default: admin)"`
+	RestoreUsername     string       `key:"restoreUsername" classic:"yes" help:"backup agent: user that writes restores into a running replica set, with the roles restore, readWriteAnyDatabase, dbAdminAnyDatabase and clusterMonitor; used for nothing else, and known to no server of ours"`
+	RestorePassword     model.Secret `key:"restorePassword" secret:"all" classic:"yes" help:"password of restoreUsername"`
+	RestorePasswordExec string       `key:"restorePasswordExec" help:"command that prints that password"`
+	RestoreMechanism    string       `key:"restoreAuthMechanism" help:"as globalAuthMechanism, for restoreUsername"`
+	RestoreSource       string       `key:"restoreAuthSource" help:"authentication database of restoreUsername (default: admin)"`
+	TLSAll              bool         `key:"useSslForAllConnections" default:"false" help:"TLS to every mongod and mongos"`
+	TLSCAFile           string       `key:"sslTrustedServerCertificates" help:"CA certificates (PEM) that mongods' certificates are checked against (default: the system's)"`
+	TLSVerify           bool         `key:"sslRequireValidServerCertificates" default:"true" help:"refuse mongods whose certificate is not valid"`
+	TLSCertFile         string       `key:"sslClientCertificate" help:"client certificate and key (PEM) to show to mongods; with MONGODB-X509 it is the user"`
+	TLSCertPass         model.Secret `key:"sslClientCertificatePassword" secret:"all" classic:"yes" help:"password of sslClientCertificate"`
+	TLSCertPassExec     string       `key:"sslClientCertificatePasswordExec" help:"command that prints that password"`
+	DialSeconds         int          `key:"dialTimeoutSeconds" default:"10" help:"time to connect to a mongod"`
+	SelectionSeconds    int          `key:"serverSelectionTimeoutSeconds" default:"10" help:"time until a mongod that does not answer is called unreachable"`
+	NoLogs              bool         `key:"disableGetLogsDataCollection" default:"false" help:"never collect mongod logs, whatever the server asks"`
 
 	// Itself.
 	StateDir      string `key:"stateDir" help:"folder of the agent's id and spool (default: $STATE_DIRECTORY, else heartwood-agent in the user's state folder)"`
@@ -261,7 +266,19 @@ func (a *Agent) Validate() []error {
 	if a.AuthUsername == "" && (a.AuthPassword != "" || a.AuthPasswordExec != "") {
 		fault("globalAuthUsername: a password is set without it")
 	}
+	if a.RestorePassword != "" && a.RestorePasswordExec != "" {
+		fault("restorePassword: set it or restorePasswordExec, not both")
+	}
+	if a.RestoreUsername == "" && (a.RestorePassword != "" || a.RestorePasswordExec != "") {
+		fault("restoreUsername: a password is set without it")
+	}
 	mechanisms := []string{"", "SCRAM-SHA-256", "SCRAM-SHA-1", "MONGODB-X509", "PLAIN"}
+	switch {
+	case !slices.Contains(mechanisms, a.RestoreMechanism):
+		fault("restoreAuthMechanism: %q: use SCRAM-SHA-256, SCRAM-SHA-1, MONGODB-X509 or PLAIN", a.RestoreMechanism)
+	case a.RestoreMechanism == "MONGODB-X509" && a.TLSCertFile == "":
+		fault("restoreAuthMechanism: MONGODB-X509 needs sslClientCertificate")
+	}
 	switch {
 	case !slices.Contains(mechanisms, a.AuthMechanism):
 		fault("globalAuthMechanism: %q: use SCRAM-SHA-256, SCRAM-SHA-1, MONGODB-X509 or PLAIN", a.AuthMechanism)

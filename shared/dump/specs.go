@@ -14,7 +14,7 @@ import (
 var noOptions = []string{"uuid", "create", "ns", "temp", "autoIndexId", "idIndex"}
 
 // CreateOptions are the options of a collection as another server is told them.
-func CreateOptions(options bson.Raw) (bson.Raw, error) { return without(options, noOptions...) }
+func CreateOptions(options bson.Raw) (bson.Raw, error) { return Without(options, noOptions...) }
 
 // SeriesOptions are the options of a time-series collection, made of those of the collection of its buckets.
 func SeriesOptions(buckets bson.Raw) (bson.Raw, error) {
@@ -33,7 +33,7 @@ func IndexSpec(options, spec bson.Raw) (out bson.Raw, ok bool, err error) {
 	if IsIDIndex(spec) {
 		return nil, false, nil
 	}
-	if out, err = without(spec, "ns", "background", "safe", "dropDups"); err != nil {
+	if out, err = Without(spec, "ns", "background", "safe", "dropDups"); err != nil {
 		return nil, false, err
 	}
 	if _, there := oplog.Lookup(spec, "collation"); !there && hasCollation(options) {
@@ -142,7 +142,8 @@ func seriesKey(key bsoncore.Document, metaField string) (bsoncore.Document, bool
 	return bsoncore.BuildDocument(nil, b), len(b) > 0, nil
 }
 
-func without(doc bson.Raw, names ...string) (bson.Raw, error) {
+// Without is a document without some names at its top.
+func Without(doc bson.Raw, names ...string) (bson.Raw, error) {
 	return choose(doc, func(name string) bool { return !slices.Contains(names, name) })
 }
 

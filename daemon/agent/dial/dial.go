@@ -76,6 +76,19 @@ func (d *Dialer) fromURI(uri string, ownTLS bool) error {
 	return nil
 }
 
+// As is a dialer that connects as another user, whatever is kept of a host, and as nobody where neither a name nor a mechanism
+// is given.
+func (d *Dialer) As(username string, password model.Secret, mechanism, source string) *Dialer {
+	other := *d
+	other.auth = nil
+	if username != "" || mechanism != "" {
+		x509 := mechanism == "MONGODB-X509"
+		other.auth = &options.Credential{Username: username, Password: password.Reveal(), PasswordSet: password != "" && !x509, AuthMechanism: mechanism, AuthSource: source}
+		other.tlsAll = d.tlsAll || x509
+	}
+	return &other
+}
+
 // Seeds are the addresses of the agent's own configuration, as host:port.
 func (d *Dialer) Seeds() []string {
 	seeds := make([]string, 0, len(d.seeds))

@@ -242,6 +242,29 @@ func (c *Client) upload(ctx context.Context, kind string, header bson.Raw, conte
 	return false, &call.Refusal{Status: res.StatusCode, Reason: "the object store refused the upload"}
 }
 
+// Push asks what a restore holds that is to be written into a deployment.
+func (c *Client) Push(ctx context.Context, restore string) (wire.Push, error) {
+	b, err := c.Do(ctx, http.MethodGet, wire.PathBackupRestores+restore, nil, wire.ContentType, nil)
+	if err != nil {
+		return wire.Push{}, err
+	}
+	p, err := wire.Decode[wire.Push](b)
+	if err != nil {
+		return p, fmt.Errorf("read the server's answer: %w", err)
+	}
+	return p, nil
+}
+
+// Object begins to read an object of a restore, from a byte on; from is the byte that body begins with.
+func (c *Client) Object(ctx context.Context, restore string, n int, offset int64) (body io.ReadCloser, from int64, err error) {
+	return c.Stream(ctx, wire.PathBackupRestores+restore+"/objects/"+strconv.Itoa(n), offset)
+}
+
+// Progress tells how far the writing of a restore is.
+func (c *Client) Progress(ctx context.Context, restore string, p wire.PushProgress) error {
+	return post(ctx, c, wire.PathBackupRestores+restore+"/progress", p)
+}
+
 // HeadOf is what the server tells of its head, as the chain knows it.
 func HeadOf(job string, epoch int64, h wire.Head) chain.Head {
 	return chain.Head{Job: job, Epoch: epoch, Last: h.Last, Sum: h.Sum, Entry: h.Entry}

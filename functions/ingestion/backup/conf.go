@@ -60,6 +60,9 @@ func (in *Intake) conf(w http.ResponseWriter, r *http.Request) error {
 		if len(c.Jobs)+len(c.Pushes) == 0 {
 			c.State = string(model.AgentNoProcesses)
 		}
+		if len(c.Pushes) > 0 {
+			c.ConfSeconds = min(c.ConfSeconds, confSoon)
+		}
 		for i := range c.Jobs {
 			hosts += len(c.Jobs[i].Hosts)
 			if c.Jobs[i].WantEpoch > 0 || len(c.Jobs[i].Missing) > 0 {

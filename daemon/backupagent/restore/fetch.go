@@ -1,0 +1,237 @@
+package restore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/heartwood-db/heartwood/daemon/agent/call"
+	"github.com/heartwood-db/heartwood/daemon/backupagent/push"
+	"github.com/heartwood-db/heartwood/shared/dump"
+	"github.com/heartwood-db/heartwood/shared/wire"
+)
+
+// fetcher keeps parts on the agent's disk while they are written: what is written is known to be whole, and a slow target
+// holds no connection to the server. There are at most two at a time.
+type fetcher struct {
+	server  Objects
+	restore string
+	dir     string
+	objects []wire.PushObject
+	pause   func(ctx context.Context, d duration) bool
+	waits   func(why string)
+
+	mu      sync.Mutex   // one object is fetched at a time
+	checked map[int]bool // fetched, or found whole, by this process
+}
+
+// damaged is how often an object is fetched again that is not what its digest says.
+const damaged = 3
+
+// get fetches a part, unless it is there already, and gives its file. While the server is away it waits.
+func (f *fetcher) get(ctx context.Context, n int) (path string, err error) {
+	if n < 0 || n >= len(f.objects) {
+		return "", fmt.Errorf("%w: there is no part %d of %d", dump.ErrBad, n, len(f.objects))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	path = filepath.Join(f.dir, dump.PartName(n+1))
+	if f.checked == nil {
+		f.checked = map[int]bool{}
+	}
+	if _, err := os.Stat(path); err == nil {
+		if f.checked[n] {
+			return path, nil
+		}
+		if err := os.Rename(path, path+".partial"); err != nil { // of an earlier process: looked at again
+			return "", err
+		}
+	}
+	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+		return "", err
+	}
+	var backoff call.Backoff
+	waited := false
+	for wrong := 0; ; {
+		size, err := f.fetch(ctx, n, path)
+		var bad *digestError
+		switch {
+		case err == nil:
+			if waited {
+				f.waits("")
+			}
+			f.checked[n] = true
+			return path, nil
+		case ctx.Err() != nil:
+			return "", context.Cause(ctx)
+		case errors.Is(err, syscall.ENOSPC):
+			return "", &waiting{fmt.Sprintf("there is no room for a part of %d MB in %s: make room on the agent's disk, or set stateDir to another", f.objects[n].Bytes>>20, f.dir)}
+		case push.Refused(err, wire.CodeStopped):
+			return "", errStopped
+		case errors.As(err, &bad):
+			if wrong++; wrong == damaged {
+				return "", fmt.Errorf("part %d of %d: %w", n+1, len(f.objects), err)
+			}
+		case call.Judge(err) == call.Never:
+			return "", fmt.Errorf("part %d of %d: %w", n+1, len(f.objects), err)
+		}
+		if size > 0 {
+			backoff.Reset() // it moves
+		}
+		waited = true
+		f.waits(err.Error())
+		if !f.pause(ctx, backoff.Next(0)) {
+			return "", context.Cause(ctx)
+		}
+	}
+}
+
+// digestError says that an object is not what the server says of it.
+type digestError struct{ reason string }
+
+func (e *digestError) Error() string { return e.reason }
+
+// fetch goes on with a part where an earlier attempt ended, and says how many bytes came.
+func (f *fetcher) fetch(ctx context.Context, n int, path string) (came int64, err error) {
+	o := &f.objects[n]
+	partial := path + ".partial"
+	file, err := os.OpenFile(partial, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // our own folder
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if file != nil {
+			_ = file.Close()
+		}
+	}()
+	sum := sha256.New()
+	have, err := io.Copy(sum, io.LimitReader(file, o.Bytes+1))
+	if err != nil {
+		return 0, err
+	}
+	if have < o.Bytes {
+		if came, err = f.more(ctx, n, file, sum, have); err != nil {
+			return came, err
+		}
+		have += came
+	}
+	if have != o.Bytes || hex.EncodeToString(sum.Sum(nil)) != o.SHA256 {
+		_ = os.Remove(partial) // all of it comes again
+		return came, &digestError{fmt.Sprintf("%d bytes of %d came, and their SHA-256 is not %s", have, o.Bytes, o.SHA256)}
+	}
+	err, file = file.Close(), nil
+	if err != nil {
+		return came, err
+	}
+	return came, os.Rename(partial, path)
+}
+
+// more appends what is missing.
+func (f *fetcher) more(ctx context.Context, n int, file *os.File, sum hash.Hash, have int64) (int64, error) {
+	o := &f.objects[n]
+	body, from, err := f.server.Object(ctx, f.restore, n, have)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = body.Close() }()
+	if from != have { // the whole came
+		if _, err := io.CopyN(io.Discard, body, have-from); err != nil {
+			return 0, err
+		}
+	}
+	if _, err := file.Seek(have, io.SeekStart); err != nil {
+		return 0, err
+	}
+	came, err := io.Copy(io.MultiWriter(file, sum), io.LimitReader(body, o.Bytes-have+1))
+	if err == nil && have+came < o.Bytes {
+		err = io.ErrUnexpectedEOF
+	}
+	return came, err
+}
+
+// done removes a part that was written.
+func (f *fetcher) done(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.checked, n)
+	_ = os.Remove(filepath.Join(f.dir, dump.PartName(n+1)))
+}
+
+// read calls a function for each run of a part that keep wants.
+func (f *fetcher) read(ctx context.Context, n int, keep func(number int64) bool, each func(run dump.Run) error) error {
+	path, err := f.get(ctx, n)
+	if err != nil {
+		return err
+	}
+	file, err := os.Open(path) //nolint:gosec // our own folder
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	r, err := dump.NewReader(file)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for {
+		run, err := r.Next(keep)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("part %d of %d: %w", n+1, len(f.objects), err)
+		}
+		if err := each(run); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// errCatalogueEnds says that the catalogue has ended.
+var errCatalogueEnds = errors.New("the catalogue ends")
+
+// catalogue reads the entries.
+func (f *fetcher) catalogue(ctx context.Context) ([]dump.Entry, error) {
+	var all []dump.Entry
+	size := 0
+	for n := range f.objects {
+		err := f.read(ctx, n, nil, func(run dump.Run) error {
+			if run.Number > 0 {
+				return errCatalogueEnds
+			}
+			if size += len(run.Docs); size > dump.MaxCatalogue {
+				return fmt.Errorf("%w: a catalogue of over %d bytes", dump.ErrBad, dump.MaxCatalogue)
+			}
+			entries, err := run.Entries(len(f.objects))
+			if err != nil {
+				return err
+			}
+			for i := range entries {
+				if entries[i].Number != int64(len(all)+1) {
+					return fmt.Errorf("%w: entry %d of the catalogue follows %d", dump.ErrBad, entries[i].Number, len(all))
+				}
+				all = append(all, entries[i])
+			}
+			return nil
+		})
+		if errors.Is(err, errCatalogueEnds) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		f.done(n)
+	}
+	return all, nil
+}
