@@ -19,7 +19,7 @@ func HTTPClient(cfg *config.Agent, limit time.Duration) (*http.Client, error) {
 		return nil, errors.New("the default HTTP transport was replaced")
 	}
 	t = t.Clone()
-	t.MaxIdleConnsPerHost = 2
+	t.MaxIdleConnsPerHost = 8 // slices of several collections, the oplog and reports go side by side
 	if cfg.HTTPProxy != "" {
 		proxy, err := url.Parse(cfg.HTTPProxy)
 		if err != nil {

@@ -297,6 +297,10 @@ func TestABackupIsWhatTheSourceHolds(t *testing.T) {
 			defer stop()
 			w.agent(t.TempDir())
 			w.scanned()
+			w.until("the oplog comes in slices", func() (ok bool) {
+				w.server.Lock(func(_ int64, e *intaketest.Epoch) { ok = len(e.Slices) > 1 })
+				return ok
+			})
 			stop()
 			w.caughtUp()
 			w.compare(nil)

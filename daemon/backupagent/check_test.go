@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/heartwood-db/heartwood/daemon/backupagent/intaketest"
 	"github.com/heartwood-db/heartwood/local/mongosim"
@@ -87,5 +91,57 @@ func TestAUserWithoutRightsIsTold(t *testing.T) {
 	})
 	if r.ErrorCode != codePrivileges && r.ErrorCode != codeAuth || !strings.Contains(r.Error, "heartwood-backup") && !strings.Contains(r.Error, "grantRolesToUser") {
 		t.Errorf("it says %s: %s", r.ErrorCode, r.Error)
+	}
+}
+
+// fields are a document's, in any order.
+func fields(t *testing.T, doc bson.Raw) (m bson.M) {
+	t.Helper()
+	if err := bson.Unmarshal(doc, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// TestTheBuiltInRolesAreEnough backs up a set with access control as a user with the two roles that the documentation asks for:
+// neither servers' own commands nor system.views are for it.
+func TestTheBuiltInRolesAreEnough(t *testing.T) {
+	w := newWorld(t, mongosim.Options{Username: "root", Password: "secret", Users: []simwire.User{
+		{Name: "agent", DB: "admin", Password: "pw", Roles: []engine.Role{{Role: "backup", DB: "admin"}, {Role: "clusterMonitor", DB: "admin"}}},
+	}}, nil)
+	w.fill("shop.orders", 300)
+	ctx, shop := t.Context(), w.client.Database("shop")
+	if err := shop.CreateView(ctx, "large", "orders", bson.A{bson.D{{Key: "$match", Value: bson.D{{Key: "n", Value: bson.D{{Key: "$gt", Value: 100}}}}}}},
+		options.CreateView().SetCollation(&options.Collation{Locale: "fr"})); err != nil {
+		t.Fatal(err)
+	}
+	series := bson.D{{Key: "create", Value: "readings"}, {Key: "timeseries", Value: bson.D{{Key: "timeField", Value: "at"}, {Key: "metaField", Value: "sensor"}}}}
+	if err := shop.RunCommand(ctx, series).Err(); err != nil {
+		t.Fatal(err)
+	}
+	w.agent(t.TempDir(), func(cfg *config.Agent) { cfg.AuthUsername, cfg.AuthPassword = "agent", "pw" })
+	w.scanned()
+	want := map[string]bson.M{} // as root sees them
+	cursor, err := shop.Collection("system.views").Find(ctx, bson.D{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cursor.Next(ctx) {
+		want[cursor.Current.Lookup("_id").StringValue()] = fields(t, cursor.Current)
+	}
+	w.server.Lock(func(_ int64, e *intaketest.Epoch) {
+		for ns, doc := range want {
+			if c := e.Collections[ns]; c == nil || !c.Done || !reflect.DeepEqual(fields(t, c.View), doc) {
+				t.Errorf("%s: want %v, got %+v", ns, doc, c)
+			}
+		}
+		for _, c := range e.Collections {
+			if c.Lost != "" {
+				t.Errorf("%s is lost: %s", c.NS, c.Lost)
+			}
+		}
+	})
+	if len(want) != 2 {
+		t.Errorf("%d views: %v", len(want), want)
 	}
 }

@@ -446,7 +446,11 @@ func (j *job) newReader(task *wire.BackupTask, l limits, set *source.Set, f *fil
 			return refused(j.a.client.PutCollections(ctx, j.id, task.Epoch, list))
 		},
 		Send: func(ctx context.Context, h wire.SeedHeader, content []byte) error {
-			return refused(j.a.client.Seed(ctx, h, content, task.Direct))
+			err := j.a.client.Seed(ctx, h, content, task.Direct)
+			if push.Refused(err, wire.CodeConflict) {
+				return &seed.Conflict{Err: err}
+			}
+			return refused(err)
 		},
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -38,6 +39,7 @@ const (
 	Mute        // everything is stored, the answer never arrives
 	Cut         // the connection ends before anything is stored
 	Twice       // the request is handled twice, as through two servers
+	Clash       // another slice is said to be stored in its place
 )
 
 // Epoch is what is stored of one epoch.
@@ -64,6 +66,10 @@ type Server struct {
 	*httptest.Server
 	Lease time.Duration // silence after which another agent takes over; 0: 3 s
 
+	// SliceBytes is the size of slices that agents are told; 0: 4 MiB.
+	SliceBytes int64
+	// Judge decides about a slice of a full read by what it is, before it is stored: None, Away or Clash; nil: all are taken.
+	Judge func(ns string, h *wire.SeedHeader) Fault
 	// Fault decides about a request, by its path and how many came to it before; nil: all is well.
 	Fault func(path string, n int) Fault
 
@@ -226,6 +232,9 @@ func (s *Server) conf(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		c := wire.BackupConf{Time: time.Now(), State: string(model.AgentActive), ConfSeconds: 1, MaxPost: 16 << 20, SliceBytes: 4 << 20}
+		if s.SliceBytes > 0 {
+			c.SliceBytes = s.SliceBytes
+		}
 		if wire.IsCheck(r.URL.Query()) {
 			c.Jobs = []wire.BackupTask{s.task}
 		} else {
@@ -343,7 +352,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		var page wire.CollectionsPage
 		for k, c := range e.Collections {
 			x := *c
-			x.Stored = int64(len(e.Seeds[k]))
+			x.Stored, x.Resume = stored(e.Seeds[k])
 			page.Collections = append(page.Collections, x)
 		}
 		b, err := wire.Encode(page)
@@ -352,6 +361,17 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		}
 		return b, nil
 	})
+}
+
+// stored is how far slices go without a hole, and the note in the last of them.
+func stored(seeds []Seed) (n int64, resume []byte) {
+	for {
+		i := slices.IndexFunc(seeds, func(s Seed) bool { return s.Seq == n })
+		if i < 0 {
+			return n, resume
+		}
+		n, resume = n+1, seeds[i].Resume
+	}
 }
 
 func (s *Server) framed(f func(header bson.Raw, content []byte) ([]byte, *problem)) http.HandlerFunc {
@@ -404,6 +424,14 @@ func (s *Server) seed(header bson.Raw, content []byte) ([]byte, *problem) {
 		return encodeAck(true)
 	case h.Attempt > c.Attempt:
 		s.t.Errorf("%s: attempt %d, told was %d", c.NS, h.Attempt, c.Attempt)
+	}
+	if s.Judge != nil {
+		switch s.Judge(c.NS, &h) {
+		case Away:
+			return nil, &problem{http.StatusServiceUnavailable, wire.CodeStorage, "the object store is away"}
+		case Clash:
+			return nil, conflict(wire.CodeConflict, "another slice %d is stored", h.Seq)
+		}
 	}
 	for _, old := range e.Seeds[k] {
 		if old.Seq != h.Seq {

@@ -81,7 +81,7 @@ func BenchmarkSeed(b *testing.B) {
 	okay := bson.E{Key: "ok", Value: 1.0}
 	p.Set("replSetGetConfig", mongotest.Doc(bson.D{{Key: "config", Value: bson.D{{Key: "members", Value: bson.A{member}}}}, okay}))
 	p.Set("replSetGetStatus", mongotest.Doc(bson.D{{Key: "members", Value: bson.A{member}}, okay}))
-	p.Set("replSetGetRBID", mongotest.Doc(bson.D{{Key: "rbid", Value: 1}, okay}))
+	p.Set("serverStatus", mongotest.Doc(bson.D{{Key: "repl", Value: bson.D{{Key: "rbid", Value: 1}}}, okay}))
 	p.Set("killCursors", mongotest.Doc(bson.D{okay}))
 	p.Set("endSessions", mongotest.Doc(bson.D{okay}))
 	p.Set("listDatabases", mongotest.Doc(bson.D{{Key: "databases", Value: bson.A{bson.D{{Key: "name", Value: "shop"}}}}, okay}))

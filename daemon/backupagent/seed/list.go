@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/daemon/backupagent/source"
+	"github.com/heartwood-db/heartwood/shared/opererr"
 	"github.com/heartwood-db/heartwood/shared/oplog"
 	"github.com/heartwood-db/heartwood/shared/oplog/filter"
 	"github.com/heartwood-db/heartwood/shared/oplog/schema"
@@ -103,7 +103,7 @@ func database(ctx context.Context, m *source.Member, db string, f *filter.Filter
 		return nil, err
 	}
 	defer c.Close(ctx)
-	var out []wire.CollectionInfo
+	var out, views []wire.CollectionInfo
 	for {
 		b, err := c.Next(ctx, 0)
 		if errors.Is(err, source.ErrEnd) {
@@ -113,11 +113,20 @@ func database(ctx context.Context, m *source.Member, db string, f *filter.Filter
 			return nil, err
 		}
 		err = b.Each(func(doc bson.Raw) error {
-			info, ok, err := describe(db, doc)
-			if ok && wanted(info.NS, f) {
+			name, _ := bsoncore.Document(doc).Lookup("name").StringValueOK()
+			if !wanted(db+"."+name, f) {
+				return nil
+			}
+			info, err := describe(db, name, doc)
+			switch {
+			case err != nil:
+				return err
+			case info.View != nil:
+				views = append(views, info)
+			default:
 				out = append(out, info)
 			}
-			return err
+			return nil
 		})
 		if err != nil {
 			return nil, err
@@ -133,7 +142,7 @@ func database(ctx context.Context, m *source.Member, db string, f *filter.Filter
 			kept = append(kept, info)
 		}
 	}
-	return withViews(ctx, m, db, kept, f)
+	return append(kept, views...), nil
 }
 
 // wanted leaves out what is no replicated data.
@@ -142,25 +151,33 @@ func wanted(ns string, f *filter.Filter) bool {
 	return f.Wants(ns) && coll != "system.profile"
 }
 
-// describe reads one answer of listCollections. Views are not told of here: their documents say more.
-func describe(db string, doc bson.Raw) (info wire.CollectionInfo, ok bool, err error) {
+// describe reads one answer of listCollections.
+func describe(db, name string, doc bson.Raw) (info wire.CollectionInfo, err error) {
 	d := bsoncore.Document(doc)
-	name, _ := d.Lookup("name").StringValueOK()
 	info.NS = db + "." + name
+	kind, _ := d.Lookup("type").StringValueOK()
 	id, err := d.LookupErr("info", "uuid")
-	if err != nil {
-		return info, false, nil //nolint:nilerr // a view, or a time series whose buckets are listed by themselves
+	switch {
+	case err != nil: // a view, or a time series, which is a view of buckets that are listed by themselves
+		info.Done = true
+		info.View, err = viewDoc(info.NS, d.Lookup("options"))
+		return info, err
+	case kind == "timeseries":
+		return info, opererr.New("read "+info.NS, errors.New("this server keeps the time series without a collection of buckets, which cannot be backed up yet"),
+			"exclude "+info.NS+" from the backup, or lower the feature compatibility version to one that keeps buckets in system.buckets")
 	}
 	subtype, uuid, isBinary := id.BinaryOK()
 	if !isBinary || subtype != 4 || copy(info.UUID[:], uuid) != len(info.UUID) {
-		return info, false, fmt.Errorf("%s: a UUID of %d bytes", info.NS, len(uuid))
+		return info, fmt.Errorf("%s: a UUID of %d bytes", info.NS, len(uuid))
 	}
+	// Servers refuse writes to system.views, so that a head makes views by commands: there is nothing to read of it.
+	info.Done = schema.IsViews(info.NS)
 	if o, ok := d.Lookup("options").DocumentOK(); ok && len(o) > 5 {
 		// Some servers repeat the UUID among the options.
 		b := bsoncore.NewDocumentBuilder()
 		elements, err := o.Elements()
 		if err != nil {
-			return info, false, err
+			return info, err
 		}
 		for _, e := range elements {
 			if e.Key() != "uuid" {
@@ -174,7 +191,40 @@ func describe(db string, doc bson.Raw) (info wire.CollectionInfo, ok bool, err e
 	if x, ok := d.Lookup("idIndex").DocumentOK(); ok && len(x) > 5 {
 		info.IDIndex = bson.Raw(x)
 	}
-	return info, true, nil
+	return info, nil
+}
+
+// viewDoc makes a view's document of system.views from what listCollections shows of it: no built-in role but root's may read
+// that collection.
+func viewDoc(ns string, options bsoncore.Value) (bson.Raw, error) {
+	o, ok := options.DocumentOK()
+	if !ok {
+		return nil, fmt.Errorf("%s is listed without options", ns)
+	}
+	b := bsoncore.NewDocumentBuilder().AppendString("_id", ns)
+	if series, ok := o.Lookup("timeseries").DocumentOK(); ok {
+		_, coll := oplog.Split(ns)
+		stage := bsoncore.NewDocumentBuilder()
+		for _, k := range []string{"timeField", "metaField", "bucketMaxSpanSeconds"} { // in a server's order
+			if v, err := series.LookupErr(k); err == nil {
+				stage.AppendValue(k, v)
+			}
+		}
+		unpack := bsoncore.NewDocumentBuilder().AppendDocument("$_internalUnpackBucket", stage.Build()).Build()
+		b.AppendString("viewOn", "system.buckets."+coll).AppendArray("pipeline", bsoncore.NewArrayBuilder().AppendDocument(unpack).Build())
+	} else {
+		for _, k := range []string{"viewOn", "pipeline"} {
+			v, err := o.LookupErr(k)
+			if err != nil {
+				return nil, fmt.Errorf("%s is listed as no collection, and as a view without %s", ns, k)
+			}
+			b.AppendValue(k, v)
+		}
+	}
+	if v, err := o.LookupErr("collation"); err == nil {
+		b.AppendValue("collation", v)
+	}
+	return bson.Raw(b.Build()), nil
 }
 
 // indexes fills in the indexes that are ready. One in the making comes with the oplog. It says false when the collection is
@@ -226,45 +276,6 @@ func indexes(ctx context.Context, m *source.Member, info *wire.CollectionInfo) (
 			return false, err
 		}
 	}
-}
-
-// withViews replaces the content of system.views by the views themselves: servers refuse writes to it, so that a head makes them
-// by commands. The collection stays in the list, with nothing to read.
-func withViews(ctx context.Context, m *source.Member, db string, list []wire.CollectionInfo, f *filter.Filter) ([]wire.CollectionInfo, error) {
-	for i := range list {
-		if !schema.IsViews(list[i].NS) {
-			continue
-		}
-		list[i].Done = true
-		c, err := m.ByUUID(ctx, db, list[i].UUID, oplog.OpTime{}, nil)
-		if source.Gone(err) {
-			return list, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		defer c.Close(ctx)
-		for {
-			b, err := c.Next(ctx, 0)
-			if errors.Is(err, source.ErrEnd) {
-				return list, nil
-			}
-			if err != nil {
-				return nil, err
-			}
-			err = b.Each(func(doc bson.Raw) error {
-				ns, _ := bsoncore.Document(doc).Lookup("_id").StringValueOK()
-				if ns != "" && strings.HasPrefix(ns, db+".") && f.Wants(ns) {
-					list = append(list, wire.CollectionInfo{NS: ns, View: doc, Done: true})
-				}
-				return nil
-			})
-			if err != nil {
-				return nil, err
-			}
-		}
-	}
-	return list, nil
 }
 
 // size asks how much there is to read of a collection. Nothing depends on it but progress and the order of reading.

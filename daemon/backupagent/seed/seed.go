@@ -1,20 +1,19 @@
 // Package seed reads every collection of a replica set once, by UUID, as slices of documents. What it reads is fuzzy: only the
 // oplog from the position before the read to the position after it makes it consistent. It can be interrupted anywhere:
-// collections that were read stay read, the one in work is read again from its beginning, under a new attempt.
+// collections that were read stay read, and those in work go on behind their last slice (place.go says when they can).
 package seed
 
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
@@ -62,18 +61,27 @@ type Reader struct {
 	limit *rate.Limiter
 	bytes *semaphore.Weighted // documents in memory
 
+	buffers sync.Pool           // of *[]byte, for slices
+	packing *semaphore.Weighted // slices that are compressed at a time
+
 	mu       sync.Mutex
 	progress Progress
 	member   *source.Member
+	wire     int64           // of member: version of its protocol
 	failed   map[string]bool // members that were found wanting since a collection was read
-	open     chan struct{}   // closed while reading may go on
+	home     home
+	open     chan struct{} // closed while reading may go on
 }
 
-// Bounds and defaults.
+// Bounds and defaults. What is in memory at most, whatever the size of the data, is for each collection in work two answers of
+// the source (one is cut while the next is fetched; a server's answer has at most 16 MiB and a document, and aims at batchBytes
+// once the size of documents is known) and the slice that is being filled; and inMemory for all slices that are full and
+// not acknowledged, compressed or not. With the defaults: 4 x (2 x 4 + 10) + 48 = 120 MiB, with documents of 16 MiB 4 x (2 x 16 + 26) + 48 = 280.
+// The collector is held to the process's soft limit (cli: the agent sets one), so that garbage does not double that.
 const (
 	defaultBytes    = 10 << 20
 	defaultParallel = 4
-	inMemory        = 48 << 20 // documents in memory at a time
+	inMemory        = 48 << 20 // documents of full slices in memory at a time
 	batchBytes      = 4 << 20  // of one answer of the source, to aim at
 	lookEvery       = 5 * time.Second
 	maxDocument     = 17 << 20
@@ -91,7 +99,10 @@ func New(o Options) *Reader {
 	if o.Log == nil {
 		o.Log = obs.Discard()
 	}
-	r := &Reader{o: o, bytes: semaphore.NewWeighted(inMemory), failed: map[string]bool{}, open: make(chan struct{})}
+	r := &Reader{
+		o: o, bytes: semaphore.NewWeighted(inMemory), packing: semaphore.NewWeighted(int64(max(1, runtime.GOMAXPROCS(0)))),
+		failed: map[string]bool{}, open: make(chan struct{}), home: home{stake: map[oplog.UUID]int64{}},
+	}
 	close(r.open)
 	if o.Bandwidth > 0 {
 		r.limit = rate.NewLimiter(rate.Limit(o.Bandwidth), int(max(o.Bandwidth, 1<<20)))
@@ -121,6 +132,15 @@ func (e *Refused) Error() string { return e.Err.Error() }
 // Unwrap gives the refusal.
 func (e *Refused) Unwrap() error { return e.Err }
 
+// Conflict says that the server has other slices of an attempt at a collection: it is read as the next attempt.
+type Conflict struct{ Err error }
+
+// Error is the server's reason.
+func (e *Conflict) Error() string { return e.Err.Error() }
+
+// Unwrap gives the refusal.
+func (e *Conflict) Unwrap() error { return e.Err }
+
 // Run reads what the server has not got, and gives the position up to which the oplog must be replayed over it. Troubles of
 // the source and of the way to the server are waited out; it fails when ctx ends or with *Refused.
 func (r *Reader) Run(ctx context.Context) (oplog.OpTime, error) {
@@ -139,7 +159,7 @@ func (r *Reader) Run(ctx context.Context) (oplog.OpTime, error) {
 			}
 		})
 	}
-	var work []wire.CollectionInfo
+	var work []item
 	err := r.insist(ctx, func(m *source.Member) (err error) {
 		work, err = r.plan(ctx, m)
 		return err
@@ -164,98 +184,8 @@ func (r *Reader) Run(ctx context.Context) (oplog.OpTime, error) {
 	return r.end(ctx)
 }
 
-// insist calls f with a member until it succeeds, ctx ends or the server refuses.
-func (r *Reader) insist(ctx context.Context, f func(m *source.Member) error) error {
-	var backoff call.Backoff
-	for {
-		m, err := r.pick(ctx)
-		if err == nil {
-			if err = f(m); err == nil {
-				r.note(func(p *Progress) { p.Err = nil })
-				return nil
-			}
-		}
-		var refused *Refused
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case errors.As(err, &refused):
-			return err
-		}
-		r.trouble(m, err)
-		if !call.Pause(ctx, backoff.Next(0)) {
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// trouble notes that something failed on a member, so that the next to read is another one if there is.
-func (r *Reader) trouble(m *source.Member, err error) {
-	r.mu.Lock()
-	news := r.progress.Err == nil || r.progress.Err.Error() != err.Error()
-	r.progress.Err = err
-	address := ""
-	if m != nil {
-		address = m.Address
-		var c *callerError
-		if !errors.As(err, &c) {
-			r.failed[m.Address] = true
-			if r.member == m {
-				r.member = nil
-			}
-		}
-	}
-	r.mu.Unlock()
-	if news {
-		r.o.Log.Warn("the full read is interrupted", obs.KeyHost, address, obs.KeyReason, err)
-	}
-}
-
-// callerError marks what is not the member's fault.
-type callerError struct{ err error }
-
-func (e *callerError) Error() string { return e.err.Error() }
-func (e *callerError) Unwrap() error { return e.err }
-
-// pick gives the member that is read. It is one that has got as far as the epoch's start.
-func (r *Reader) pick(ctx context.Context) (*source.Member, error) {
-	r.mu.Lock()
-	m, avoid := r.member, r.failed
-	if m != nil {
-		r.mu.Unlock()
-		return m, nil
-	}
-	copied := map[string]bool{}
-	for k := range avoid {
-		copied[k] = true
-	}
-	current := r.progress.Source
-	r.mu.Unlock()
-	m, _, err := r.o.Set.Pick(ctx, r.o.Want, current, copied)
-	if err != nil {
-		return nil, err
-	}
-	h, err := m.Hello(ctx)
-	if err != nil {
-		return m, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if copied[m.Address] { // all of them
-		clear(r.failed)
-	}
-	if h.Majority.Before(r.o.Start) {
-		return m, fmt.Errorf("%s is at %s and has not got to the start of the backup, %s", m.Address, h.Majority, r.o.Start)
-	}
-	if r.progress.Source != m.Address {
-		r.o.Log.Info("collections are read from", obs.KeyHost, m.Address)
-	}
-	r.member, r.progress.Source = m, m.Address
-	return m, nil
-}
-
 // plan lists the source, tells the server of what it has not heard of, and gives what is to be read, the largest first.
-func (r *Reader) plan(ctx context.Context, m *source.Member) ([]wire.CollectionInfo, error) {
+func (r *Reader) plan(ctx context.Context, m *source.Member) ([]item, error) {
 	known, err := r.o.Known(ctx)
 	if err != nil {
 		return nil, caller(err)
@@ -274,7 +204,8 @@ func (r *Reader) plan(ctx context.Context, m *source.Member) ([]wire.CollectionI
 	for i := range known {
 		have[key(&known[i])] = true
 	}
-	var tell, work []wire.CollectionInfo
+	var tell []wire.CollectionInfo
+	var work []item
 	for _, c := range listed {
 		if !have[key(&c)] {
 			known = append(known, c)
@@ -289,13 +220,20 @@ func (r *Reader) plan(ctx context.Context, m *source.Member) ([]wire.CollectionI
 			p.Docs, p.DocsDone, p.Bytes, p.BytesDone = p.Docs+c.Docs, p.DocsDone+c.Docs, p.Bytes+c.Bytes, p.BytesDone+c.Bytes
 			continue
 		}
-		if have[key(&c)] {
+		it := item{c: c}
+		switch at, ok := readNote(c.Resume); {
+		case !have[key(&c)]:
+		case c.Stored > 0 && ok:
+			it.at, it.at.slices = at, c.Stored
+			p.DocsDone, p.BytesDone = p.DocsDone+at.docs, p.BytesDone+at.bytes
+		default:
 			c.Attempt++ // whatever came of the last one does not count
 			tell = append(tell, c)
 		}
-		c.Docs, c.Bytes = size(ctx, m, c.NS)
-		p.Docs, p.Bytes = p.Docs+c.Docs, p.Bytes+c.Bytes
-		work = append(work, c)
+		it.c.Stored, it.c.Resume, it.c.Attempt = 0, nil, c.Attempt
+		it.c.Docs, it.c.Bytes = size(ctx, m, c.NS)
+		p.Docs, p.Bytes = p.Docs+it.c.Docs, p.Bytes+it.c.Bytes
+		work = append(work, it)
 	}
 	for i := range tell {
 		tell[i].Stored, tell[i].Resume = 0, nil
@@ -304,7 +242,8 @@ func (r *Reader) plan(ctx context.Context, m *source.Member) ([]wire.CollectionI
 		return nil, caller(err)
 	}
 	r.note(func(q *Progress) { p.Source, p.Throttled = q.Source, q.Throttled; *q = p })
-	slices.SortStableFunc(work, func(a, b wire.CollectionInfo) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	slices.SortStableFunc(work, func(a, b item) int { return cmp.Compare(b.c.Bytes, a.c.Bytes) })
+	r.settle(work)
 	return work, nil
 }
 
@@ -314,159 +253,6 @@ func caller(err error) error {
 		return err
 	}
 	return &callerError{err}
-}
-
-// collection reads one collection to its end, however often it takes.
-func (r *Reader) collection(ctx context.Context, c *wire.CollectionInfo) error {
-	first := true
-	expected := *c
-	return r.insist(ctx, func(m *source.Member) error {
-		if !first { // from the beginning, as another attempt
-			c.Attempt++
-			again := *c
-			again.Docs, again.Bytes = 0, 0
-			if err := r.o.Put(ctx, []wire.CollectionInfo{again}); err != nil {
-				return caller(err)
-			}
-		}
-		first = false
-		read, err := r.read(ctx, m, c)
-		undo := func() {
-			r.note(func(p *Progress) { p.DocsDone, p.BytesDone = p.DocsDone-read.Docs, p.BytesDone-read.Bytes })
-		}
-		done := *c
-		done.Docs, done.Bytes, done.Slices = read.Docs, read.Bytes, read.Slices
-		switch {
-		case source.Gone(err):
-			undo()
-			done.Lost, done.Docs, done.Bytes, done.Slices = "it was dropped while it was read", 0, 0, 0
-		case err != nil:
-			undo()
-			if source.Interrupted(err) || source.Overrun(err) {
-				err = &callerError{fmt.Errorf("%s is read again from its beginning: %w", c.NS, err)}
-			}
-			return err
-		default:
-			done.Done = true
-		}
-		if err := r.insistOn(ctx, func() error { return r.o.Put(ctx, []wire.CollectionInfo{done}) }); err != nil {
-			undo()
-			return caller(err)
-		}
-		r.note(func(p *Progress) {
-			p.CollectionsDone++
-			p.Docs, p.Bytes = p.Docs+done.Docs-expected.Docs, p.Bytes+done.Bytes-expected.Bytes // it was an estimate
-		})
-		r.mu.Lock()
-		clear(r.failed)
-		r.mu.Unlock()
-		return nil
-	})
-}
-
-// insistOn repeats what depends on the server alone.
-func (r *Reader) insistOn(ctx context.Context, f func() error) error {
-	var backoff call.Backoff
-	for {
-		err := f()
-		var refused *Refused
-		if err == nil || errors.As(err, &refused) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		r.trouble(nil, err)
-		var say *call.Refusal
-		least := time.Duration(0)
-		if errors.As(err, &say) {
-			least = say.RetryAfter
-		}
-		if !call.Pause(ctx, backoff.Next(least)) {
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// read makes one attempt. Slices are compressed and sent while the next is read.
-func (r *Reader) read(ctx context.Context, m *source.Member, c *wire.CollectionInfo) (sum wire.CollectionInfo, err error) {
-	db, _ := oplog.Split(c.NS)
-	cursor, err := m.ByUUID(ctx, db, c.UUID, r.o.Start, nil)
-	if err != nil {
-		return sum, err
-	}
-	defer cursor.Close(ctx)
-	g, sending := errgroup.WithContext(ctx)
-	defer func() {
-		if e := g.Wait(); err == nil || e != nil && errors.Is(err, context.Canceled) {
-			err = e
-		}
-	}()
-	var docs []byte
-	var count int64
-	var told wire.CollectionInfo // of sum, in the progress
-	cut := func() error {
-		if count == 0 {
-			return nil
-		}
-		h := wire.SeedHeader{Job: r.o.Job, Epoch: r.o.Epoch, UUID: c.UUID, Attempt: c.Attempt, Seq: sum.Slices, Count: count, Bytes: int64(len(docs))}
-		slice := docs
-		docs, count = nil, 0
-		sum.Slices++
-		if err := r.bytes.Acquire(sending, h.Bytes); err != nil {
-			return err
-		}
-		g.Go(func() error {
-			defer r.bytes.Release(h.Bytes)
-			h.Digest = sha256.Sum256(slice)
-			content := wire.Compress(slice)
-			return caller(r.insistOn(sending, func() error { return r.o.Send(sending, h, content) }))
-		})
-		return nil
-	}
-	batch := int32(1000)
-	for {
-		if err := r.gate(sending); err != nil {
-			return sum, err
-		}
-		b, err := cursor.Next(sending, batch)
-		if errors.Is(err, source.ErrEnd) {
-			return sum, cut()
-		}
-		if err != nil {
-			return sum, err
-		}
-		n := int64(0)
-		err = b.Each(func(doc bson.Raw) error {
-			if len(docs) > 0 && int64(len(docs)+len(doc)) > r.o.SliceBytes {
-				if err := cut(); err != nil {
-					return err
-				}
-			}
-			if docs == nil {
-				docs = make([]byte, 0, min(r.o.SliceBytes, max(c.Bytes-sum.Bytes, 0)+int64(len(doc))+4096))
-			}
-			docs = append(docs, doc...)
-			count++
-			n++
-			sum.Docs++
-			sum.Bytes += int64(len(doc))
-			return nil
-		})
-		r.note(func(p *Progress) {
-			p.DocsDone, p.BytesDone = p.DocsDone+sum.Docs-told.Docs, p.BytesDone+sum.Bytes-told.Bytes
-		})
-		told = sum
-		if err != nil {
-			return sum, err
-		}
-		if n > 0 {
-			batch = int32(min(max(batchBytes*n/int64(b.Bytes), 1), 100_000)) //nolint:gosec // bounded
-		}
-		if err := r.pace(sending, b.Bytes); err != nil {
-			return sum, err
-		}
-	}
 }
 
 // pace holds the read to the bandwidth.

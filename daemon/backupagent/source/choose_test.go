@@ -56,10 +56,12 @@ func TestMissing(t *testing.T) {
 	read := []string{"find", "listCollections", "listIndexes", "collStats"}
 	backup := []Privilege{ // what the built-in roles backup and clusterMonitor amount to
 		{Actions: read},
+		{DB: "local", Actions: read},
+		{DB: "config", Actions: read},
 		{DB: "", Coll: "system.users", Actions: []string{"find"}},
 		{DB: "admin", Coll: "system.roles", Actions: []string{"find"}},
 		{DB: "admin", Coll: "system.version", Actions: []string{"find"}},
-		{Cluster: true, Actions: []string{"listDatabases", "useUUID", "appendOplogNote", "replSetGetConfig", "replSetGetStatus"}},
+		{Cluster: true, Actions: []string{"listDatabases", "useUUID", "appendOplogNote", "replSetGetConfig", "replSetGetStatus", "serverStatus"}},
 	}
 	for name, c := range map[string]struct {
 		have []Privilege
@@ -67,9 +69,10 @@ func TestMissing(t *testing.T) {
 	}{
 		"backup and clusterMonitor":                    {backup, nil},
 		"everything":                                   {[]Privilege{{Any: true, Actions: []string{"anyAction"}}}, nil},
-		"without clusterMonitor":                       {append(backup[:4:4], Privilege{Cluster: true, Actions: []string{"listDatabases", "useUUID"}}), []string{"replSetGetConfig on the cluster", "replSetGetStatus on the cluster"}},
-		"one database is not enough":                   {append([]Privilege{{DB: "shop", Actions: read}}, backup[1:]...), []string{"find on every database", "listCollections on every database", "listIndexes on every database", "find on local.oplog.rs", "find on config.transactions"}},
-		"readAnyDatabase is not a right to read users": {append([]Privilege{backup[0]}, backup[4]), []string{"find on admin.system.users", "find on admin.system.roles", "find on admin.system.version"}},
+		"without clusterMonitor":                       {append(backup[:6:6], Privilege{Cluster: true, Actions: []string{"listDatabases", "useUUID"}}), []string{"replSetGetConfig on the cluster", "replSetGetStatus on the cluster", "serverStatus on the cluster"}},
+		"one database is not enough":                   {append([]Privilege{{DB: "shop", Actions: read}}, backup[1:]...), []string{"find on every database", "listCollections on every database", "listIndexes on every database"}},
+		"every database is neither local nor config":   {append(backup[:1:1], backup[3:]...), []string{"find on local.oplog.rs", "find on config.transactions"}},
+		"readAnyDatabase is not a right to read users": {append(backup[:3:3], backup[6]), []string{"find on admin.system.users", "find on admin.system.roles", "find on admin.system.version"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Missing(c.have)

@@ -32,6 +32,7 @@ type Batch struct {
 	array bsoncore.Array
 	Bytes int            // of the whole answer
 	Time  bson.Timestamp // operationTime of the answer, zero if it has none
+	Token bson.Raw       // of a Scan with Tokens: the place behind the last document; nil if there is none
 }
 
 // Each calls a function for every document, in order.
@@ -94,6 +95,11 @@ func batchOf(raw bson.Raw, name string) (Batch, error) {
 	}
 	b := Batch{array: array, Bytes: len(raw)}
 	b.Time.T, b.Time.I, _ = lookup(raw, "operationTime").TimestampOK()
+	if t, ok := lookup(raw, "cursor", "postBatchResumeToken").DocumentOK(); ok {
+		if id, err := t.LookupErr("$recordId"); err == nil && id.Type != bsoncore.TypeNull { // null is before the first record: no place to go on from
+			b.Token = bson.Raw(t)
+		}
+	}
 	return b, nil
 }
 
@@ -148,23 +154,97 @@ func (m *Member) Tail(ctx context.Context, from bson.Timestamp, wire int64, awai
 		{Key: "awaitData", Value: true},
 		majority,
 	}
-	if wire < 9 { // 4.4 seeks by itself
+	if wire < TokenWire { // 4.4 seeks by itself
 		cmd = append(cmd, bson.E{Key: "oplogReplay", Value: true})
 	}
 	return m.Open(ctx, Find{DB: "local", Command: cmd, Batch: 1000, Await: await})
 }
 
-// ByUUID opens a cursor on a collection, wherever it is called, as the majority has it. Nothing older than after is read: a
-// member that has not got so far makes the find wait.
+// ByUUID opens a cursor on the documents of a collection that a filter takes, wherever it is called, as the majority has it.
+// Nothing older than after is read: a member that has not got so far makes the find wait.
 func (m *Member) ByUUID(ctx context.Context, db string, id oplog.UUID, after oplog.OpTime, filter bson.D) (*Cursor, error) {
-	cmd := bson.D{{Key: "find", Value: bson.Binary{Subtype: 4, Data: id[:]}}}
-	if filter != nil {
-		cmd = append(cmd, bson.E{Key: "filter", Value: filter})
-	}
+	return m.byUUID(ctx, db, id, after, bson.E{Key: "filter", Value: filter})
+}
+
+func (m *Member) byUUID(ctx context.Context, db string, id oplog.UUID, after oplog.OpTime, more ...bson.E) (*Cursor, error) {
+	cmd := append(bson.D{{Key: "find", Value: bson.Binary{Subtype: 4, Data: id[:]}}}, more...)
 	concern := bson.D{{Key: "level", Value: "majority"}}
 	if !after.IsZero() {
 		concern = append(concern, bson.E{Key: "afterClusterTime", Value: after.TS})
 	}
 	cmd = append(cmd, bson.E{Key: "readConcern", Value: concern})
-	return m.Open(ctx, Find{DB: db, Command: cmd, Batch: 1000})
+	return m.Open(ctx, Find{DB: db, Command: cmd, Batch: firstDocuments})
+}
+
+// firstDocuments is how many documents the first answer may have: their size is not known yet.
+const firstDocuments = 1000
+
+// Scan is how a whole collection is read. Every order will do: whatever was there all the time is read once, and the rest is
+// in the oplog.
+type Scan struct {
+	DB    string
+	UUID  oplog.UUID
+	After oplog.OpTime // nothing older is read
+	// Tokens wants records in the member's own order, the fastest, and with each batch the place behind it (4.4 and later); From is
+	// such a place to begin behind, nil for the beginning. It means something on this member alone: see Identity.
+	Tokens bool
+	From   bson.Raw
+	// ByID wants the documents in the order of _id, from FromID on, which is included; no type stands for the beginning. That means
+	// the same on every member. It takes an index on _id.
+	ByID   bool
+	FromID bson.RawValue
+}
+
+// Scan opens a cursor on a collection.
+func (m *Member) Scan(ctx context.Context, s Scan) (*Cursor, error) {
+	var more []bson.E
+	switch {
+	case s.ByID:
+		more = append(more, bson.E{Key: "hint", Value: bson.D{{Key: "_id", Value: 1}}})
+		if s.FromID.Type != 0 {
+			// An index has one order over all types and under the collection's collation; a filter would compare within one type.
+			more = append(more, bson.E{Key: "min", Value: bson.D{{Key: "_id", Value: s.FromID}}})
+		}
+	case s.Tokens:
+		more = append(more, bson.E{Key: "hint", Value: bson.D{{Key: "$natural", Value: 1}}}, bson.E{Key: "$_requestResumeToken", Value: true})
+		if s.From != nil {
+			more = append(more, bson.E{Key: "$_resumeAfter", Value: s.From})
+		}
+	}
+	return m.byUUID(ctx, s.DB, s.UUID, s.After, more...)
+}
+
+// TokenWire is the version of the wire protocol from which on servers know the tokens of a Scan: that of 4.4.
+const TokenWire = 9
+
+// Identity stands for the member as the holder of one copy of the data: the numbers of records, and so the tokens of a Scan, are
+// good for as long as it stays the same. It changes when the member is filled anew or rolled back; then records have other
+// numbers. Servers judge each other in this way when they go on with an initial sync.
+func (m *Member) Identity(ctx context.Context) (string, error) {
+	h, err := m.Hello(ctx)
+	if err != nil {
+		return "", err
+	}
+	rollbacks, err := m.RollbackID(ctx)
+	if err != nil {
+		return "", err
+	}
+	// Each copy has made its own collection for the oplog. (initialSyncId would say the same; it is for servers alone.)
+	raw, err := m.Run(ctx, "local", bson.D{{Key: "listCollections", Value: 1}, {Key: "filter", Value: bson.D{{Key: "name", Value: oplogName}}}})
+	if err != nil {
+		return "", err
+	}
+	b, err := firstBatch(raw)
+	if err != nil {
+		return "", err
+	}
+	var uuid []byte
+	err = b.Each(func(doc bson.Raw) error {
+		_, uuid, _ = lookup(doc, "info", "uuid").BinaryOK()
+		return nil
+	})
+	if err == nil && len(uuid) == 0 {
+		err = fmt.Errorf("%s does not tell the UUID of its oplog", m.Address)
+	}
+	return fmt.Sprintf("%s %x %d", h.Me, uuid, rollbacks), err
 }

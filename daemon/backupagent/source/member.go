@@ -33,6 +33,7 @@ const (
 	codeCappedPositionLost = 136
 	codeCursorNotFound     = 43
 	codeQueryPlanKilled    = 175
+	codeKeyNotFound        = 211
 )
 
 // Is reports whether an error is a server's with one of the codes.
@@ -58,6 +59,15 @@ func Overrun(err error) bool { return Is(err, codeCappedPositionLost) }
 // Interrupted reports whether a cursor died although its collection may be there: it was renamed or dropped, or the server
 // forgot the cursor.
 func Interrupted(err error) bool { return Is(err, codeQueryPlanKilled, codeCursorNotFound) }
+
+// Refusal reports whether a server answered and said no, whatever for.
+func Refusal(err error) bool {
+	var c mongo.CommandError
+	return errors.As(err, &c) && !c.HasErrorLabel("NetworkError")
+}
+
+// Forgotten reports whether the record that a Scan was to go on behind is no more.
+func Forgotten(err error) bool { return Is(err, codeKeyNotFound) }
 
 // Denied reports whether a server refused the user, or what the user wanted.
 func Denied(err error) bool { return Is(err, codeUnauthorized, codeAuthFailed) }
@@ -165,10 +175,22 @@ func (m *Member) Version(ctx context.Context) (version, fcv string, err error) {
 	return version, fcv, nil
 }
 
-// RollbackID grows with every rollback of the member.
+// RollbackID grows with every rollback of the member. The command replSetGetRBID is for servers alone; serverStatus, which
+// monitoring may ask, tells the same.
 func (m *Member) RollbackID(ctx context.Context) (int64, error) {
-	raw, err := m.Run(ctx, "admin", bson.D{{Key: "replSetGetRBID", Value: 1}})
-	return whole(raw, "rbid"), err
+	cmd := bson.D{{Key: "serverStatus", Value: 1}, {Key: "repl", Value: 1}}
+	for _, costly := range []string{"metrics", "locks", "wiredTiger", "tcmalloc", "opLatencies", "opcounters", "queryAnalyzers"} {
+		cmd = append(cmd, bson.E{Key: costly, Value: 0})
+	}
+	raw, err := m.Run(ctx, "admin", cmd)
+	if err != nil {
+		return 0, err
+	}
+	id, ok := number(raw, "repl", "rbid")
+	if !ok {
+		return 0, fmt.Errorf("%s does not tell its rollback id: it is no member that works", m.Address)
+	}
+	return id, nil
 }
 
 // Ends are the oldest entry of the member's oplog and the newest one that is majority-committed, with their wall clocks.

@@ -28,9 +28,11 @@ func (p *Privilege) covers(n need) bool {
 	case n.cluster || p.Cluster:
 		return n.cluster && p.Cluster
 	}
-	// A database's privilege, or everybody's, is not one for its system collections.
+	// A database's privilege, or that for every database, is not one for its system collections.
 	named := p.Coll == n.coll || p.Coll == "" && !strings.HasPrefix(n.coll, "system.")
-	return named && (p.DB == n.db || p.DB == "")
+	// What holds for every database does not for local and config, unless it names the collection.
+	every := p.DB == "" && (p.Coll != "" || n.db != "local" && n.db != "config")
+	return named && (p.DB == n.db || every)
 }
 
 type need struct {
@@ -54,6 +56,7 @@ var needs = []need{
 	{action: "useUUID", cluster: true, why: "to read a collection that is renamed meanwhile"},
 	{action: "replSetGetConfig", cluster: true, why: "to know the set"},
 	{action: "replSetGetStatus", cluster: true, why: "to know its members' state"},
+	{action: "serverStatus", cluster: true, why: "to see rollbacks"},
 }
 
 // Missing says which needs of a backup no privilege covers, one line each.
@@ -97,6 +100,9 @@ func (m *Member) Rights(ctx context.Context) (Rights, error) {
 	}
 	var have []Privilege
 	for _, p := range documents(lookup(raw, "authInfo", "authenticatedUserPrivileges")) {
+		if lookup(p, "resource", "system_buckets").Type != 0 {
+			continue // comes with what is needed of ordinary collections
+		}
 		x := Privilege{
 			Any: truth(p, "resource", "anyResource"), Cluster: truth(p, "resource", "cluster"),
 			DB: text(p, "resource", "db"), Coll: text(p, "resource", "collection"),

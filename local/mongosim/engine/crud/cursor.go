@@ -29,8 +29,24 @@ func firstBatch(c *member.Call, cur *cursor.Cursor, batch int64, single bool) (*
 		st.CursorsOpen.Store(int64(c.E.Cursors.Len()))
 	}
 	var inner bsonval.Builder
-	inner.Docs("firstBatch", docs).Int64("id", cur.ID).String("ns", cur.NS)
+	inner.Docs("firstBatch", docs)
+	place(&inner, cur)
+	inner.Int64("id", cur.ID).String("ns", cur.NS)
 	return new(bsonval.Builder).Doc("cursor", inner.Raw()), nil
+}
+
+// place tells where a batch ends, to those who asked for that.
+func place(b *bsonval.Builder, cur *cursor.Cursor) {
+	if !cur.Tokens {
+		return
+	}
+	var token bsonval.Builder
+	if id := cur.Last(); id != 0 {
+		token.Int64("$recordId", id)
+	} else {
+		token.Value("$recordId", bsonval.Null())
+	}
+	b.Doc("postBatchResumeToken", token.Raw())
 }
 
 // GetMore is the command getMore.
@@ -75,7 +91,9 @@ func GetMore(c *member.Call) (*bsonval.Builder, error) {
 		left = 0
 	}
 	var inner bsonval.Builder
-	inner.Docs("nextBatch", docs).Int64("id", left).String("ns", cur.NS)
+	inner.Docs("nextBatch", docs)
+	place(&inner, cur)
+	inner.Int64("id", left).String("ns", cur.NS)
 	return new(bsonval.Builder).Doc("cursor", inner.Raw()), nil
 }
 

@@ -106,21 +106,21 @@ func parseFind(c *member.Call) (*findSpec, error) {
 func resumeAfter(c *member.Call, f *findSpec) (int64, error) {
 	after := c.Arg("$_resumeAfter")
 	switch {
-	case (f.tokens || after.Type != 0) && !c.E.Version().AtLeast(4, 4):
+	case (f.tokens || after.Type != 0) && !c.E.Options().Version.AtLeast(4, 4):
 		return 0, refuse.Errf(refuse.CodeFailedToParse, "Failed to parse: %s. Unrecognized field '$_requestResumeToken'.", bsonval.FormatDoc(c.Cmd))
 	case !f.tokens && after.Type != 0:
 		return 0, refuse.Errf(refuse.CodeBadValue, "'requestResumeToken' must be true if 'resumeAfter' is specified")
 	case !f.tokens:
 		return 0, nil
 	}
-	hint := bsonval.SubDoc(f.hint)
-	if n, _ := bsonval.Integer(bsonval.Field(hint, "$natural")); f.hint.Type != bson.TypeEmbeddedDocument || n != 1 {
+	natural, _ := bsonval.Lookup(bsonval.SubDoc(f.hint), "$natural")
+	if n, _ := bsonval.Integer(natural); n != 1 {
 		return 0, refuse.Errf(refuse.CodeBadValue, "hint must be {$natural:1} if 'requestResumeToken' is enabled")
 	}
 	if after.Type == 0 {
 		return 0, nil
 	}
-	id := bsonval.Field(bsonval.SubDoc(after), "$recordId")
+	id, _ := bsonval.Lookup(bsonval.SubDoc(after), "$recordId")
 	if id.Type != bson.TypeInt64 {
 		return 0, refuse.Errf(refuse.CodeBadValue, "Malformed resume token: the '_resumeAfter' object must contain exactly one field named '$recordId', of type NumberLong, BinData or jstNULL.")
 	}

@@ -142,13 +142,8 @@ func (cur *Cursor) Take(n int64) ([]bson.Raw, error) {
 	return out, nil
 }
 
-// Token is the place behind the last document that was taken, in a server's form.
-func (cur *Cursor) Token() bson.D {
-	if cur.last == 0 {
-		return bson.D{{Key: "$recordId", Value: nil}}
-	}
-	return bson.D{{Key: "$recordId", Value: cur.last}}
-}
+// Last is the record id of the last document that was taken, 0 when none was; of one with Tokens.
+func (cur *Cursor) Last() int64 { return cur.last }
 
 // Done says that nothing is left to fetch, now or later.
 func (cur *Cursor) Done() bool { return len(cur.Docs) == 0 && (!cur.Tail && !cur.Scan || cur.Dead) }
