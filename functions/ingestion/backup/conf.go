@@ -54,14 +54,15 @@ func (in *Intake) conf(w http.ResponseWriter, r *http.Request) error {
 		if c.Jobs, err = in.tasks(ctx, &group); err != nil {
 			return err
 		}
-		if c.Pushes, err = in.pushes(ctx, &group, now); err != nil {
+		var soon bool
+		if c.Pushes, soon, err = in.pushes(ctx, &group, now); err != nil {
 			return err
+		}
+		if soon {
+			c.ConfSeconds = min(c.ConfSeconds, confSoon)
 		}
 		if len(c.Jobs)+len(c.Pushes) == 0 {
 			c.State = string(model.AgentNoProcesses)
-		}
-		if len(c.Pushes) > 0 {
-			c.ConfSeconds = min(c.ConfSeconds, confSoon)
 		}
 		for i := range c.Jobs {
 			hosts += len(c.Jobs[i].Hosts)

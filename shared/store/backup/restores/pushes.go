@@ -45,14 +45,15 @@ func (r *Restore) untidy(now time.Time) bool {
 		now.Sub(r.Finished) < tidyFor
 }
 
-// Pushes lists what the agents of a group are told of, oldest first.
+// Pushes lists the pushes into deployments of a group that are in progress, and those that have ended but may have left
+// something there. Agents are told of those that are Offered.
 func (rs *Register) Pushes(ctx context.Context, group model.ID, now time.Time) ([]Restore, error) {
 	out := []Restore{}
 	for d, err := range store.ScanAll[document](ctx, rs.s, docstore.Query{Collection: Coll, Index: "kept", Prefix: []any{true}}) {
 		if err != nil {
 			return nil, err
 		}
-		if d.TargetGroup == group && d.Offered(now) {
+		if d.TargetGroup == group && d.Method == model.DeliverPush && (d.Status == model.RestoreInProgress || d.Offered(now)) {
 			out = append(out, d.Restore)
 		}
 	}
