@@ -1,13 +1,20 @@
 package e2e
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -21,8 +28,7 @@ import (
 // the charts of the past are the same to the last digit, new minutes arrive, and the pages are whole in a browser.
 func TestTheDemoInTheSandboxShowsTheSameCharts(t *testing.T) {
 	harness.Need(t, "chromium")
-	folder, _ := harness.Guests(t)
-	data := t.TempDir()
+	folder, data := sandboxed(t)
 	p, login := harness.Demo(t, data, "--history", "2h")
 	to := time.Now().UTC().Truncate(time.Minute).Add(-time.Minute)
 	from := to.Add(-time.Hour)
@@ -62,6 +68,20 @@ func TestTheDemoInTheSandboxShowsTheSameCharts(t *testing.T) {
 	} {
 		b.visit(t, looks[0], page.name, page.url, page.settled...)
 	}
+}
+
+// sandboxed gives the folder of the guests, and one for a demo whose cache of compiled guests is that of all tests.
+func sandboxed(t *testing.T) (folder, data string) {
+	t.Helper()
+	folder, compiled := harness.Guests(t)
+	data = t.TempDir()
+	if err := os.MkdirAll(compiled, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(compiled, filepath.Join(data, "guests.cache")); err != nil {
+		t.Fatal(err)
+	}
+	return folder, data
 }
 
 // numbers are the answers of the Public API with all measurements of a host in a time, one a minute.
@@ -108,4 +128,72 @@ func values(t *testing.T, text string) (n int) {
 		}
 	}
 	return n
+}
+
+// TestTheDemoInTheSandboxRestores backs the demo's replica set up through guests, restores a moment that has passed since and fetches
+// its archive: it is whole, and what the server says of it holds.
+func TestTheDemoInTheSandboxRestores(t *testing.T) {
+	folder, data := sandboxed(t)
+	_, _ = harness.Demo(t, data, "--history", "10m", "--backup=true", "--sandbox", "wasm", "--set", "heartwood.sandbox.guests="+folder)
+	program := harness.Binary(t)
+	run := func(ctx context.Context, args ...string) ([]byte, error) {
+		cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // our own
+		cmd.Env = append(os.Environ(), "HEARTWOOD_PROFILE_FILE="+filepath.Join(data, "profiles.yaml"))
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		out, err := cmd.Output()
+		if err != nil {
+			err = fmt.Errorf("%v: %w: %s", args, err, said.String())
+		}
+		return out, err
+	}
+	harness.Eventually(t, 5*time.Minute, "a snapshot", func(ctx context.Context) error {
+		var page struct{ Results []any }
+		out, err := run(ctx, "snapshots", "list", "rs0", "--json")
+		if err == nil {
+			err = json.Unmarshal(out, &page)
+		}
+		if err == nil && len(page.Results) == 0 {
+			err = fmt.Errorf("none yet: %.200s", out)
+		}
+		return err
+	})
+	archives := t.TempDir()
+	harness.Eventually(t, 5*time.Minute, "a restore of ten seconds ago", func(ctx context.Context) error {
+		_, err := run(ctx, "restore", "start", "rs0", "--at", "10s", "--output", archives)
+		return err
+	})
+	files, err := filepath.Glob(filepath.Join(archives, "*.tar.gz"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v %v", files, err)
+	}
+	archive, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := run(t.Context(), "restore", "list", "rs0", "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := fmt.Sprintf("%x", sha256.Sum256(archive)); !bytes.Contains(said, []byte(sum)) {
+		t.Errorf("the archive's digest is %s; the server says %s", sum, said)
+	}
+	unpacked, err := gzip.NewReader(bytes.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	for r := tar.NewReader(unpacked); ; names++ {
+		if _, err := r.Next(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, r); err != nil { //nolint:gosec // made by this test
+			t.Fatal(err)
+		}
+	}
+	if names < 3 {
+		t.Errorf("the archive holds %d files", names)
+	}
 }
