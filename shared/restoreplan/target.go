@@ -101,7 +101,7 @@ func (p *Plan) fit(r Request, base Base, to *Target) (faults []string) {
 // next major release. Indexes and options of collections are as the backup's server wrote them, and servers of later
 // releases refuse some of those.
 func (p *Plan) versions(base Base, to *Target) (faults []string) {
-	if base.FCV == "" {
+	if base.FCV == "" || !to.Watched && to.FCV == "" && to.Version == "" {
 		return nil
 	}
 	const choose = "choose another target, or fetch the archive as BSON and load it with mongorestore"
@@ -210,10 +210,10 @@ func (p *Plan) tell(base Base, to *Target) {
 		p.warn("Users and roles of the backup are merged into those of %s: the same names get the backup's passwords and rights, the others stay.", to.Name)
 	}
 	if !to.Watched {
-		p.warn("Monitoring has not seen %s lately: whether it has a primary is not known.", to.Name)
+		p.warn("Monitoring has not seen %s lately: its backup agent looks for its primary and its version before it writes anything.", to.Name)
 	}
 	if base.Applied.Before(p.Target) {
-		p.warn("Collections made between the snapshot and the point are not in the list of contents; they are treated like the others.")
+		p.warn("Collections made between the snapshot and the moment come too; they are not in the lists here.")
 	}
 }
 
@@ -235,13 +235,13 @@ func plural(n int) string {
 func bytesOf(n int64) string {
 	switch {
 	case n >= 10<<30:
-		return fmt.Sprintf("%d GB", n>>30)
+		return fmt.Sprintf("%d GiB", n>>30)
 	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GB", float64(n)/(1<<30))
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 	case n >= 1<<20:
-		return fmt.Sprintf("%d MB", n>>20)
+		return fmt.Sprintf("%d MiB", n>>20)
 	}
-	return fmt.Sprintf("%d kB", (n+1023)>>10)
+	return fmt.Sprintf("%d KiB", (n+1023)>>10)
 }
 
 // family numbers the major releases, so that the next one is one more: 4.0, 4.2 and 4.4 are releases of their own, from 5.0 on the

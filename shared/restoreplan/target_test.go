@@ -57,8 +57,8 @@ func TestPushIsPlanned(t *testing.T) {
 		t.Errorf("destroys %v, into %+v, format %s, users %v", p.Destroys(), p.Into, p.Format, p.Users)
 	}
 	for _, want := range []string{
-		"about 300 MB more; 900 MB is left on db1:27017", "rs1 has the database shop already: collections of these names are replaced", "after the restored moment is lost",
-		"rs1 is the deployment that the backup is of", "Time-series collections (shop.weather) and views cannot", "merged into those of rs1", "Collections made between",
+		"about 300 MiB more; 900 MiB is left on db1:27017", "rs1 has the database shop already: collections of these names are replaced", "after the restored moment is lost",
+		"rs1 is the deployment that the backup is of", "Time-series collections (shop.weather) and views cannot", "merged into those of rs1", "Collections made between the snapshot",
 	} {
 		if !strings.Contains(strings.Join(p.Warnings, "\n"), want) {
 			t.Errorf("no warning with %q among\n%s", want, strings.Join(p.Warnings, "\n"))
@@ -178,7 +178,7 @@ func TestTargetsThatCannotBe(t *testing.T) {
 			}),
 			[]string{
 				"rs1 has no primary", "no backup agent of the group of rs1 is calling", "restore r7 is being written into rs1", "leave the choice of namespaces out", "has feature compatibility version 6.0, the backup's feature compatibility version is 7.0: raise it",
-				"db2:27017 has 1 MB of disk left and about 298 MB are needed", "1 collection is there already (shop.items)",
+				"db2:27017 has 1 MiB of disk left and about 298 MiB are needed", "1 collection is there already (shop.items)",
 			},
 		},
 		{"an older release whose version alone is known", Request{}, fits(func(to *Target) { to.Version, to.FCV = "6.0.20", "" }), []string{"rs1 has mongod 6.0.20, the backup's feature compatibility version is 7.0"}},

@@ -54,7 +54,7 @@ func newBackupSite(t *testing.T) *backupSite {
 	s.site, err = areas.NewSite(st, series.Retention{})
 	s.ok(err)
 	x := s.site
-	s.service, err = backups.New(backups.Options{Store: x.Backup, Inventory: x.Inventory, Alerts: x.Alerting})
+	s.service, err = backups.New(backups.Options{Store: x.Backup, Inventory: x.Inventory, Alerts: x.Alerting, Series: x.Series})
 	s.ok(err)
 	trials, err := trial.New(trial.Options{Inventory: x.Inventory, Access: x.Access, Alerting: x.Alerting, Series: x.Series, Log: obs.Discard()})
 	s.ok(err)

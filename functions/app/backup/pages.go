@@ -35,6 +35,7 @@ type Service interface {
 	Delete(ctx context.Context, b backups.Backup, id string) ([]backups.Act, error)
 	Ranges(ctx context.Context, cluster model.ID) ([]snapshot.Range, []snapshot.Hole, error)
 	Plan(ctx context.Context, b backups.Backup, o backups.Order) (restoreplan.Plan, error)
+	Targets(ctx context.Context, groups []model.Group) ([]backups.Choice, error)
 	Start(ctx context.Context, b backups.Backup, o backups.Order, by string) (backup.Restore, []backups.Act, error)
 	Restore(ctx context.Context, group model.ID, id string) (backup.Restore, error)
 	Restores(ctx context.Context, q backup.RestoreQuery) ([]backup.Restore, string, error)

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,11 +33,36 @@ type wizardPage struct {
 	Spans   []span
 	Presets []preset
 	Formats []frame.Option
+	Into    targets
+	Agents  string // how to install a backup agent
 	Plan    *restoreplan.Plan
 	At      time.Time // of the plan
 	Fields  [][2]string
 	Nothing bool // there is nothing to restore from
 }
+
+// targets are the replica sets that the visitor may restore into.
+type targets struct {
+	Groups []targetGroup
+	Any    bool // one of them has an agent that would write
+	All    int
+}
+
+type targetGroup struct {
+	Name string
+	Sets []target
+}
+
+type target struct {
+	frame.Option
+	Why string // why it cannot be chosen
+}
+
+// Fields of the wizard, kept from the choice to the plan and from the plan to the start.
+var wizardFields = []string{"snapshot", "at", "way", "into", "drop", "users", "format", "namespaces", "rename", "hours", "downloads"}
+
+// wayPush is the value of the field way for a restore into a running deployment; an archive otherwise.
+const wayPush = "push"
 
 // momentFmt is a datetime-local input with seconds.
 const momentFmt = "2006-01-02T15:04:05"
@@ -48,7 +74,7 @@ func (p *Pages) wizard(ctx context.Context, v *view.Visit) (view.Answer, error) 
 		return view.Answer{}, err
 	}
 	f := view.NewForm(nil)
-	for _, name := range []string{"snapshot", "at", "format", "namespaces", "rename", "hours", "downloads"} {
+	for _, name := range wizardFields {
 		f.Set(name, v.Query(name))
 	}
 	if f.Value("hours") == "" {
@@ -102,32 +128,106 @@ func (p *Pages) wizardPage(ctx context.Context, v *view.Visit, b backups.Backup,
 		frame.Choice(string(restoreplan.Files), "Data files: start a mongod on them", f.Value("format") != string(restoreplan.BSON)),
 		frame.Choice(string(restoreplan.BSON), "BSON files: load them with mongorestore", f.Value("format") == string(restoreplan.BSON)),
 	}
-	if plan && f.OK() {
-		o, ok := read(f, v.Zone)
-		if ok {
-			made, err := p.opt.Service.Plan(ctx, b, o)
-			if err != nil {
-				if err = refused(f, "at", err); err != nil {
-					return view.Answer{}, err
-				}
-			} else {
-				for i := range shots {
-					if shots[i].ID == made.Snapshot && shots[i].VerifyError != "" {
-						made.Warnings = append([]string{"This restore begins with a snapshot that is damaged: " + shots[i].VerifyError + ". It may fail: choose a moment that another snapshot reaches."}, made.Warnings...)
-					}
-				}
-				d.Plan, d.At = &made, time.Unix(int64(made.Target.T), 0).UTC()
-				for _, name := range []string{"snapshot", "at", "format", "namespaces", "rename", "hours", "downloads"} {
-					d.Fields = append(d.Fields, [2]string{name, f.Value(name)})
-				}
-			}
+	d.Agents = v.GroupPath("/agents") + "#install-backup"
+	if d.Into, err = p.targets(ctx, v, &b, f.Value("into")); err != nil {
+		return view.Answer{}, err
+	}
+	if plan {
+		if err := p.preview(ctx, v, b, f, shots, &d); err != nil {
+			return view.Answer{}, err
 		}
 	}
 	return page("backup-restore.html", "Restore "+d.Name, &d, f), nil
 }
 
+// preview puts the plan of what the form asks for on the page, or what is wrong with it into the form.
+func (p *Pages) preview(ctx context.Context, v *view.Visit, b backups.Backup, f *view.Form, shots []backup.Snapshot, d *wizardPage) error {
+	o, ok := read(v, f)
+	if !ok && !unconfirmed(f) {
+		return nil
+	}
+	made, err := p.opt.Service.Plan(ctx, b, o)
+	if err != nil {
+		return refusedAt(f, err)
+	}
+	for i := range shots {
+		if shots[i].ID == made.Snapshot && shots[i].VerifyError != "" {
+			made.Warnings = append([]string{"This restore begins with a snapshot that is damaged: " + shots[i].VerifyError + ". It may fail: choose a moment that another snapshot reaches."}, made.Warnings...)
+		}
+	}
+	d.Plan, d.At = &made, time.Unix(int64(made.Target.T), 0).UTC()
+	for _, name := range wizardFields {
+		d.Fields = append(d.Fields, [2]string{name, f.Value(name)})
+	}
+	return nil
+}
+
+// unconfirmed reports whether nothing is wrong with a form but that the target's name was not typed.
+func unconfirmed(f *view.Form) bool { return len(f.Errors) == 1 && f.Errors["confirm"] != "" }
+
+// refusedAt puts a refusal beside the field that it is about.
+func refusedAt(f *view.Form, err error) error {
+	if errors.Is(err, restoreplan.ErrTarget) {
+		return refused(f, "into", err)
+	}
+	return refused(f, "at", err)
+}
+
+// targets lists what the visitor may restore into, their own group first.
+func (p *Pages) targets(ctx context.Context, v *view.Visit, b *backups.Backup, chosen string) (t targets, err error) {
+	groups := []model.Group{}
+	for _, g := range v.Groups {
+		if mayInto(v, g.ID) {
+			groups = append(groups, g)
+		}
+	}
+	slices.SortStableFunc(groups, func(x, y model.Group) int {
+		return cmp.Compare(btoi(y.ID == v.Group.ID), btoi(x.ID == v.Group.ID))
+	})
+	choices, err := p.opt.Service.Targets(ctx, groups)
+	if err != nil {
+		return t, fmt.Errorf("read what can be restored into: %w", err)
+	}
+	t.All = len(choices)
+	for i := range choices {
+		c := &choices[i]
+		if i == 0 || choices[i-1].Group.ID != c.Group.ID {
+			t.Groups = append(t.Groups, targetGroup{Name: c.Group.Name})
+		}
+		label := c.Cluster.Name
+		if c.Cluster.ID == b.Config.ClusterID {
+			label += " (the backup is of it)"
+		}
+		x := target{Option: frame.Choice(intoOf(c.Group.ID, c.Cluster.ID), label, chosen == intoOf(c.Group.ID, c.Cluster.ID))}
+		if !c.Agent {
+			x.Why = "no backup agent of its group is calling"
+		}
+		t.Any = t.Any || c.Agent
+		g := &t.Groups[len(t.Groups)-1]
+		g.Sets = append(g.Sets, x)
+	}
+	return t, nil
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// intoOf is a target as the form has it.
+func intoOf(group, cluster model.ID) string { return string(group) + "/" + string(cluster) }
+
+// mayInto reports whether the visitor may restore into the replica sets of a group.
+func mayInto(v *view.Visit, group model.ID) bool {
+	i := slices.IndexFunc(v.Groups, func(g model.Group) bool { return g.ID == group })
+	return i >= 0 && v.User != nil && v.Allowed != nil && v.Allowed(view.OperateBackup, group, v.Groups[i].OrgID)
+}
+
 // read is what a form asks for.
-func read(f *view.Form, zone *time.Location) (o backups.Order, ok bool) {
+func read(v *view.Visit, f *view.Form) (o backups.Order, ok bool) {
+	zone := v.Zone
 	o.Format = restoreplan.Format(f.Value("format"))
 	o.Compress = true
 	if o.Snapshot = f.Value("snapshot"); o.Snapshot == "" {
@@ -155,6 +255,15 @@ func read(f *view.Form, zone *time.Location) (o backups.Order, ok bool) {
 		}
 		o.Rename[strings.TrimSpace(from)] = strings.TrimSpace(to)
 	}
+	if f.Value("way") == wayPush {
+		group, cluster, _ := strings.Cut(f.Value("into"), "/")
+		o.Push, o.Format, o.Compress, o.Drop, o.Users = true, "", false, f.On("drop"), f.On("users")
+		o.TargetGroup, o.Target = model.ID(group), model.ID(cluster)
+		if cluster == "" || !mayInto(v, o.TargetGroup) {
+			f.Fail("into", "Choose the replica set to write into.")
+		}
+		return o, f.OK()
+	}
 	for _, n := range []struct {
 		name string
 		into *int
@@ -176,19 +285,27 @@ func (p *Pages) order(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	if err != nil {
 		return view.Answer{}, err
 	}
-	f := view.NewForm(v.Request, "snapshot", "at", "format", "namespaces", "rename", "hours", "downloads")
+	f := view.NewForm(v.Request, append([]string{"confirm"}, wizardFields...)...)
 	f.Set("namespaces", strings.ReplaceAll(f.Value("namespaces"), "\r", "")).Set("rename", strings.ReplaceAll(f.Value("rename"), "\r", ""))
 	if v.Request.PostFormValue("do") != "start" {
 		return p.wizardPage(ctx, v, b, f, true)
 	}
-	o, ok := read(f, v.Zone)
+	o, ok := read(v, f)
 	if !ok {
 		return p.wizardPage(ctx, v, b, f, false)
+	}
+	if o.Push {
+		if err := p.confirmed(ctx, b, o, f); err != nil || !f.OK() {
+			if err != nil {
+				return view.Answer{}, err
+			}
+			return p.wizardPage(ctx, v, b, f, unconfirmed(f))
+		}
 	}
 	r, acts, err := p.opt.Service.Start(ctx, b, o, v.Who())
 	p.note(ctx, v, acts)
 	if err != nil {
-		if err = refused(f, "at", err); err != nil {
+		if err = refusedAt(f, err); err != nil {
 			return view.Answer{}, err
 		}
 		return p.wizardPage(ctx, v, b, f, false)
@@ -196,9 +313,22 @@ func (p *Pages) order(ctx context.Context, v *view.Visit) (view.Answer, error) {
 	return view.Redirect(v.GroupPath("/backup-restores/" + r.ID)), nil
 }
 
+// confirmed checks that the name of the target was typed where something of it is replaced.
+func (p *Pages) confirmed(ctx context.Context, b backups.Backup, o backups.Order, f *view.Form) error {
+	plan, err := p.opt.Service.Plan(ctx, b, o)
+	if err != nil {
+		return refusedAt(f, err)
+	}
+	if plan.Destroys() && strings.TrimSpace(f.Value("confirm")) != plan.Into.Name {
+		f.Fail("confirm", "Type "+plan.Into.Name+", the name of the replica set that is written into.")
+	}
+	return nil
+}
+
 type restoreRow struct {
 	backup.Restore
 	Name  string
+	Into  string // the name of the deployment that it is written into; "" for an archive
 	Href  string
 	To    time.Time
 	State view.State
@@ -250,12 +380,22 @@ func restoreRowOf(v *view.Visit, r *backup.Restore, names map[model.ID]string) r
 	if row.Name == "" {
 		row.Name = string(r.Job)
 	}
-	if plan, ok := backups.PlanOf(r); ok {
+	plan, planned := backups.PlanOf(r)
+	if planned {
 		row.To = time.Unix(int64(plan.Target.T), 0).UTC()
+	}
+	if r.Method == model.DeliverPush {
+		if row.Into = string(r.TargetID); plan.Into != nil {
+			row.Into = plan.Into.Name
+		}
 	}
 	switch r.Status {
 	case model.RestoreFinished:
 		row.State = view.State{Level: view.OK, Word: "ready"}
+		if row.Into != "" {
+			row.State.Word = "in place"
+			break
+		}
 		switch r.Delivery.StatusAt(r.Objects, v.Now) {
 		case model.DeliveryExpired:
 			row.State = view.State{Level: view.Unknown, Word: "expired", Why: "The link is over."}
@@ -272,6 +412,14 @@ func restoreRowOf(v *view.Visit, r *backup.Restore, names map[model.ID]string) r
 		row.State = view.State{Level: view.Info, Word: "in progress"}
 		row.Doing = progressOf(sentence(r.Step), time.Time{}, r.Done, r.Total, "bytes", v.Now)
 		row.Doing.What, row.Doing.Left = strings.TrimSuffix(row.Doing.What, "."), ""
+		if r.Done == 0 && r.Total == 0 {
+			row.Doing.Detail = ""
+		}
+		if planned {
+			if left := backups.ProgressOf(r, &plan).Left; left >= 0 {
+				row.Doing.Left = "about " + view.Duration(left) + " left"
+			}
+		}
 	}
 	return row
 }
@@ -284,10 +432,22 @@ type restorePage struct {
 	Set     string // the page of the backup
 	Again   string // the wizard with the same choice; "" while it runs
 	Plan    *restoreplan.Plan
+	Steps   []stepRow
+	Told    bool // how it stands with each step is known
 	Link    string
 	File    backup.Object
 	Has     bool
-	Silent  time.Duration // since its daemon was last heard of
+	Silent  time.Duration // since its daemon, or the agent that writes, was last heard of
+	Leaves  string        // what cancelling leaves
+	Waits   bool          // for the agent beside the target
+	Asks    string        // what that agent says must be done first
+	Untidy  bool          // that agent has not said yet that nothing of it is left but what it is for
+	Cluster string        // the page of the target, where it is in this group
+}
+
+type stepRow struct {
+	restoreplan.Step
+	State view.State
 }
 
 // restore answers: how far is it, and where do I fetch it?
@@ -309,10 +469,21 @@ func (p *Pages) restorePage(ctx context.Context, v *view.Visit, r *backup.Restor
 		d.Again = again(v, r, d.Set)
 	}
 	if plan, ok := backups.PlanOf(r); ok {
-		d.Plan = &plan
+		d.Plan, d.Steps = &plan, stepsOf(r, &plan)
+		d.Told = r.Status == model.RestoreInProgress || r.Status == model.RestoreFinished
 	}
-	if len(r.Objects) > 0 {
+	if len(r.Objects) > 0 && r.Method == model.DeliverHTTP {
 		d.File, d.Has = r.Objects[0], true
+	}
+	d.Leaves = sentence(backups.Leaves(r))
+	pushed := r.Method == model.DeliverPush && len(r.Objects) > 0
+	if d.Waits = pushed && r.Status == model.RestoreInProgress && r.Delivery.Status == model.DeliveryReady; d.Waits && !strings.HasPrefix(r.Step, "waits for the backup agent") {
+		d.Asks, d.Doing.What = sentence(r.Step), "Waits for the backup agent beside "+d.Into
+	}
+	d.Error = sentence(strings.TrimSuffix(r.Error, "."))
+	d.Untidy = pushed && r.Status != model.RestoreInProgress && r.Delivery.Status == model.DeliveryTransferring
+	if r.TargetGroup == v.Group.ID && names[r.TargetID] != "" {
+		d.Cluster = v.GroupPath("/clusters/" + string(r.TargetID))
 	}
 	if d.May {
 		link, err := p.opt.Service.Link(*r)
@@ -323,10 +494,23 @@ func (p *Pages) restorePage(ctx context.Context, v *view.Visit, r *backup.Restor
 			d.Link = p.pullURL(v) + link
 		}
 	}
-	if !r.Beat.IsZero() && r.Status == model.RestoreInProgress {
+	if !r.Beat.IsZero() && r.Status == model.RestoreInProgress && !d.Waits {
 		d.Silent = v.Now.Sub(r.Beat)
 	}
 	return page("backup-restored.html", "Restore of "+d.Name, &d, f), nil
+}
+
+// stepsOf are the steps of a plan with how it stands with each.
+func stepsOf(r *backup.Restore, plan *restoreplan.Plan) []stepRow {
+	words := map[backups.StepState]view.State{
+		backups.StepDone: {Level: view.OK, Word: "done"}, backups.StepRunning: {Level: view.Info, Word: "in progress"}, backups.StepWaiting: {Level: view.Unknown, Word: "to come"},
+	}
+	p := backups.ProgressOf(r, plan)
+	rows := make([]stepRow, len(plan.Steps))
+	for i, s := range plan.Steps {
+		rows[i] = stepRow{Step: s, State: words[p.Steps[i]]}
+	}
+	return rows
 }
 
 // again is the wizard with what a restore asked for.
@@ -336,6 +520,15 @@ func again(v *view.Visit, r *backup.Restore, set string) string {
 		q.Set("at", time.Unix(int64(r.Target.T), 0).In(v.Zone).Format(momentFmt))
 	} else {
 		q.Set("snapshot", r.SnapshotID)
+	}
+	if r.Method == model.DeliverPush {
+		q.Set("way", wayPush)
+		q.Set("into", intoOf(r.TargetGroup, r.TargetID))
+		for name, on := range map[string]bool{"drop": r.Drop, "users": r.Users} {
+			if on {
+				q.Set(name, "on")
+			}
+		}
 	}
 	if len(r.Namespaces) > 0 {
 		q.Set("namespaces", strings.Join(r.Namespaces, "\n"))

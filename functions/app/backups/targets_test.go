@@ -135,11 +135,11 @@ func TestPlanKnowsTheTarget(t *testing.T) {
 	if len(p.MayHold) != 0 || p.Destroys() {
 		t.Errorf("a target without these databases: may hold %q", p.MayHold)
 	}
-	if all := strings.Join(p.Warnings, "\n"); !strings.Contains(all, "800 MB is left on rs1-b.example.com:27017") {
+	if all := strings.Join(p.Warnings, "\n"); !strings.Contains(all, "800 MiB is left on rs1-b.example.com:27017") {
 		t.Errorf("warnings\n%s", all)
 	}
 	x.known.free[c] = map[string]float64{"data": 100}
-	if _, err := x.service.Plan(t.Context(), b, order(rs1)); err == nil || !strings.Contains(err.Error(), "rs1-b.example.com:27017 has 1 kB of disk left") {
+	if _, err := x.service.Plan(t.Context(), b, order(rs1)); err == nil || !strings.Contains(err.Error(), "rs1-b.example.com:27017 has 1 KiB of disk left") {
 		t.Errorf("a full disk: %v", err)
 	}
 	delete(x.known.free, c)
