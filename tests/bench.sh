@@ -3,7 +3,7 @@
 # minute soak (that is `make soak`). Figures depend on the machine: run it on a quiet one.
 set -eu
 cd "$(dirname "$0")/.."
-want="${BENCH:-engine series catalog ingestion store app alerts sandbox agent binary lambda elections load snapshot oplog}"
+want="${BENCH:-engine series catalog ingestion store app alerts sandbox agent binary lambda elections load snapshot oplog memory}"
 
 section() { case " $want " in *" $1 "*) echo; echo "== $1: $2" ;; *) return 1 ;; esac; }
 
@@ -44,6 +44,9 @@ section oplog "oplog: tailed and stored, applied to write models and into a head
 }
 section snapshot "snapshots and restores of a 4 GB head beside restic's (10 GB of disk; needs restic and the recorded heads)" && {
 	go run ./tests/snapshot
-	go run ./tests/snapshot --distinct
+	echo; echo "every copy differs, 2 GB"
+	go run ./tests/snapshot --distinct --size 2048 --rounds 1
 }
+section memory "memory of a backup agent and a backup daemon that run: 256 MB of documents, 4 GB of files (minutes; 10 GB of disk; recorded heads)" &&
+	HEARTWOOD_BENCH_MEMORY=256 go test -count=1 -v -run '^TestMemory$' -timeout 30m ./tests/backup
 :
