@@ -56,11 +56,11 @@ func (w *Worker) seed(ctx context.Context, s *job.State) error {
 		return err
 	}
 	var (
-		wanted  []seed.Collection
-		schemas []schema.Collection
-		views   []bson.Raw
-		parts   = map[oplog.UUID]backup.Collection{}
-		total   int64
+		wanted []seed.Collection
+		read   []schema.Collection
+		views  []bson.Raw
+		parts  = map[oplog.UUID]backup.Collection{}
+		total  int64
 	)
 	for c, err := range w.h.Backup.CollectionsOf(ctx, w.id, s.Epoch.Number) {
 		switch {
@@ -72,11 +72,21 @@ func (w *Worker) seed(ctx context.Context, s *job.State) error {
 		case c.Lost != "":
 			continue // it was dropped meanwhile: the oplog says so too
 		}
-		made := schema.Collection{UUID: c.UUID, NS: c.NS, Options: c.Options, IDIndex: c.IDIndex, Indexes: c.Indexes}
-		wanted = append(wanted, seed.Collection{Collection: made, Docs: c.Docs, Bytes: c.Bytes})
-		schemas = append(schemas, made)
+		read = append(read, schema.Collection{UUID: c.UUID, NS: c.NS, Options: c.Options, IDIndex: c.IDIndex, Indexes: c.Indexes})
 		parts[c.UUID] = c
-		total += c.Bytes
+	}
+	window := func(ctx context.Context) iter.Seq2[bson.Raw, error] {
+		o := r.Oplog(s.Epoch.Start, s.Epoch.Start)
+		return o.Entries(ctx, func() bool { return !o.Covered().Before(s.Epoch.ScanEnd) })
+	}
+	schemas, err := ownNames(read, func() iter.Seq2[bson.Raw, error] { return window(ctx) })
+	if err != nil {
+		return err
+	}
+	for _, c := range schemas {
+		part := parts[c.UUID]
+		wanted = append(wanted, seed.Collection{Collection: c, Docs: part.Docs, Bytes: part.Bytes})
+		total += part.Bytes
 	}
 	if err := w.startHead(ctx, s); err != nil {
 		return err
@@ -87,10 +97,7 @@ func (w *Worker) seed(ctx context.Context, s *job.State) error {
 		Slices: func(ctx context.Context, c oplog.UUID, first int64) iter.Seq2[[]byte, error] {
 			return r.Seed(ctx, parts[c], first)
 		},
-		Window: func(ctx context.Context) iter.Seq2[bson.Raw, error] {
-			o := r.Oplog(s.Epoch.Start, s.Epoch.Start)
-			return o.Entries(ctx, func() bool { return !o.Covered().Before(s.Epoch.ScanEnd) })
-		},
+		Window:   window,
 		Progress: func(p seed.Progress) { w.tell(ctx, "seed", began, p.Bytes, total, "bytes") },
 	})
 	if err != nil {

@@ -252,6 +252,13 @@ func (c *Catalogue) Aside() []Collection {
 
 const asidePrefix = ".heartwood.aside."
 
+// AsideName is the name of a collection that cannot have its own at the beginning of the fuzzy window, because another one that was
+// read then has it. Both had the name within the window, one after another, so that an entry of each gives it a name or drops it.
+func AsideName(ns string, id oplog.UUID) string {
+	db, _ := oplog.Split(ns)
+	return db + asidePrefix + id.String()
+}
+
 func (c *Catalogue) find(id oplog.UUID, ns string) *Collection {
 	if id.IsZero() {
 		return c.byName[ns]
@@ -287,6 +294,5 @@ func (c *Catalogue) clear(ns string, steps []Step) ([]Step, Oddity) {
 	if x == nil {
 		return steps, 0
 	}
-	db, _ := oplog.Split(ns)
-	return append(steps, c.moveTo(x, db+asidePrefix+x.UUID.String())), NameTaken
+	return append(steps, c.moveTo(x, AsideName(ns, x.UUID))), NameTaken
 }
