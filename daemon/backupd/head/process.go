@@ -32,6 +32,10 @@ const (
 // maxLog is from where on a log is put aside at a start; one old log is kept.
 const maxLog = 64 << 20
 
+// selectLimit is for how long an operation waits for a head that does not answer: one that checkpoints, or a machine under load, is
+// no reason to give up.
+const selectLimit = 15 * time.Second
+
 // connections a client of a head holds at most.
 const connections = 32
 
@@ -110,7 +114,7 @@ func (m *Manager) start(ctx context.Context, h *Head, s Spec) error {
 	client, err := mongo.Connect(options.Client().
 		ApplyURI("mongodb://127.0.0.1:" + strconv.Itoa(h.Port) + "/?directConnection=true").
 		SetAppName("heartwood backup daemon").SetRetryWrites(false).SetRetryReads(false).SetMaxPoolSize(connections).
-		SetServerSelectionTimeout(time.Second).SetHeartbeatInterval(time.Second))
+		SetServerSelectionTimeout(selectLimit).SetHeartbeatInterval(time.Second))
 	if err != nil {
 		return errors.Join(err, cmd.Process.Kill())
 	}
@@ -149,10 +153,19 @@ func (m *Manager) start(ctx context.Context, h *Head, s Spec) error {
 func (m *Manager) answers(ctx context.Context, h *Head) error {
 	ctx, stop := context.WithTimeoutCause(ctx, m.o.StartLimit, fmt.Errorf("it did not answer within %s", m.o.StartLimit))
 	defer stop()
+	asking, end := context.WithCancel(ctx)
+	defer end()
+	go func() { // one that has ended will never answer
+		select {
+		case <-h.done:
+			end()
+		case <-asking.Done():
+		}
+	}()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := h.client.Database("admin").RunCommand(ctx, bson.D{{Key: "ping", Value: 1}}).Err()
+		err := h.client.Database("admin").RunCommand(asking, bson.D{{Key: "ping", Value: 1}}).Err()
 		if err == nil {
 			return nil
 		}

@@ -140,11 +140,22 @@ func (w *work) info() string {
 		b.WriteString("Each collection is a file of BSON documents with its options and indexes beside it. To load it:\n\n  mongorestore --uri mongodb://... dump\n")
 		return b.String()
 	}
-	fmt.Fprintf(&b, `These are the data files of a stand-alone mongod. To look at them, start a mongod %s of the same series on this folder:
+	held := ""
+	if len(w.shot.Namespaces) > 0 {
+		held = fmt.Sprintf("They hold only a part of the replica set: its backup was set to %s %s.\n", w.shot.Filter, strings.Join(w.shot.Namespaces, ", "))
+	}
+	fmt.Fprintf(&b, `These are the data files of a stand-alone mongod. %sTo look at them, start a mongod %s of the same series on this folder:
 
-  mongod --dbpath . --port 27117 --bind_ip 127.0.0.1
+  mongod --dbpath . --port 27117 --bind_ip 127.0.0.1 --setParameter ttlMonitorEnabled=false --setParameter disableLogicalSessionCacheRefresh=true
+
+With these parameters nothing is deleted or written by the server itself. All files lie in one folder: start it
+without the options directoryPerDB and wiredTigerDirectoryForIndexes.
 
 To make a replica set of them, start it with --replSet and run rs.initiate(); then add empty members, which copy the data.
-`, w.shot.Version)
+
+Do not start them as a member of the replica set they come from. Its members also hold what servers write for themselves (sessions,
+transactions, images of changed documents, all in the database config), under identities that only an initial sync copies: a member
+without it stops at the first such entry of the oplog. A member of that set is added empty.
+`, held, w.shot.Version)
 	return b.String()
 }
