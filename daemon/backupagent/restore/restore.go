@@ -251,6 +251,11 @@ func (w *work) once(ctx context.Context) error {
 		if err := w.stage(ctx); err != nil {
 			return err
 		}
+		// The last moment to hear of a cancellation before the target changes: a server that is away is waited for.
+		w.begin("everything is staged", w.bytes, w.bytes)
+		if err := w.tell(ctx, wire.PushProgress{}); err != nil {
+			return err
+		}
 		if err := w.j.phase(ctx, phaseSwap); err != nil {
 			return err
 		}
