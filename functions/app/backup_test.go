@@ -177,3 +177,81 @@ func TestAdminOfBackup(t *testing.T) {
 	s.user("reader@example.com", model.Grant{Role: model.GroupReadOnly, GroupID: g.ID})
 	s.signIn("reader@example.com").get("/admin/backup").want(403)
 }
+
+// TestPushPages restores into a running deployment: the target is chosen among those the visitor may write to, the plan is shown, the
+// name is typed where something is replaced, and the page of the restore says how far it is and what cancelling leaves.
+func TestPushPages(t *testing.T) {
+	s, g, b := owner(t)
+	s.set(g, backedUp, model.ClusterReplicaSet, "rs0")
+	at := "/g/" + string(g.ID) + "/backup"
+	set, list := at+"/"+string(backedUp), at+"-restores/"
+	b.get(set).post(set+"/state", "want", "STARTED").want(200)
+	backuptest.History(t, s.backup, g.ID, backedUp, s.now.Add(-11*time.Minute))
+	b.get(set+"/restore").want(200, "Write into a running deployment", "No backup agent is calling", "/agents#install-backup")
+
+	const rs1 = model.ID("5f0000000000000000000c11")
+	backuptest.Target(t, s.store, g.ID, rs1, "rs1", s.now)
+	other := s.group("Other")
+	backuptest.Target(t, s.store, other.ID, "5f0000000000000000000c12", "rs2", s.now)
+	admin := s.signIn(s.user("admin@example.com", model.Grant{Role: model.GroupBackupAdmin, GroupID: g.ID}, model.Grant{Role: model.GroupReadOnly, GroupID: other.ID}).Username)
+	into := func(group, cluster model.ID) string { return string(group) + "/" + string(cluster) }
+	admin.get(set+"/restore").want(200, `value="`+into(g.ID, rs1)+`"`, "rs0 (the backup is of it)").wantNot("rs2")
+
+	minute := s.now.Add(-5 * time.Minute).Format("2006-01-02T15:04:05")
+	form := func(b *browser, do string, more ...string) *browser {
+		return b.get(set+"/restore").post(set+"/restore", append([]string{"at", minute, "way", "push", "do", do}, more...)...)
+	}
+	form(admin, "plan").want(422, "Choose the replica set to write into")
+	form(admin, "plan", "into", into(other.ID, "5f0000000000000000000c12")).want(422, "Choose the replica set to write into")
+	form(admin, "plan", "into", into(g.ID, "5f0000000000000000000c12")).want(422, "the target is no cluster of that group")
+	form(admin, "plan", "into", into(g.ID, rs1), "users", "on", "namespaces", "shop").want(422, "leave the choice of namespaces out")
+	form(admin, "plan", "into", into(g.ID, rs1), "rename", "shop=shop2").want(200, "Into the running deployment <b>rs1</b> (mongod 7.0.14)", "puts them in place", "shop2.orders", "is in the way", "stay as they are", "Start the restore").
+		wantNot("to confirm that")
+	form(admin, "plan", "into", into(g.ID, rs1), "drop", "on", "users", "on").want(200, "Type rs1 to confirm", "may be replaced", "is replaced", "are merged")
+	form(admin, "start", "into", into(g.ID, rs1), "drop", "on").want(422, "Type rs1, the name of the replica set", "Type rs1 to confirm", "The plan")
+	form(admin, "start", "into", into(g.ID, rs1), "drop", "on", "confirm", "rs0").want(422)
+	form(admin, "start", "into", into(g.ID, rs1), "drop", "on", "users", "on", "confirm", " rs1 ").want(200, "in progress", "into <b>rs1</b>", "Waits for a backup daemon", "Nothing was written into rs1", "to come", "/clusters/"+string(rs1))
+	job := admin.url[strings.LastIndex(admin.url, "/")+1:]
+	form(admin, "start", "into", into(g.ID, rs1)).want(422, "is being written into rs1")
+
+	change := func(f func(*backup.Restore)) {
+		s.t.Helper()
+		s.ok(s.backup.UpdateRestore(t.Context(), job, func(r *backup.Restore) error { f(r); return nil }))
+	}
+	change(func(r *backup.Restore) {
+		r.Objects = []backup.Object{{Key: "restores/x", Name: "part-000001.tar.zst", Bytes: 1}}
+		r.OfferPush(s.now)
+	})
+	admin.get(list+job).want(200, "Waits for the backup agent", "ends if no agent has begun by").wantNot("Fetch it", "The backup agent beside rs1 waits")
+	change(func(r *backup.Restore) {
+		r.Step = "looks for the primary of rs1; the agent may not write to rs1: set restoreUsername"
+	})
+	admin.get(list+job).want(200, "The backup agent beside rs1 waits.", "The agent may not write to rs1: set restoreUsername.")
+	change(func(r *backup.Restore) {
+		r.Delivery.Status, r.Step, r.Total, r.Beat = model.DeliveryTransferring, "writes collections under names of their own", 1000, s.now.Add(-30*time.Second)
+	})
+	change(func(r *backup.Restore) { r.Done, r.Beat = 250, s.now })
+	admin.get(list+job).want(200, "Writes collections under names of their own", "25 %", "about 92 s left", "removes what it has written into rs1 so far")
+	change(func(r *backup.Restore) { r.Step = "puts collections in place: 1 of 2, shop.orders" })
+	admin.get(list+job).want(200, "stops between two collections of rs1").wantNot("250 B")
+	admin.get(strings.TrimSuffix(list, "/")).want(200, "into rs1", "Puts collections in place")
+	admin.get(list+job).post(list+job+"/cancel").want(200, "The restore was cancelled", "Cancelled by admin@example.com; its backup agent stops between two collections", "has not reported yet", "way=push", "drop=on", "users=on")
+	change(func(r *backup.Restore) { r.Delivery.Status = model.DeliveryFinished })
+	admin.get(list + job).wantNot("has not reported yet")
+
+	form(admin, "start", "into", into(g.ID, rs1), "drop", "on", "confirm", "rs1").want(200)
+	job = admin.url[strings.LastIndex(admin.url, "/")+1:]
+	change(func(r *backup.Restore) {
+		r.Objects = []backup.Object{{Key: "restores/x", Name: "part-000001.tar.zst", Bytes: 1}}
+		r.Status, r.Finished, r.Delivery.Status = model.RestoreFinished, s.now, model.DeliveryFinished
+	})
+	admin.get(list+job).want(200, "in place", "Ended", "Plan it again").wantNot("/cancel", "The link is over", "Link expires")
+	var cancelled bool
+	for _, e := range s.events(g.ID) {
+		cancelled = cancelled || e.Type == model.EventRestoreCancelled && strings.Contains(e.Text, "rs1")
+	}
+	if !cancelled {
+		t.Error("no event of the cancellation")
+	}
+	form(s.signIn(s.user("reader@example.com", model.Grant{Role: model.GroupReadOnly, GroupID: g.ID}).Username), "plan", "into", into(g.ID, rs1)).want(403)
+}

@@ -137,9 +137,11 @@ func (p *Plan) room(base Base, to *Target) (faults []string) {
 	for _, c := range base.Collections {
 		all += c.Bytes
 	}
-	needed := chosen // on disk: as much as the files of the snapshot take, which are compressed and have the indexes
+	// On disk it is less, for it is compressed there, and more by its indexes, as in the files of the snapshot. The agent looks too, and
+	// goes by the bytes of the documents.
+	needed := chosen
 	if all > 0 {
-		needed = int64(float64(base.FileBytes) * (float64(chosen) / float64(all)))
+		needed = max(needed, int64(float64(base.FileBytes)*(float64(chosen)/float64(all))))
 	}
 	if to.Free > 0 && to.Free < needed {
 		return []string{fmt.Sprintf("%s has %s of disk left and about %s are needed: what is there stays until what replaces it is complete", to.FreeOn, bytesOf(to.Free), bytesOf(needed))}

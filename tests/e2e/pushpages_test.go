@@ -70,14 +70,15 @@ func TestPagesOfPushesInARealBrowser(t *testing.T) {
 	})
 	everywhere("push-waits-for-agent", restores+"/"+r.ID)
 	change(func(x *backup.Restore) {
-		x.Step = "set restoreUsername and restorePassword in the configuration of the backup agent on db-backup.example.com: staging has access control"
+		x.Step = "looks for the primary of staging; the agent may not write to staging: set restoreUsername and restorePassword in its configuration, with a user made on the primary: " +
+			`db.getSiblingDB("admin").createUser({user: "heartwood-restore", pwd: passwordPrompt(), roles: ["restore", "readWriteAnyDatabase", "dbAdminAnyDatabase", "clusterMonitor"]})`
 	})
 	everywhere("push-agent-asks", restores+"/"+r.ID)
 	tell("writes shop.an_archive_of_all_the_orders_that_were_ever_sent_back_by_customers", 100<<30, 734<<30, time.Hour)
 	tell("writes shop.an_archive_of_all_the_orders_that_were_ever_sent_back_by_customers", 310<<30, 734<<30, 0)
 	everywhere("push-writes", restores+"/"+r.ID)
 	everywhere("push-list", restores)
-	tell("puts shop.orders in place", 1, 2, 10*time.Minute)
+	tell("puts collections in place: 1 of 2, shop.orders", 1, 2, 10*time.Minute)
 	everywhere("push-silent", restores+"/"+r.ID)
 	change(func(x *backup.Restore) { x.Status, x.Finished, x.Step = model.RestoreFinished, s.now, "" })
 	everywhere("push-in-place", restores+"/"+r.ID)

@@ -410,9 +410,10 @@ func restoreRowOf(v *view.Visit, r *backup.Restore, names map[model.ID]string) r
 		row.State = view.State{Level: view.Unknown, Word: "cancelled", Why: r.Error}
 	default:
 		row.State = view.State{Level: view.Info, Word: "in progress"}
-		row.Doing = progressOf(sentence(r.Step), time.Time{}, r.Done, r.Total, "bytes", v.Now)
+		at, _ := backups.Trouble(r)
+		row.Doing = progressOf(sentence(at), time.Time{}, r.Done, r.Total, "bytes", v.Now)
 		row.Doing.What, row.Doing.Left = strings.TrimSuffix(row.Doing.What, "."), ""
-		if r.Done == 0 && r.Total == 0 {
+		if r.Done == 0 && r.Total == 0 || backups.At(r) == restoreplan.DoSwap { // what it says counts collections
 			row.Doing.Detail = ""
 		}
 		if planned {
@@ -477,8 +478,9 @@ func (p *Pages) restorePage(ctx context.Context, v *view.Visit, r *backup.Restor
 	}
 	d.Leaves = sentence(backups.Leaves(r))
 	pushed := r.Method == model.DeliverPush && len(r.Objects) > 0
-	if d.Waits = pushed && r.Status == model.RestoreInProgress && r.Delivery.Status == model.DeliveryReady; d.Waits && !strings.HasPrefix(r.Step, "waits for the backup agent") {
-		d.Asks, d.Doing.What = sentence(r.Step), "Waits for the backup agent beside "+d.Into
+	d.Waits = pushed && r.Status == model.RestoreInProgress && r.Delivery.Status == model.DeliveryReady
+	if _, trouble := backups.Trouble(r); trouble != "" {
+		d.Asks = sentence(strings.TrimSuffix(trouble, "."))
 	}
 	d.Error = sentence(strings.TrimSuffix(r.Error, "."))
 	d.Untidy = pushed && r.Status != model.RestoreInProgress && r.Delivery.Status == model.DeliveryTransferring
@@ -495,7 +497,9 @@ func (p *Pages) restorePage(ctx context.Context, v *view.Visit, r *backup.Restor
 		}
 	}
 	if !r.Beat.IsZero() && r.Status == model.RestoreInProgress && !d.Waits {
-		d.Silent = v.Now.Sub(r.Beat)
+		if d.Silent = v.Now.Sub(r.Beat); d.Silent > 2*time.Minute {
+			d.Doing.Left = ""
+		}
 	}
 	return page("backup-restored.html", "Restore of "+d.Name, &d, f), nil
 }

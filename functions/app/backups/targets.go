@@ -246,7 +246,7 @@ func At(r *backup.Restore) string {
 		switch {
 		case r.Delivery.Status == model.DeliveryReady:
 			return ""
-		case verb == "puts" || verb == "merges":
+		case verb == "puts" || verb == "merges" || verb == "everything":
 			return restoreplan.DoSwap
 		case verb == "builds":
 			return restoreplan.DoIndexes
@@ -264,6 +264,16 @@ func At(r *backup.Restore) string {
 		return restoreplan.DoExport
 	}
 	return restoreplan.DoArchive
+}
+
+// Trouble is what an agent that writes a restore waits for, as a part of a sentence: what a person must do, or what it hopes to pass;
+// "" for nothing. What it is at is told before it.
+func Trouble(r *backup.Restore) (at, trouble string) {
+	if r.Method == model.DeliverPush && r.Status == model.RestoreInProgress && len(r.Objects) > 0 {
+		at, trouble, _ = strings.Cut(r.Step, "; ")
+		return at, trouble
+	}
+	return r.Step, ""
 }
 
 // StepState is how it stands with a step of a plan.

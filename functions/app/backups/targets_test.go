@@ -290,6 +290,10 @@ func TestProgress(t *testing.T) {
 			}
 		})
 	}
+	asks := backup.Restore{Method: model.DeliverPush, Status: model.RestoreInProgress, Objects: objects, Step: "looks for the primary of rs0; rs0 refuses the agent; ask somebody"}
+	if at, trouble := backups.Trouble(&asks); at != "looks for the primary of rs0" || trouble != "rs0 refuses the agent; ask somebody" {
+		t.Errorf("at %q, trouble %q", at, trouble)
+	}
 	if _, ok := backups.PlanOf(&backup.Restore{Plan: bson.Raw{1}}); ok {
 		t.Error("rubbish is a plan")
 	}

@@ -82,6 +82,9 @@ func (c *call) restoreEntity(b *backups.Backup, r *backup.Restore) rest.Object {
 // progressEntity is how far a restore is, with the steps of its plan.
 func progressEntity(r *backup.Restore, plan *restoreplan.Plan) rest.Object {
 	o := rest.Object{"step": r.Step, "doneBytes": r.Done, "totalBytes": r.Total}
+	if backups.At(r) == restoreplan.DoSwap { // that step counts collections, in its text
+		o["doneBytes"], o["totalBytes"] = 0, 0
+	}
 	p := backups.ProgressOf(r, plan)
 	if p.Left >= 0 {
 		o["secondsLeft"] = int64(p.Left.Seconds())
