@@ -190,7 +190,7 @@ func Find(c *member.Call) (*bsonval.Builder, error) {
 	switch {
 	case coll == nil:
 	case coll.View:
-		docs, err := viewDocs(c, coll)
+		docs, err := viewDocs(c, coll, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -265,13 +265,19 @@ func keyShape(x *store.Index) func(bson.Raw) (bson.Raw, error) {
 	}
 }
 
+// maxViews is how many views may lie on one another.
+const maxViews = 20
+
 // viewDocs runs a view's pipeline; mu is held.
-func viewDocs(c *member.Call, view *store.Collection) ([]bson.Raw, error) {
+func viewDocs(c *member.Call, view *store.Collection, depth int) ([]bson.Raw, error) {
+	if depth > maxViews {
+		return nil, refuse.Errf(refuse.CodeViewDepthLimitExceeded, "View depth too deep or view cycle detected; maximum depth is %d", maxViews)
+	}
 	on := store.DBOf(view.NS) + "." + bsonval.StringField(view.Options, "viewOn")
 	var docs []bson.Raw
 	if base := c.State.Get(on); base != nil {
 		if base.View {
-			inner, err := viewDocs(c, base)
+			inner, err := viewDocs(c, base, depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -320,7 +326,7 @@ func countDocs(c *member.Call) (int64, error) {
 	var n int64
 	switch {
 	case coll.View:
-		docs, err := viewDocs(c, coll)
+		docs, err := viewDocs(c, coll, 0)
 		if err != nil {
 			return 0, err
 		}
@@ -377,7 +383,7 @@ func Distinct(c *member.Call) (*bsonval.Builder, error) {
 		return nil, err
 	}
 	if coll != nil && coll.View {
-		all, err := viewDocs(c, coll)
+		all, err := viewDocs(c, coll, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -459,7 +465,7 @@ func source(c *member.Call, ns string, stages []bson.Raw) ([]bson.Raw, []bson.Ra
 		return nil, stages, nil
 	}
 	if coll.View {
-		docs, err := viewDocs(c, coll)
+		docs, err := viewDocs(c, coll, 0)
 		return docs, stages, err
 	}
 	q := plan.Query{Coll: coll.Collation()}

@@ -31,6 +31,8 @@ const (
 	CodeInternalError          = 1
 	CodeBadValue               = 2
 	CodeUserNotFound           = 11
+	CodeGraphContainsCycle     = 5
+	CodeViewDepthLimitExceeded = 165
 	CodeFailedToParse          = 9
 	CodeUnauthorized           = 13
 	CodeTypeMismatch           = 14
@@ -88,6 +90,10 @@ func CodeName(code int32) string {
 		return "InternalError"
 	case CodeBadValue:
 		return "BadValue"
+	case CodeGraphContainsCycle:
+		return "GraphContainsCycle"
+	case CodeViewDepthLimitExceeded:
+		return "ViewDepthLimitExceeded"
 	case CodeFailedToParse:
 		return "FailedToParse"
 	case CodeUserNotFound:

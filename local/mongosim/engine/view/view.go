@@ -25,11 +25,33 @@ func Check(stages []bson.Raw) error {
 	return err
 }
 
+// maxDepth is how many views may lie on one another.
+const maxDepth = 20
+
+// chain refuses a view that would show itself through others, or that lies too deep.
+func chain(st *store.State, ns, on string) error {
+	db := store.DBOf(ns)
+	for range maxDepth {
+		if on == store.NameOf(ns) {
+			return refuse.Errf(refuse.CodeGraphContainsCycle, "View cycle detected: %s", ns)
+		}
+		next := st.Get(db + "." + on)
+		if next == nil || !next.View {
+			return nil
+		}
+		on = bsonval.StringField(next.Options, "viewOn")
+	}
+	return refuse.Errf(refuse.CodeViewDepthLimitExceeded, "View depth limit exceeded; maximum depth is %d", maxDepth)
+}
+
 // unpack is the stage that makes measurements of buckets.
 const unpack = "$_internalUnpackBucket"
 
 // Create notes a view in system.views, which makes it; the lock is held.
 func Create(c *member.Call, ns string, options bson.Raw) error {
+	if err := chain(c.State, ns, bsonval.StringField(options, "viewOn")); err != nil {
+		return err
+	}
 	views, err := c.Writable(store.DBOf(ns)+".system.views", true)
 	if err != nil {
 		return err
@@ -61,6 +83,9 @@ func Modify(c *member.Call, view *store.Collection, cmd bson.Raw) error {
 				es[i].Value = v
 			}
 		}
+	}
+	if err := chain(c.State, view.NS, bsonval.StringField(bsonval.FromElems(es), "viewOn")); err != nil {
+		return err
 	}
 	e := c.E
 	views := e.Main().Get(store.DBOf(view.NS) + ".system.views")
