@@ -226,6 +226,13 @@ func (a *Applier) Applied() oplog.OpTime {
 	return a.state.applied
 }
 
+// FCV is the feature compatibility version that the oplog brought the head to, "" while it has the one it began with.
+func (a *Applier) FCV() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state.fcv
+}
+
 // ReplayFrom is the position from which, inclusive, entries are needed to go on: the first entry of the oldest open transaction, or Applied.
 func (a *Applier) ReplayFrom() oplog.OpTime {
 	a.mu.Lock()

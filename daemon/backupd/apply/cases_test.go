@@ -596,7 +596,7 @@ func TestCases(t *testing.T) {
 		}{
 			{`"op":"c","ns":"DB.$cmd","o":{"neverHeardOf":1}`, apply.ErrUnknown},
 			{`"op":"c","ns":"DB.$cmd","ui":"U2","o":{"importCollection":"DB.x"}`, apply.ErrNewSnapshot},
-			{`"op":"u","ns":"admin.system.version","ui":"U7","o2":{"_id":"featureCompatibilityVersion"},"o":{"$v":2,"diff":{"u":{"version":"8.0"}}}`, apply.ErrNewSnapshot},
+			{`"op":"u","ns":"admin.system.version","ui":"U7","o2":{"_id":"featureCompatibilityVersion"},"o":{"$v":2,"diff":{"u":{"version":"99.0"}}}`, apply.ErrNewSnapshot},
 		} {
 			w.log(`"op":"i","ns":"DB.c","ui":"U1","o":{"_id":4}`)
 			w.log(c.line)

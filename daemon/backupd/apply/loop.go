@@ -83,8 +83,8 @@ func (a *Applier) entry(ctx context.Context, e *oplog.Entry, until bson.Timestam
 			return fmt.Errorf("entry that the filter cut: %w", err)
 		}
 	}
-	if why := version(&e.Op); why != "" {
-		return before(e, fmt.Errorf("%w: %s", ErrNewSnapshot, why))
+	if version(&e.Op) != "" {
+		return a.compatibility(ctx, e)
 	}
 	verdict, err := a.buf.Add(e)
 	if a.state.open && errors.Is(err, txn.ErrNotWhole) {
@@ -141,7 +141,7 @@ func (a *Applier) known(e *oplog.Entry) error {
 	return nil
 }
 
-// version says what an operation does to the feature compatibility version: no replay goes past that.
+// version says what an operation does to the feature compatibility version, "" for one that is not about it.
 func version(op *oplog.Op) string {
 	if op.NS != bulk.Version || op.Kind != oplog.Insert && op.Kind != oplog.Update && op.Kind != oplog.Delete {
 		return ""

@@ -47,6 +47,8 @@ type state struct {
 	end     oplog.OpTime
 	cat     *schema.Catalogue
 	missing *plan.Missing
+	fcv     string   // the feature compatibility version that the oplog brought the head to; empty before the first change
+	change  bson.Raw // the document of a change of it that has begun and not ended
 }
 
 // storedState is state.bson. Packed is zstd over documents one after another: collections, views and missing documents.
@@ -56,6 +58,8 @@ type storedState struct {
 	Position   storedPosition `bson:"position"`
 	Open       bool           `bson:"windowOpen"`
 	End        oplog.OpTime   `bson:"windowEnd"`
+	FCV        string         `bson:"fcv,omitempty"`
+	Change     bson.Raw       `bson:"fcvChange,omitempty"`
 	Packed     []byte         `bson:"packed"`
 }
 
@@ -125,7 +129,7 @@ func (s *state) encode() (bson.Raw, error) {
 	if err := z.Close(); err != nil {
 		return nil, err
 	}
-	return bson.Marshal(storedState{V: stateVersion, Generation: s.generation, Position: s.stored(), Open: s.open, End: s.end, Packed: packed.Bytes()})
+	return bson.Marshal(storedState{V: stateVersion, Generation: s.generation, Position: s.stored(), Open: s.open, End: s.end, FCV: s.fcv, Change: s.change, Packed: packed.Bytes()})
 }
 
 func idDocument(v bsoncore.Value) bson.Raw {
@@ -141,7 +145,7 @@ func decodeState(b []byte) (*state, error) {
 	if in.V != stateVersion {
 		return nil, fmt.Errorf("state of an applier has version %d, this build knows %d", in.V, stateVersion)
 	}
-	s := &state{generation: in.Generation, position: in.Position.position(), open: in.Open, end: in.End, missing: &plan.Missing{}}
+	s := &state{generation: in.Generation, position: in.Position.position(), open: in.Open, end: in.End, missing: &plan.Missing{}, fcv: in.FCV, change: in.Change}
 	z, err := zstd.NewReader(bytes.NewReader(in.Packed), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxState))
 	if err != nil {
 		return nil, err
@@ -239,4 +243,23 @@ func load(dir string) (*state, error) {
 		return nil, err
 	}
 	return decodeState(b)
+}
+
+// FCV reads from a folder which feature compatibility version the oplog brought the head to: what it must be started with. It is ""
+// while the head has the one it began with, and where nothing was applied yet.
+func FCV(dir string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var in struct {
+		FCV string `bson:"fcv"`
+	}
+	if err := bson.Unmarshal(b, &in); err != nil {
+		return "", fmt.Errorf("state of an applier: %w", err)
+	}
+	return in.FCV, nil
 }

@@ -26,6 +26,8 @@ const (
 	maxDocs  = 1000
 	maxBytes = 4 << 20
 	maxIDs   = 1000
+	// maxCommand is what a command takes besides its own fields: servers allow it 16 MiB and 16 KiB.
+	maxCommand = 16<<20 + 8<<10
 )
 
 // ErrUnwritable is in the chain of errors about a document that this version of mongod takes in no way.

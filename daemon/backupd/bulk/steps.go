@@ -19,6 +19,29 @@ import (
 // UUID of its own; it cannot be replaced under a running server, so it is kept and written into.
 const Version = "admin.system.version"
 
+// VersionDocument is the document of the head's feature compatibility version.
+func (w *Writer) VersionDocument(ctx context.Context) (bson.Raw, error) {
+	db, coll := oplog.Split(Version)
+	doc, err := w.client.Database(db).Collection(coll).FindOne(ctx, bson.D{{Key: "_id", Value: "featureCompatibilityVersion"}}).Raw()
+	if err != nil {
+		return nil, fmt.Errorf("read the head's feature compatibility version: %w", err)
+	}
+	return doc, nil
+}
+
+// SetVersion sets the head's feature compatibility version. A mongod that does not know it refuses (Code is not 0 then).
+func (w *Writer) SetVersion(ctx context.Context, to string) error {
+	cmd := bson.D{{Key: "setFeatureCompatibilityVersion", Value: to}}
+	_, err := w.do(ctx, "admin", append(slices.Clip(cmd), bson.E{Key: "confirm", Value: true}))
+	if Code(err) == codeUnknownField { // a mongod before 7.0 needs no confirmation
+		_, err = w.do(ctx, "admin", cmd)
+	}
+	if err != nil {
+		return fmt.Errorf("set the head's feature compatibility version to %s: %w", to, err)
+	}
+	return nil
+}
+
 // Step carries out a step of a catalogue. In the fuzzy window, what is about secondary indexes and views is left for later: names of
 // later collections and views may be taken there, and only the catalogue knows what they end as. Doing a step twice is the same as doing
 // it once.

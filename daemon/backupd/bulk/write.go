@@ -123,11 +123,12 @@ func (w *Writer) inPlace(ctx context.Context, part *plan.Writes, again bool) (mi
 }
 
 // parted separates the documents that an ordinary update can put in place: not those that it would change, nor those whose
-// _id has another type than what they replace (1 and 1.0), whose index entry it would keep.
+// _id has another type than what they replace (1 and 1.0), whose index entry it would keep, nor those that with their _id a second
+// time are larger than a command may be.
 func parted(puts []plan.Put) (plain, odd []plan.Put) {
 	isOdd := func(p plan.Put) bool {
 		id, _ := oplog.Lookup(p.Doc, "_id")
-		return p.Exception != 0 || !id.Equal(p.ID)
+		return p.Exception != 0 || !id.Equal(p.ID) || len(p.Doc)+len(p.ID.Data) > maxCommand
 	}
 	if !slices.ContainsFunc(puts, isOdd) {
 		return puts, nil

@@ -1,6 +1,7 @@
 package work
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,12 +141,18 @@ func (w *Worker) launch(ctx context.Context, s *job.State) error {
 	if err != nil {
 		return err
 	}
-	pick, err := w.h.Heads.Pick(ctx, s.Epoch.Version, s.Epoch.FCV)
+	fcv, err := apply.FCV(w.dir())
 	if err != nil {
 		release()
 		return err
 	}
-	h, err := w.h.Heads.Start(ctx, head.Spec{Dir: w.dir(), Release: pick, FCV: s.Epoch.FCV})
+	fcv = cmp.Or(fcv, s.Epoch.FCV)
+	pick, err := w.h.Heads.Pick(ctx, s.Epoch.Version, fcv)
+	if err != nil {
+		release()
+		return err
+	}
+	h, err := w.h.Heads.Start(ctx, head.Spec{Dir: w.dir(), Release: pick, FCV: fcv})
 	if err != nil {
 		release()
 		return fmt.Errorf("start the head: %w", err)

@@ -1,6 +1,7 @@
 package work
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,7 +92,7 @@ func (w *Worker) plan(ctx context.Context, s *job.State, take job.Take) (x backu
 	x = backup.Snapshot{
 		ID: id, GroupID: s.Job.GroupID, Job: w.id, Epoch: s.Epoch.Number, At: job.Time(applied.TS), Kinds: take.Kinds, Expires: take.Expires,
 		Created: s.Now, Applied: applied, ReplayFrom: a.ReplayFrom(), StoreID: s.Job.StoreID, SetName: s.Epoch.SetName, Version: h.Version,
-		FCV: s.Epoch.FCV, Filter: w.mark.Filter.Kind, Namespaces: w.mark.Filter.Namespaces, Encrypted: s.Config.Encrypted, DataBytes: dataBytes(ctx, h.Client()),
+		FCV: cmp.Or(a.FCV(), s.Epoch.FCV), Filter: w.mark.Filter.Kind, Namespaces: w.mark.Filter.Namespaces, Encrypted: s.Config.Encrypted, DataBytes: dataBytes(ctx, h.Client()),
 	}
 	meta := snap.Meta{
 		Job: w.id, Epoch: x.Epoch, SetName: x.SetName, ReplicaSetID: s.Epoch.ReplicaSetID, Mongod: x.Version, FCV: x.FCV,
