@@ -1,7 +1,14 @@
 package e2e
 
 import (
+	"archive/tar"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -331,4 +338,97 @@ func (s *backupSite) typedTextIsKept(b *browser, page string) {
 	for _, p := range b.take() {
 		s.t.Errorf("a live page: %s", p)
 	}
+}
+
+// TestAPersonRestoresFromThePage goes the whole way in a browser, on a demo with agents, server and daemon: the backup, a minute ago,
+// the plan, the restore followed to its end, and the archive fetched by its link.
+func TestAPersonRestoresFromThePage(t *testing.T) {
+	harness.Need(t, "chromium")
+	_, login := harness.Demo(t, t.TempDir(), "--backup", "--history", "5m")
+	if !login.Backup {
+		t.Fatal("the demo does not back up")
+	}
+	b := newBrowser(t)
+	signIn(t, b, login)
+	if err := looks[0].apply(b.ctx); err != nil {
+		t.Fatal(err)
+	}
+	b.take()
+	b.do(t, "the backup of rs0", chromedp.Navigate(login.URL+"/g/"+login.GroupID+"/backup"), chromedp.WaitReady(chromedp.CSS("table.backups tbody th a")),
+		chromedp.Click(chromedp.CSS("table.backups tbody th a")), chromedp.WaitReady(chromedp.CSS("#f-schedule, #f-interval")))
+	page := ask(t, b, "its address", chromedp.Evaluate[string]("location.pathname"))
+	const minute = `a.btn[href$="ago=1m"]`
+	harness.Eventually(t, 6*time.Minute, "that a minute ago can be restored", func(context.Context) error {
+		b.do(t, "the wizard", chromedp.Navigate(login.URL+page+"/restore"), chromedp.WaitReady(chromedp.CSS("h1")))
+		if !ask(t, b, "what is offered", chromedp.Evaluate[bool]("!!document.querySelector('"+minute+"')")) {
+			return errors.New(ask(t, b, "what the page says", chromedp.Text(chromedp.CSS(".content"))))
+		}
+		return nil
+	})
+	start := chromedp.CSS(`button[name="do"][value="start"]`)
+	b.do(t, "a minute ago", chromedp.Click(chromedp.CSS(minute)), chromedp.WaitReady(chromedp.CSS(`#f-at[value]`)), chromedp.Click(chromedp.CSS(`button[name="do"][value="plan"]`)), chromedp.WaitReady(start))
+	if plan := ask(t, b, "the plan", chromedp.Text(chromedp.CSS(".content"))); !strings.Contains(plan, "Write an archive of the data files") {
+		t.Errorf("the plan says %s", plan)
+	}
+	b.do(t, "start", chromedp.Click(start), chromedp.WaitReady(chromedp.CSS("#live .head")))
+	const link = "a.btn.main[download]"
+	harness.Eventually(t, 5*time.Minute, "the archive", func(context.Context) error { // the page renews itself
+		if !ask(t, b, "the link", chromedp.Evaluate[bool]("!!document.querySelector('"+link+"')")) {
+			return errors.New(ask(t, b, "what the page says", chromedp.Text(chromedp.CSS(".content"))))
+		}
+		return nil
+	})
+	href := ask(t, b, "the link", chromedp.Evaluate[string]("document.querySelector('"+link+"').href"))
+	said := ask(t, b, "the digest", chromedp.Text(chromedp.CSS("#live p.small code")))
+	for _, p := range b.take() {
+		t.Errorf("on the way: %s", p)
+	}
+	sum, files := fetched(t, href)
+	if sum != strings.TrimSpace(said) {
+		t.Errorf("the archive's SHA-256 is %s, the page says %s", sum, said)
+	}
+	if !files["restoreInfo.txt"] || len(files) < 3 {
+		t.Errorf("the archive holds %v", files)
+	}
+}
+
+// fetched fetches an archive by its link: its digest, and the names of the files below its folder.
+func fetched(t *testing.T, href string) (sum string, files map[string]bool) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, href, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", href, resp.Status)
+	}
+	h := sha256.New()
+	z, err := gzip.NewReader(io.TeeReader(resp.Body, h))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = map[string]bool{}
+	for r := tar.NewReader(z); ; {
+		f, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, name, _ := strings.Cut(f.Name, "/")
+		files[name] = true
+	}
+	if _, err := io.Copy(io.Discard, z); err != nil { //nolint:gosec // made by this test
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(h, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), files
 }
