@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/daemon/agent/call"
@@ -130,6 +129,9 @@ func (r *Reader) cursor(ctx context.Context, m *source.Member, it *item) (*sourc
 	c, at := &it.c, &it.at
 	db, _ := oplog.Split(c.NS)
 	scan := source.Scan{DB: db, UUID: c.UUID, After: r.o.Start}
+	if c.Docs > 0 && c.Bytes > 0 {
+		scan.First = documents(r.answer(), c.Docs, c.Bytes)
+	}
 	r.mu.Lock()
 	version := r.wire
 	r.mu.Unlock()
@@ -201,37 +203,48 @@ func (r *Reader) behind(ctx context.Context, m *source.Member, at *place, scan s
 // fetched is an answer of the source.
 type fetched struct {
 	batch source.Batch
+	held  int64 // of Reader.answers
 	err   error
 }
 
+// answer is the size of answers that is aimed at: such that a few make a slice.
+func (r *Reader) answer() int64 { return min(batchBytes, r.o.SliceBytes/2) }
+
 // fetch reads ahead: one answer waits while another is cut into slices.
 func (r *Reader) fetch(ctx context.Context, m *source.Member, cursor *source.Cursor, into chan<- fetched) {
-	batch := int32(0)
+	batch, size := int32(0), r.answer()
 	for {
-		var f fetched
+		f := fetched{held: min(max(size, r.answer()), maxDocument)}
+		if r.answers.Acquire(ctx, f.held) != nil {
+			return
+		}
 		if f.err = r.gate(ctx); f.err == nil {
 			f.batch, f.err = cursor.Next(ctx, batch)
 		}
 		if f.err == nil {
 			r.alive(m.Address)
+			size = int64(f.batch.Bytes)
 			n := int64(0)
 			f.err = f.batch.Each(func(bson.Raw) error { n++; return nil })
 			if n > 0 {
-				batch = int32(min(max(min(batchBytes, r.o.SliceBytes/2)*n/int64(f.batch.Bytes), 1), 100_000)) //nolint:gosec // bounded
+				batch = documents(r.answer(), n, size)
 			}
 		}
 		select {
 		case into <- f:
 		case <-ctx.Done():
+			r.answers.Release(f.held)
 			return
 		}
-		if f.err != nil {
-			return
-		}
-		if r.pace(ctx, f.batch.Bytes) != nil {
+		if f.err != nil || r.pace(ctx, f.batch.Bytes) != nil {
 			return
 		}
 	}
+}
+
+// documents is how many make an answer, where n of them have some bytes together.
+func documents(answer, n, bytes int64) int32 {
+	return int32(min(max(answer*n/max(bytes, 1), 1), 100_000)) //nolint:gosec // bounded
 }
 
 // read reads on from a place, as far as it gets. Slices are compressed and sent while others are read. The place moves with every
@@ -266,6 +279,7 @@ func (r *Reader) read(ctx context.Context, m *source.Member, it *item) (err erro
 		case f = <-batches:
 		}
 		if f.err != nil {
+			r.answers.Release(f.held)
 			end := errors.Is(f.err, source.ErrEnd)
 			if end || s.next.resumes() { // what is there ends with a batch: it is worth a slice
 				if err := s.cut(); err != nil {
@@ -277,7 +291,9 @@ func (r *Reader) read(ctx context.Context, m *source.Member, it *item) (err erro
 			}
 			return f.err
 		}
-		if err := s.take(&f.batch); err != nil {
+		err := s.take(&f.batch)
+		r.answers.Release(f.held)
+		if err != nil {
 			return err
 		}
 	}
@@ -434,7 +450,7 @@ func (s *sender) put(h wire.SeedHeader, docs []byte) error {
 		}
 		defer s.r.packing.Release(1)
 		p.h.Digest = sha256.Sum256(docs)
-		p.content = encoder().EncodeAll(docs, make([]byte, 0, len(docs)/2+64))
+		p.content = wire.Compress(docs)
 		s.r.buffers.Put(&docs)
 	}()
 	s.queue <- p // run always takes it
@@ -448,13 +464,3 @@ func (s *sender) close() error {
 	s.cancel(nil)
 	return s.err
 }
-
-// encoder is for slices of a full read. They are read once, by the daemon that fills the head, and then removed: what counts is that
-// they keep up with the source, and the fastest level takes a third of the time of the default one for a tenth more bytes.
-var encoder = sync.OnceValue(func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(4), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		panic(err) // constant options
-	}
-	return e
-})

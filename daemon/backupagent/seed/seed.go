@@ -57,9 +57,10 @@ type Progress struct {
 
 // Reader reads one epoch's collections.
 type Reader struct {
-	o     Options
-	limit *rate.Limiter
-	bytes *semaphore.Weighted // documents in memory
+	o       Options
+	limit   *rate.Limiter
+	bytes   *semaphore.Weighted // of full slices
+	answers *semaphore.Weighted // bytes of answers
 
 	buffers sync.Pool           // of *[]byte, for slices
 	packing *semaphore.Weighted // slices that are compressed at a time
@@ -73,16 +74,20 @@ type Reader struct {
 	open     chan struct{} // closed while reading may go on
 }
 
-// Bounds and defaults. What is in memory at most, whatever the size of the data, is for each collection in work two answers of
-// the source (one is cut while the next is fetched; a server's answer has at most 16 MiB and a document, and aims at batchBytes
-// once the size of documents is known) and the slice that is being filled; and inMemory for all slices that are full and
-// not acknowledged, compressed or not. With the defaults: 4 x (2 x 4 + 10) + 48 = 120 MiB, with documents of 16 MiB 4 x (2 x 16 + 26) + 48 = 280.
-// The collector is held to the process's soft limit (cli: the agent sets one), so that garbage does not double that.
+// Bounds and defaults. They bound the memory of a read, whatever the size of the data and of its documents:
+//
+//   - answers of the source, being fetched or cut: inAnswers. One has at most 16 MiB and a document, and aims at batchBytes.
+//   - slices being filled: one for each collection in work, of SliceBytes or one document: 4 x 10 MiB, with large documents 4 x 16.
+//   - full slices, until they are acknowledged: inMemory, counted as not compressed; while it is sent one also has a copy in a frame.
+//
+// That is 32 + 40 + 48 MiB, with documents of 16 MiB 48 + 64 + 48. The tail, its batches and its slice add up to 50. The process
+// runs with a soft limit of 256 MiB (local/cli), which makes the collector keep garbage within what is left of it.
 const (
 	defaultBytes    = 10 << 20
 	defaultParallel = 4
-	inMemory        = 48 << 20 // documents of full slices in memory at a time
-	batchBytes      = 4 << 20  // of one answer of the source, to aim at
+	inMemory        = 48 << 20
+	inAnswers       = 48 << 20
+	batchBytes      = 4 << 20
 	lookEvery       = 5 * time.Second
 	maxDocument     = 17 << 20
 )
@@ -100,7 +105,7 @@ func New(o Options) *Reader {
 		o.Log = obs.Discard()
 	}
 	r := &Reader{
-		o: o, bytes: semaphore.NewWeighted(inMemory), packing: semaphore.NewWeighted(int64(max(1, runtime.GOMAXPROCS(0)))),
+		o: o, bytes: semaphore.NewWeighted(inMemory), answers: semaphore.NewWeighted(inAnswers), packing: semaphore.NewWeighted(int64(max(1, runtime.GOMAXPROCS(0)))),
 		failed: map[string]bool{}, open: make(chan struct{}), home: home{stake: map[oplog.UUID]int64{}},
 	}
 	close(r.open)

@@ -163,21 +163,21 @@ func (m *Member) Tail(ctx context.Context, from bson.Timestamp, wire int64, awai
 // ByUUID opens a cursor on the documents of a collection that a filter takes, wherever it is called, as the majority has it.
 // Nothing older than after is read: a member that has not got so far makes the find wait.
 func (m *Member) ByUUID(ctx context.Context, db string, id oplog.UUID, after oplog.OpTime, filter bson.D) (*Cursor, error) {
-	return m.byUUID(ctx, db, id, after, bson.E{Key: "filter", Value: filter})
+	return m.byUUID(ctx, db, id, after, fewDocuments, bson.E{Key: "filter", Value: filter})
 }
 
-func (m *Member) byUUID(ctx context.Context, db string, id oplog.UUID, after oplog.OpTime, more ...bson.E) (*Cursor, error) {
+// fewDocuments is how many the first answer may have where nothing is known of their size: 16 MiB are the most in any case.
+const fewDocuments = 100
+
+func (m *Member) byUUID(ctx context.Context, db string, id oplog.UUID, after oplog.OpTime, first int32, more ...bson.E) (*Cursor, error) {
 	cmd := append(bson.D{{Key: "find", Value: bson.Binary{Subtype: 4, Data: id[:]}}}, more...)
 	concern := bson.D{{Key: "level", Value: "majority"}}
 	if !after.IsZero() {
 		concern = append(concern, bson.E{Key: "afterClusterTime", Value: after.TS})
 	}
 	cmd = append(cmd, bson.E{Key: "readConcern", Value: concern})
-	return m.Open(ctx, Find{DB: db, Command: cmd, Batch: firstDocuments})
+	return m.Open(ctx, Find{DB: db, Command: cmd, Batch: first})
 }
-
-// firstDocuments is how many documents the first answer may have: their size is not known yet.
-const firstDocuments = 1000
 
 // Scan is how a whole collection is read. Every order will do: whatever was there all the time is read once, and the rest is
 // in the oplog.
@@ -185,6 +185,7 @@ type Scan struct {
 	DB    string
 	UUID  oplog.UUID
 	After oplog.OpTime // nothing older is read
+	First int32        // documents of the first answer; 0: few
 	// Tokens wants records in the member's own order, the fastest, and with each batch the place behind it (4.4 and later); From is
 	// such a place to begin behind, nil for the beginning. It means something on this member alone: see Identity.
 	Tokens bool
@@ -211,7 +212,11 @@ func (m *Member) Scan(ctx context.Context, s Scan) (*Cursor, error) {
 			more = append(more, bson.E{Key: "$_resumeAfter", Value: s.From})
 		}
 	}
-	return m.byUUID(ctx, s.DB, s.UUID, s.After, more...)
+	first := s.First
+	if first <= 0 {
+		first = fewDocuments
+	}
+	return m.byUUID(ctx, s.DB, s.UUID, s.After, first, more...)
 }
 
 // TokenWire is the version of the wire protocol from which on servers know the tokens of a Scan: that of 4.4.
