@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/daemon/agent"
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore"
 	"github.com/heartwood-db/heartwood/daemon/backupagent/source"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/opererr"
@@ -42,6 +43,8 @@ type CheckSet struct {
 	Error       string   `json:"error,omitempty"`
 	Warnings    []string `json:"warnings,omitempty"`
 	Remedies    []string `json:"remedies,omitempty"` // what to do, with the command that does it
+	// Restores says whether restores can be written into the set, with the credential that is only for that.
+	Restores restore.Trial `json:"restores"`
 }
 
 // shortOplog is the length of an oplog below which a backup that was away for a while may not find its place again.
@@ -71,6 +74,9 @@ func (a *Agent) check(ctx context.Context) CheckReport {
 	r.OK = r.Server.OK
 	for i := range conf.Jobs {
 		s := a.checkSet(ctx, &conf.Jobs[i])
+		s.Restores = a.tryRestores(ctx, s.Name, conf.Jobs[i].Hosts)
+		// A backup does not need it, but who configured it wants it to work.
+		s.OK = s.OK && (s.Restores.OK || !a.mayRestore())
 		r.OK = r.OK && s.OK
 		r.Sets = append(r.Sets, s)
 	}
@@ -176,6 +182,14 @@ func (r *CheckReport) text() string {
 		b.WriteByte('\n')
 		if s.Error != "" {
 			fmt.Fprintf(&b, "       %s\n", s.Error)
+		}
+		switch {
+		case s.Restores.OK && s.Restores.User == "":
+			b.WriteString("       restores can be written into it\n")
+		case s.Restores.OK:
+			fmt.Fprintf(&b, "       restores can be written into it as %s\n", s.Restores.User)
+		default:
+			fmt.Fprintf(&b, "     ! restores cannot be written into it: %s\n", s.Restores.Reason)
 		}
 		for _, m := range s.Missing {
 			fmt.Fprintf(&b, "       lacks %s\n", m)

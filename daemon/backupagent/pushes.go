@@ -4,7 +4,6 @@ import (
 	"context"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -29,10 +28,9 @@ const restoresDir = "restores"
 func (a *Agent) newWriter(ctx context.Context, t wire.PushTask) *writer {
 	working, stop := context.WithCancel(ctx)
 	w := &writer{task: t, stop: stop}
-	cfg := &a.self.Config
 	w.done.Go(func() {
 		restore.Run(working, restore.Options{
-			Task: t, Heartwood: a.client, Connect: restore.Connect(a.writeDialer()), Configured: cfg.RestoreUsername != "" || cfg.RestoreMechanism != "",
+			Task: t, Heartwood: a.client, Connect: restore.Connect(a.writeDialer()), Configured: a.mayRestore(),
 			Dir: filepath.Join(a.self.Dir, restoresDir, t.Restore), AgentID: a.home.ID, Session: a.self.Session, Log: a.log,
 		})
 		w.over.Store(true)
@@ -44,6 +42,25 @@ func (a *Agent) newWriter(ctx context.Context, t wire.PushTask) *writer {
 func (a *Agent) writeDialer() restore.Dialer {
 	cfg := &a.self.Config
 	return a.dialer.As(cfg.RestoreUsername, cfg.RestorePassword, cfg.RestoreMechanism, cfg.RestoreSource)
+}
+
+// mayRestore reports whether there is a credential for restores.
+func (a *Agent) mayRestore() bool {
+	return a.self.Config.RestoreUsername != "" || a.self.Config.RestoreMechanism != ""
+}
+
+// tryRestores tries whether restores could be written into a set.
+func (a *Agent) tryRestores(ctx context.Context, set string, hosts []wire.Host) restore.Trial {
+	return restore.Try(ctx, set, addresses(hosts), restore.Connect(a.writeDialer()), a.mayRestore())
+}
+
+// addresses are hosts without what the server keeps of them: credentials for writing are the agent's own.
+func addresses(hosts []wire.Host) []wire.Host {
+	out := make([]wire.Host, len(hosts))
+	for i, h := range hosts {
+		out[i] = wire.Host{Hostname: h.Hostname, Port: h.Port, TLS: h.TLS}
+	}
+	return out
 }
 
 // Configure implements agent.Worker. A restore that is to be cancelled, whose members are others now, or that has ended and is
@@ -68,10 +85,7 @@ func (a *Agent) write(ctx context.Context, conf *wire.BackupConf) {
 				a.log.Error("the server told of a restore with an id that is none", obs.KeyKey, t.Restore)
 				continue
 			}
-			t.Hosts = slices.Clone(t.Hosts)
-			for i, h := range t.Hosts { // an address is all that counts: credentials are the agent's own
-				t.Hosts[i] = wire.Host{Hostname: h.Hostname, Port: h.Port, TLS: h.TLS}
-			}
+			t.Hosts = addresses(t.Hosts)
 			wanted = append(wanted, t)
 			keep[t.Restore] = true
 		}

@@ -151,10 +151,13 @@ func (f *fetcher) more(ctx context.Context, n int, file *os.File, sum hash.Hash,
 		return 0, err
 	}
 	came, err := io.Copy(io.MultiWriter(file, sum), io.LimitReader(body, o.Bytes-have+1))
-	if err == nil && have+came < o.Bytes {
-		err = io.ErrUnexpectedEOF
+	switch {
+	case err != nil || have+came >= o.Bytes:
+		return came, err
+	case came == 0: // there is no more
+		return 0, &digestError{fmt.Sprintf("it ends after %d bytes of %d", have, o.Bytes)}
 	}
-	return came, err
+	return came, io.ErrUnexpectedEOF
 }
 
 // done removes a part that was written.

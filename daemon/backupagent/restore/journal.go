@@ -36,6 +36,7 @@ type placed struct {
 	UUID   bson.Binary `bson:"uuid,omitempty"`
 	Built  bool        `bson:"built,omitempty"`  // staged whole, with its indexes
 	Begun  bool        `bson:"begun,omitempty"`  // one that cannot be staged: what is under its name now is ours, in part
+	View   bson.Raw    `bson:"view,omitempty"`   // of a view that is being made: its definition
 	Placed bool        `bson:"placed,omitempty"` // under its final name
 }
 

@@ -235,12 +235,17 @@ func (w *work) once(ctx context.Context) error {
 		if err := w.check(ctx); err != nil {
 			return err
 		}
-		if err := w.j.setState(ctx, state{Phase: phaseStage, Digest: digest, Users: w.push.Users, Entries: int64(len(w.entries))}); err != nil {
-			return err
-		}
+		// The server must know that this has begun before there is anything to clean up: of a restore that nobody began it
+		// tells no agent when it is cancelled.
 		w.mu.Lock()
 		w.waiting = false
 		w.mu.Unlock()
+		if err := w.tell(ctx, wire.PushProgress{}); err != nil {
+			return err
+		}
+		if err := w.j.setState(ctx, state{Phase: phaseStage, Digest: digest, Users: w.push.Users, Entries: int64(len(w.entries))}); err != nil {
+			return err
+		}
 		w.log.InfoContext(ctx, "a restore is written", obs.KeyCount, len(w.entries), obs.KeyBytes, w.bytes)
 	case string(w.j.state.Digest) != string(digest):
 		return refuse("Start the restore again.", "its journal in the target is of other parts")

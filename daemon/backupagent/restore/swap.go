@@ -225,9 +225,12 @@ func (w *work) view(ctx context.Context, e *dump.Entry) error {
 	if err != nil {
 		return err
 	}
-	if !ok || !sameView(there, e) {
+	if !ok || !sameView(there, e.Options) {
 		if ok && !w.push.Drop {
 			return w.inTheWay(e)
+		}
+		if err := w.j.place(ctx, e.Number, placed{NS: e.NS, View: e.Options}); err != nil {
+			return err
 		}
 		if ok {
 			if err := w.t.drop(ctx, db, name); err != nil {
@@ -241,14 +244,14 @@ func (w *work) view(ctx context.Context, e *dump.Entry) error {
 	return w.j.place(ctx, e.Number, placed{NS: e.NS, Placed: true})
 }
 
-func sameView(x info, e *dump.Entry) bool {
+func sameView(x info, definition bson.Raw) bool {
 	have, ok := lookup(x.Raw, "options").DocumentOK()
 	if !ok || x.Type != dump.View {
 		return false
 	}
 	for _, key := range []string{"viewOn", "pipeline", "collation"} {
 		a, aok := oplog.Lookup(have, key)
-		b, bok := oplog.Lookup(e.Options, key)
+		b, bok := oplog.Lookup(definition, key)
 		if aok != bok || aok && !a.Equal(b) {
 			return false
 		}

@@ -66,6 +66,16 @@ func (w *work) undo(ctx context.Context) (became string, err error) {
 		switch {
 		case p.Placed:
 			in = append(in, p.NS)
+		case p.View != nil:
+			there, ok, err := w.t.at(ctx, db, coll)
+			switch {
+			case err != nil:
+				return "", err
+			case !ok:
+				lost = append(lost, p.NS)
+			case sameView(there, p.View):
+				in = append(in, p.NS)
+			}
 		case p.Begun && len(p.UUID.Data) == 0:
 			lost = append(lost, p.NS)
 		case p.Begun:
