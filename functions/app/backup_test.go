@@ -207,7 +207,7 @@ func TestPushPages(t *testing.T) {
 	form(admin, "plan", "into", into(g.ID, rs1), "users", "on", "namespaces", "shop").want(422, "leave the choice of namespaces out")
 	form(admin, "plan", "into", into(g.ID, rs1), "rename", "shop=shop2").want(200, "Into the running deployment <b>rs1</b> (mongod 7.0.14)", "puts them in place", "shop2.orders", "is in the way", "stay as they are", "Start the restore").
 		wantNot("to confirm that")
-	form(admin, "plan", "into", into(g.ID, rs1), "drop", "on", "users", "on").want(200, "Type rs1 to confirm", "may be replaced", "is replaced", "are merged")
+	form(admin, "plan", "into", into(g.ID, rs1), "drop", "on", "users", "on").want(200, "Type rs1 to confirm", "may be replaced", "is replaced", "are added")
 	form(admin, "start", "into", into(g.ID, rs1), "drop", "on").want(422, "Type rs1, the name of the replica set", "Type rs1 to confirm", "The plan")
 	form(admin, "start", "into", into(g.ID, rs1), "drop", "on", "confirm", "rs0").want(422)
 	form(admin, "start", "into", into(g.ID, rs1), "drop", "on", "users", "on", "confirm", " rs1 ").want(200, "in progress", "into <b>rs1</b>", "Waits for a backup daemon", "Nothing was written into rs1", "to come", "/clusters/"+string(rs1))

@@ -45,7 +45,7 @@ type Request struct {
 	Namespaces []string          // "db" or "db.coll"; none: everything
 	Rename     map[string]string // of a database or a collection
 	Drop       bool              // Push: collections in the way are dropped once everything is at hand
-	Users      bool              // Push: users and roles of the backup are merged into the target's; else the target's stay as they are
+	Users      bool              // Push: users and roles of the backup that the target does not have are added
 }
 
 // Source is what is known of the backup.
@@ -238,7 +238,7 @@ func (p *Plan) choose(r Request, base Base) (faults []string) {
 	case r.Push:
 		p.Format = BSON
 	case r.Users || r.Drop:
-		faults = append(faults, "dropping collections and merging users are for restores into a running deployment")
+		faults = append(faults, "dropping collections and adding users are for restores into a running deployment")
 	}
 	wanted, err := wants(r.Namespaces)
 	if err != nil {
@@ -324,7 +324,7 @@ func (p *Plan) lay(base Base, rates Rates) {
 		step(DoIndexes, "It builds their indexes", 0, documents, rates.Index)
 		swap := "It puts them in place, each at one moment"
 		if p.Users {
-			swap += ", and merges users and roles"
+			swap += ", and adds users and roles"
 		}
 		step(DoSwap, swap, 0, int64(len(p.Contents)), swapRate)
 	case p.Format == BSON:

@@ -209,7 +209,7 @@ func (p *Plan) tell(base Base, to *Target) {
 	}
 	p.warn("Collections change places one after the other, each at one moment. Time-series collections%s and views cannot: they are dropped and made anew at the end, and are incomplete meanwhile.", which)
 	if p.Users {
-		p.warn("Users and roles of the backup are merged into those of %s: the same names get the backup's passwords and rights, the others stay.", to.Name)
+		p.warn("Users and roles of the backup that %s does not have are added; those that it has stay as they are.", to.Name)
 	}
 	if !to.Watched {
 		p.warn("Monitoring has not seen %s lately: its backup agent looks for its primary and its version before it writes anything.", to.Name)

@@ -39,7 +39,7 @@ func TestPushIsPlanned(t *testing.T) {
 		{Do: DoParts, Text: "Write 5 collections into the block store, in parts", Bytes: documents, Seconds: 5},
 		{Do: DoStage, Text: "The backup agent beside rs1 fetches the parts and writes them into collections of other names there", Bytes: documents, Seconds: 5},
 		{Do: DoIndexes, Text: "It builds their indexes", Seconds: 25},
-		{Do: DoSwap, Text: "It puts them in place, each at one moment, and merges users and roles"},
+		{Do: DoSwap, Text: "It puts them in place, each at one moment, and adds users and roles"},
 	}
 	if diff := cmp.Diff(want, p.Steps); diff != "" {
 		t.Error(diff)
@@ -58,7 +58,7 @@ func TestPushIsPlanned(t *testing.T) {
 	}
 	for _, want := range []string{
 		"about 300 MiB more; 900 MiB is left on db1:27017", "rs1 has the database shop already: collections of these names are replaced", "after the restored moment is lost",
-		"rs1 is the deployment that the backup is of", "Time-series collections (shop.weather) and views cannot", "merged into those of rs1", "Collections made between the snapshot",
+		"rs1 is the deployment that the backup is of", "Time-series collections (shop.weather) and views cannot", "that rs1 does not have are added", "Collections made between the snapshot",
 	} {
 		if !strings.Contains(strings.Join(p.Warnings, "\n"), want) {
 			t.Errorf("no warning with %q among\n%s", want, strings.Join(p.Warnings, "\n"))

@@ -59,7 +59,7 @@ func (m *moment) register(cmd *cobra.Command) {
 	fl.StringVar(&m.into, "into", "", "write into this running replica set instead of making an archive: name or id of its cluster")
 	fl.StringVar(&m.intoGroup, "into-group", "", "id of the group of that replica set (default: the same)")
 	fl.BoolVar(&m.drop, "drop", false, "with --into: replace collections that are there already")
-	fl.BoolVar(&m.users, "users", false, "with --into: merge users and roles of the backup into those that are there")
+	fl.BoolVar(&m.users, "users", false, "with --into: add the users and roles of the backup that are not there")
 	fl.BoolVar(&m.plain, "tar", false, "a .tar archive instead of a .tar.gz")
 	fl.IntVar(&m.hours, "hours", 0, "how long the link lives (default 48)")
 	fl.IntVar(&m.downloads, "downloads", 0, "how often it may be used (default 1)")

@@ -29,7 +29,7 @@ type Restore struct {
 	TargetGroup model.ID             `bson:"targetGroup,omitempty"` // PUSH: where to
 	TargetID    model.ID             `bson:"targetId,omitempty"`    // PUSH: the cluster
 	Drop        bool                 `bson:"drop,omitempty"`        // PUSH: collections in the way are dropped, after everything was fetched
-	Users       bool                 `bson:"users,omitempty"`       // PUSH: users and roles of the backup are merged into the target's
+	Users       bool                 `bson:"users,omitempty"`       // PUSH: users and roles of the backup that the target lacks are added
 	Plan        bson.Raw             `bson:"plan,omitempty"`        // restoreplan.Plan: what the preview showed and the daemon carries out
 	Step        string               `bson:"step,omitempty"`        // what is being done, for people
 	Done        int64                `bson:"done,omitempty"`        // bytes of the step
