@@ -237,7 +237,8 @@ type front struct {
 	name          string
 	base          int // of pages; agents are the next
 	log           string
-	secure, agent int // the ports with TLS
+	access        string // where it logs requests
+	secure, agent int    // the ports with TLS
 }
 
 // substitute replaces texts of a sample; each must be in it, or the sample is no longer the one that was meant.
@@ -288,8 +289,8 @@ func startHAProxy(t *testing.T, file string, all []*server, pairs ...string) *fr
 func startNginx(t *testing.T, all []*server, pairs ...string) *front {
 	t.Helper()
 	program := harness.Need(t, "nginx")
-	f := &front{name: "nginx", base: harness.PortBase(t)}
 	dir := t.TempDir()
+	f := &front{name: "nginx", base: harness.PortBase(t), access: filepath.Join(dir, "access.log")}
 	temp := "http {\n"
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		temp += "\t" + kind + "_temp_path " + filepath.Join(dir, kind) + ";\n"
@@ -315,6 +316,9 @@ func startNginx(t *testing.T, all []*server, pairs ...string) *front {
 func (f *front) run(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	f.log = filepath.Join(t.TempDir(), "front.log")
+	if f.access == "" {
+		f.access = f.log
+	}
 	log, err := os.Create(f.log)
 	must(t, err)
 	cmd.Stdout, cmd.Stderr = log, log
