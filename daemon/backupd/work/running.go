@@ -10,6 +10,7 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupd/apply"
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
 	"github.com/heartwood-db/heartwood/daemon/backupd/job"
+	"github.com/heartwood-db/heartwood/daemon/backupd/mark"
 	"github.com/heartwood-db/heartwood/daemon/backupd/stored"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
@@ -73,12 +74,12 @@ func (w *Worker) startHead(ctx context.Context, s *job.State) error {
 	if w.mark.Phase != job.Window && w.mark.Phase != job.Ready {
 		return nil
 	}
-	to, only, err := narrowed(w.mark.Filter, &held{Kind: s.Config.Filter, Namespaces: s.Config.Namespaces})
+	to, only, err := mark.Narrowed(w.mark.Filter, &mark.Held{Kind: s.Config.Filter, Namespaces: s.Config.Namespaces})
 	if err != nil {
 		return fmt.Errorf("namespaces: %w", err)
 	}
 	if w.head.applier != nil {
-		if to.same(w.mark.Filter) {
+		if to.Same(w.mark.Filter) {
 			return nil
 		}
 		w.note()
@@ -95,9 +96,9 @@ func (w *Worker) startHead(ctx context.Context, s *job.State) error {
 	if err := w.narrow(ctx, s); err != nil {
 		return err
 	}
-	if !to.same(w.mark.Filter) {
+	if !to.Same(w.mark.Filter) {
 		w.mark.Filter = to
-		if err := writeMark(w.dir(), w.mark); err != nil {
+		if err := mark.Write(w.dir(), w.mark); err != nil {
 			return err
 		}
 	}
@@ -189,7 +190,7 @@ func (w *Worker) stopHead(ctx context.Context) {
 		w.log.WarnContext(ctx, "the head was not stopped cleanly", obs.KeyErr, err)
 		w.mark.Dirty = w.mark.Dirty || errors.Is(err, head.ErrDirty)
 	}
-	if err := writeMark(w.dir(), w.mark); err != nil {
+	if err := mark.Write(w.dir(), w.mark); err != nil {
 		w.log.WarnContext(ctx, "the mark of the head was not written", obs.KeyErr, err)
 	}
 }

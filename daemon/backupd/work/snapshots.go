@@ -17,6 +17,7 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupd/groom"
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
 	"github.com/heartwood-db/heartwood/daemon/backupd/job"
+	"github.com/heartwood-db/heartwood/daemon/backupd/mark"
 	"github.com/heartwood-db/heartwood/daemon/backupd/snap"
 	"github.com/heartwood-db/heartwood/shared/blockstore/tree"
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -126,7 +127,7 @@ func (w *Worker) taken(ctx context.Context, s *job.State, x backup.Snapshot, tak
 	}
 	if !w.h.Shares {
 		w.mark.Snapshot = x.ID
-		if err := writeMark(w.dir(), w.mark); err != nil {
+		if err := mark.Write(w.dir(), w.mark); err != nil {
 			return err
 		}
 	}

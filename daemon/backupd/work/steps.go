@@ -14,6 +14,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/daemon/backupd/apply"
 	"github.com/heartwood-db/heartwood/daemon/backupd/job"
+	"github.com/heartwood-db/heartwood/daemon/backupd/mark"
 	"github.com/heartwood-db/heartwood/daemon/backupd/seed"
 	"github.com/heartwood-db/heartwood/daemon/backupd/snap"
 	"github.com/heartwood-db/heartwood/daemon/backupd/stored"
@@ -39,11 +40,11 @@ func (w *Worker) begin(ctx context.Context, s *job.State, phase job.Phase, from 
 		}
 	}
 	w.epoch = s.Epoch.Number
-	w.mark = mark{Job: w.id, Epoch: w.epoch, Phase: phase, From: from}
+	w.mark = mark.Mark{Job: w.id, Epoch: w.epoch, Phase: phase, From: from}
 	if err := os.MkdirAll(w.dir(), 0o700); err != nil {
 		return err
 	}
-	return writeMark(w.dir(), w.mark)
+	return mark.Write(w.dir(), w.mark)
 }
 
 // seed fills the head with the full read.
@@ -110,7 +111,7 @@ func (w *Worker) seed(ctx context.Context, s *job.State) error {
 	w.mark.Phase, w.mark.Applied, w.mark.ReplayFrom = job.Window, s.Epoch.Start, s.Epoch.Start
 	w.mark.Filter = nil // what was read is known only by what is there
 	w.log.InfoContext(ctx, "head filled", obs.KeyCount, len(wanted), obs.KeyBytes, total, obs.KeyTook, w.h.now().Sub(began))
-	return errors.Join(writeMark(w.dir(), w.mark), w.applied(ctx))
+	return errors.Join(mark.Write(w.dir(), w.mark), w.applied(ctx))
 }
 
 // applied tells the store how far the head is.
@@ -155,7 +156,7 @@ func (w *Worker) apply(ctx context.Context, s *job.State, until bson.Timestamp) 
 	if err := errors.Join(err, w.applied(ctx)); err != nil {
 		return false, err
 	}
-	if err := writeMark(w.dir(), w.mark); err != nil {
+	if err := mark.Write(w.dir(), w.mark); err != nil {
 		return false, err
 	}
 	if w.head.tired(false) {
@@ -288,7 +289,7 @@ func (w *Worker) finish(ctx context.Context, s *job.State) error {
 	}
 	w.mark.Phase = job.Ready
 	w.h.Event(ctx, model.Event{Type: model.EventSyncFinished, GroupID: s.Job.GroupID, ClusterID: w.id, Text: "The full read is complete and consistent; the first snapshot follows."})
-	return errors.Join(w.applied(ctx), writeMark(w.dir(), w.mark))
+	return errors.Join(w.applied(ctx), mark.Write(w.dir(), w.mark))
 }
 
 // restore makes the head from a snapshot.
@@ -312,9 +313,9 @@ func (w *Worker) restore(ctx context.Context, s *job.State, from backup.Snapshot
 	if err != nil {
 		return fmt.Errorf("make the head from snapshot %s: %w", from.ID, err)
 	}
-	w.mark = mark{Job: w.id, Epoch: w.epoch, Phase: job.Ready, Applied: meta.Applied, ReplayFrom: meta.ReplayFrom, Filter: &held{Kind: meta.Filter, Namespaces: meta.Namespaces}}
+	w.mark = mark.Mark{Job: w.id, Epoch: w.epoch, Phase: job.Ready, Applied: meta.Applied, ReplayFrom: meta.ReplayFrom, Filter: &mark.Held{Kind: meta.Filter, Namespaces: meta.Namespaces}}
 	w.log.InfoContext(ctx, "head made from a snapshot", obs.KeyKey, from.ID, obs.KeyTook, w.h.now().Sub(began))
-	return errors.Join(writeMark(w.dir(), w.mark), w.applied(ctx))
+	return errors.Join(mark.Write(w.dir(), w.mark), w.applied(ctx))
 }
 
 // discard removes the head of an epoch that is over.
@@ -332,7 +333,7 @@ func (w *Worker) discard(ctx context.Context) error {
 	if err := os.RemoveAll(w.dir()); err != nil {
 		return err
 	}
-	w.epoch, w.mark = 0, mark{}
+	w.epoch, w.mark = 0, mark.Mark{}
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/daemon/backupd/job"
+	"github.com/heartwood-db/heartwood/daemon/backupd/mark"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
@@ -26,7 +27,7 @@ type Worker struct {
 	log   *slog.Logger
 
 	epoch int64 // whose folder dir is; 0: there is none
-	mark  mark
+	mark  mark.Mark
 	head  *running // nil: it does not run
 	aside *aside   // what goes on beside the steps: a snapshot being stored, or a look at what has expired; nil for nothing
 
@@ -214,13 +215,13 @@ func (w *Worker) find(ctx context.Context) error {
 		}
 	}
 	w.epoch = last
-	m, ok, err := readMark(w.dir())
+	m, ok, err := mark.Read(w.dir())
 	if err != nil {
 		return fmt.Errorf("read the mark of the head: %w", err)
 	}
 	w.mark = m
 	if !ok || m.Job != w.id || m.Epoch != last {
-		w.mark = mark{Job: w.id, Epoch: last, Dirty: true}
+		w.mark = mark.Mark{Job: w.id, Epoch: last, Dirty: true}
 	}
 	clean, err := w.h.Heads.Clean(w.dir())
 	if err != nil || !clean {
@@ -403,7 +404,7 @@ func (w *Worker) failed(ctx context.Context, s *job.State, step job.Step, err er
 	w.killHead(ctx, j.Dirty)
 	if j.Dirty && w.epoch != 0 && step.Kind != job.Restore {
 		w.mark.Dirty = true
-		if err := writeMark(w.dir(), w.mark); err != nil {
+		if err := mark.Write(w.dir(), w.mark); err != nil {
 			w.log.WarnContext(ctx, "the mark of the head was not written", obs.KeyErr, err)
 		}
 	}
