@@ -44,9 +44,9 @@ func TestMixedWrites(t *testing.T) {
 			t.Errorf("%d to %d: %d, %v", from, to, n, err)
 		}
 	}
-	for at := 0; at < len(want); at += part {
+	for start := 0; start < len(want); start += part {
 		group.Go(func() {
-			end := min(at+part, len(want))
+			at, end := start, min(start+part, len(want))
 			switch at / part % 4 {
 			case 0: // directly
 				write(at, end)
