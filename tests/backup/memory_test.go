@@ -44,11 +44,12 @@ func TestMemory(t *testing.T) {
 	began = time.Now()
 	m.insert(mb / 2)
 	m.update()
-	w.restorable(time.Now())
+	at := time.Now()
+	w.restorable(at)
 	m.print(fmt.Sprintf("%d MB inserted, all updated, %.0f s", mb/2, time.Since(began).Seconds()))
 
 	began = time.Now()
-	w.files("--at", time.Now().Add(-2*time.Second).UTC().Format(time.RFC3339))
+	w.files("--at", at.UTC().Format(time.RFC3339))
 	m.print(fmt.Sprintf("restored as files, %.0f s", time.Since(began).Seconds()))
 
 	began = time.Now()
