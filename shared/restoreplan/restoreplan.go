@@ -110,7 +110,7 @@ type Plan struct {
 	Rename     map[string]string `bson:"rename,omitempty" json:"rename,omitempty"`
 	Selected   []string          `bson:"selected,omitempty" json:"selected,omitempty"`
 	Into       *Into             `bson:"into,omitempty" json:"into,omitempty"`             // of a push
-	Overwrites []string          `bson:"overwrites,omitempty" json:"overwrites,omitempty"` // collections of the target that are known to be replaced
+	Overwrites []string          `bson:"overwrites,omitempty" json:"overwrites,omitempty"` // collections of these names that the target had at its last snapshot
 	MayHold    []string          `bson:"mayHold,omitempty" json:"mayHold,omitempty"`       // databases of the target that may have more of that kind: its agent looks
 	Drop       bool              `bson:"drop,omitempty" json:"drop,omitempty"`
 	Users      bool              `bson:"users,omitempty" json:"users,omitempty"`

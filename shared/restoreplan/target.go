@@ -90,9 +90,6 @@ func (p *Plan) fit(r Request, base Base, to *Target) (faults []string) {
 	faults = append(faults, p.versions(base, to)...)
 	faults = append(faults, p.room(base, to)...)
 	p.overwritten(to)
-	if len(p.Overwrites) > 0 && !r.Drop {
-		faults = append(faults, fmt.Sprintf("%s there already (%s): allow them to be dropped, or restore under other names", are(len(p.Overwrites)), some(p.Overwrites)))
-	}
 	p.tell(base, to)
 	return faults
 }
@@ -180,6 +177,9 @@ func (p *Plan) overwritten(to *Target) {
 
 // tell says what people must know of a push before they start it.
 func (p *Plan) tell(base Base, to *Target) {
+	if len(p.Overwrites) > 0 && !p.Drop { // they may be gone since, and be what is to come back
+		p.warn("%s had %s at its last snapshot: its backup agent looks, and refuses before it writes anything where one is still there. Allow them to be replaced, or restore under other names, to be sure.", to.Name, some(p.Overwrites))
+	}
 	if len(p.MayHold) > 0 {
 		known := fmt.Sprintf("%s has the database%s %s already", to.Name, plural(len(p.MayHold)), some(p.MayHold))
 		if !to.Listed {
@@ -217,13 +217,6 @@ func (p *Plan) tell(base Base, to *Target) {
 	if base.Applied.Before(p.Target) {
 		p.warn("Collections made between the snapshot and the moment come too; they are not in the lists here.")
 	}
-}
-
-func are(n int) string {
-	if n == 1 {
-		return "1 collection is"
-	}
-	return fmt.Sprintf("%d collections are", n)
 }
 
 func plural(n int) string {

@@ -101,6 +101,14 @@ func TestWhatIsNotKnownOfATargetIsSaid(t *testing.T) {
 			nil,
 		},
 		{
+			"one that had a collection of that name",
+			Request{Namespaces: []string{"shop.items"}},
+			fits(func(to *Target) { to.Databases, to.Namespaces = []string{"crm"}, []string{"shop.items"} }),
+			nil,
+			[]string{"rs1 had shop.items at its last snapshot: its backup agent looks, and refuses before it writes anything"},
+			nil,
+		},
+		{
 			"no version",
 			Request{},
 			fits(func(to *Target) { to.Version, to.FCV = "", "" }), nil,
@@ -178,7 +186,7 @@ func TestTargetsThatCannotBe(t *testing.T) {
 			}),
 			[]string{
 				"rs1 has no primary", "no backup agent of the group of rs1 is calling", "restore r7 is being written into rs1", "leave the choice of namespaces out", "has feature compatibility version 6.0, the backup's feature compatibility version is 7.0: raise it",
-				"db2:27017 has 1 MiB of disk left and about 298 MiB are needed", "1 collection is there already (shop.items)",
+				"db2:27017 has 1 MiB of disk left and about 298 MiB are needed",
 			},
 		},
 		{"an older release whose version alone is known", Request{}, fits(func(to *Target) { to.Version, to.FCV = "6.0.20", "" }), []string{"rs1 has mongod 6.0.20, the backup's feature compatibility version is 7.0"}},
