@@ -40,7 +40,7 @@ type Held struct {
 	Namespaces []string    `json:"namespaces,omitempty"`
 }
 
-// Same reports whether two lists are one; nil is like none.
+// Same reports whether two lists are the same; one that is nil is not known and the same as none.
 func (h *Held) Same(o *Held) bool {
 	return h != nil && o != nil && h.Kind == o.Kind && slices.Equal(h.Namespaces, o.Namespaces)
 }
