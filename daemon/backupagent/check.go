@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/daemon/agent"
-	"github.com/heartwood-db/heartwood/daemon/backupagent/restore"
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 	"github.com/heartwood-db/heartwood/daemon/backupagent/source"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/opererr"
@@ -44,7 +44,7 @@ type CheckSet struct {
 	Warnings    []string `json:"warnings,omitempty"`
 	Remedies    []string `json:"remedies,omitempty"` // what to do, with the command that does it
 	// Restores says whether restores can be written into the set, with the credential that is only for that.
-	Restores restore.Trial `json:"restores"`
+	Restores target.Trial `json:"restores"`
 }
 
 // shortOplog is the length of an oplog below which a backup that was away for a while may not find its place again.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/heartwood-db/heartwood/daemon/backupagent/restore"
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 	"github.com/heartwood-db/heartwood/shared/model"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/wire"
@@ -30,7 +31,7 @@ func (a *Agent) newWriter(ctx context.Context, t wire.PushTask) *writer {
 	w := &writer{task: t, stop: stop}
 	w.done.Go(func() {
 		restore.Run(working, restore.Options{
-			Task: t, Heartwood: a.client, Connect: restore.Connect(a.writeDialer()), Configured: a.mayRestore(),
+			Task: t, Heartwood: a.client, Connect: target.Connect(a.writeDialer()), Configured: a.mayRestore(),
 			Dir: filepath.Join(a.self.Dir, restoresDir, t.Restore), AgentID: a.home.ID, Session: a.self.Session, Log: a.log,
 		})
 		w.over.Store(true)
@@ -39,7 +40,7 @@ func (a *Agent) newWriter(ctx context.Context, t wire.PushTask) *writer {
 }
 
 // writeDialer connects with the credential of restores, and no other.
-func (a *Agent) writeDialer() restore.Dialer {
+func (a *Agent) writeDialer() target.Dialer {
 	cfg := &a.self.Config
 	return a.dialer.As(cfg.RestoreUsername, cfg.RestorePassword, cfg.RestoreMechanism, cfg.RestoreSource)
 }
@@ -50,8 +51,8 @@ func (a *Agent) mayRestore() bool {
 }
 
 // tryRestores tries whether restores could be written into a set.
-func (a *Agent) tryRestores(ctx context.Context, set string, hosts []wire.Host) restore.Trial {
-	return restore.Try(ctx, set, addresses(hosts), restore.Connect(a.writeDialer()), a.mayRestore())
+func (a *Agent) tryRestores(ctx context.Context, set string, hosts []wire.Host) target.Trial {
+	return target.Try(ctx, set, addresses(hosts), target.Connect(a.writeDialer()), a.mayRestore())
 }
 
 // addresses are hosts without what the server keeps of them: credentials for writing are the agent's own.

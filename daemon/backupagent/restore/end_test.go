@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 	"github.com/heartwood-db/heartwood/local/mongosim"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine"
 	simwire "github.com/heartwood-db/heartwood/local/mongosim/wire"
@@ -89,7 +90,7 @@ func TestCancelled(t *testing.T) {
 
 // changing changes answers of a server.
 type changing struct {
-	Server
+	target.Server
 	change func(cmd string, raw bson.Raw) bson.Raw
 }
 
@@ -115,7 +116,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"a name of ours":                  {"shop.hwrestore_5f000000_1", func(h *heartwood, _ *Options) { h.push.Drop = true }, "is how this restore would call"},
 		"no room": {"", func(_ *heartwood, o *Options) {
 			connect := o.Connect
-			o.Connect = func(host wire.Host) (Server, error) {
+			o.Connect = func(host wire.Host) (target.Server, error) {
 				s, err := connect(host)
 				return &changing{s, func(cmd string, raw bson.Raw) bson.Raw {
 					if cmd == "dbStats" {
@@ -245,11 +246,11 @@ func TestCredentials(t *testing.T) {
 	var mu sync.Mutex
 	as := plain{}
 	op := w.options(h, nil, t.TempDir())
-	op.Connect = func(host wire.Host) (Server, error) {
-		return &asking{connect: func() (Server, error) {
+	op.Connect = func(host wire.Host) (target.Server, error) {
+		return &asking{connect: func() (target.Server, error) {
 			mu.Lock()
 			defer mu.Unlock()
-			return Connect(as)(host)
+			return target.Connect(as)(host)
 		}}, nil
 	}
 	said := func(part string) {
@@ -300,19 +301,19 @@ func TestCredentials(t *testing.T) {
 	if !names["ann"] || !names["writer"] || !names["root"] || !names["reader"] {
 		t.Errorf("users %v", r.Users)
 	}
-	if trial := Try(t.Context(), "rs0", w.hosts, Connect(plain{"writer", "w"}), true); !trial.OK || trial.User != "writer" {
+	if trial := target.Try(t.Context(), "rs0", w.hosts, target.Connect(plain{"writer", "w"}), true); !trial.OK || trial.User != "writer" {
 		t.Errorf("a trial as writer: %+v", trial)
 	}
-	if trial := Try(t.Context(), "rs0", w.hosts, Connect(plain{"reader", "r"}), true); trial.OK || !strings.Contains(trial.Reason, "lacks insert") || !strings.Contains(trial.Reason, "grantRolesToUser") {
+	if trial := target.Try(t.Context(), "rs0", w.hosts, target.Connect(plain{"reader", "r"}), true); trial.OK || !strings.Contains(trial.Reason, "lacks insert") || !strings.Contains(trial.Reason, "grantRolesToUser") {
 		t.Errorf("a trial as reader: %+v", trial)
 	}
-	if trial := Try(t.Context(), "rs0", w.hosts, Connect(plain{}), false); trial.OK || !strings.Contains(trial.Reason, "set restoreUsername") {
+	if trial := target.Try(t.Context(), "rs0", w.hosts, target.Connect(plain{}), false); trial.OK || !strings.Contains(trial.Reason, "set restoreUsername") {
 		t.Errorf("a trial as nobody: %+v", trial)
 	}
 }
 
 // asking connects anew for every command, as whoever it is just then.
-type asking struct{ connect func() (Server, error) }
+type asking struct{ connect func() (target.Server, error) }
 
 func (a *asking) Run(ctx context.Context, db string, cmd any) (bson.Raw, error) {
 	s, err := a.connect()
@@ -363,28 +364,6 @@ func read(t *testing.T, w *world, db, coll string) (docs []bson.Raw) {
 		t.Fatal(len(docs), err)
 	}
 	return docs
-}
-
-func TestMissing(t *testing.T) {
-	everywhere := func(actions ...string) privilege { return privilege{everywhere: true, actions: actions} }
-	all := everywhere("find", "insert", "update", "remove", "createCollection", "createIndex", "dropCollection", "renameCollectionSameDB", "bypassDocumentValidation", "listCollections")
-	cluster := privilege{cluster: true, actions: []string{"listDatabases", "getParameter"}}
-	for name, c := range map[string]struct {
-		have  []privilege
-		users bool
-		want  int
-	}{
-		"everything":             {[]privilege{{any: true, actions: []string{"anyAction"}}}, true, 0},
-		"the roles":              {[]privilege{all, cluster}, false, 0},
-		"users too":              {[]privilege{all, cluster}, true, 3},
-		"one database":           {[]privilege{{actions: all.actions}, cluster}, false, len(needs) - 2},
-		"without the cluster's":  {[]privilege{all}, false, 2},
-		"cluster actions in one": {[]privilege{all, everywhere("listDatabases", "getParameter")}, false, 2},
-	} {
-		if got := missing(c.have, c.users); len(got) != c.want {
-			t.Errorf("%s: lacks %q", name, got)
-		}
-	}
 }
 
 func sum(b []byte) string {

@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 	"github.com/heartwood-db/heartwood/shared/dump"
 	"github.com/heartwood-db/heartwood/shared/oplog"
 	"github.com/heartwood-db/heartwood/shared/oplog/document"
@@ -36,7 +37,7 @@ func (w *work) insert(ctx context.Context, db, coll string, run *dump.Run, inOrd
 			err = w.inOrder(ctx, db, coll, batch)
 		} else {
 			err = w.batch(ctx, db, coll, batch, false)
-			if is(err, codeDuplicateKey) {
+			if target.Is(err, target.CodeDuplicateKey) {
 				err = nil
 			}
 		}
@@ -75,18 +76,18 @@ func (w *work) insert(ctx context.Context, db, coll string, run *dump.Run, inOrd
 	return err
 }
 
-// batch sends one insert. That all documents that failed are there already is an error with codeDuplicateKey and no other.
+// batch sends one insert. That all documents that failed are there already is an error with target.CodeDuplicateKey and no other.
 func (w *work) batch(ctx context.Context, db, coll string, docs []bson.Raw, ordered bool, more ...bson.E) error {
 	cmd := bson.D{
 		{Key: "insert", Value: coll}, {Key: "documents", Value: docs}, {Key: "ordered", Value: ordered}, {Key: "bypassDocumentValidation", Value: true},
 	}
-	_, err := w.t.write(ctx, insertLimit, db, append(cmd, more...))
+	_, err := w.t.Write(ctx, insertLimit, db, append(cmd, more...))
 	var failed mongo.WriteException
 	if !errors.As(err, &failed) {
 		return err
 	}
 	for _, e := range failed.WriteErrors {
-		if e.Code == codeDuplicateKey {
+		if e.Code == target.CodeDuplicateKey {
 			continue
 		}
 		id := "?"
@@ -102,10 +103,10 @@ func (w *work) batch(ctx context.Context, db, coll string, docs []bson.Raw, orde
 func (w *work) inOrder(ctx context.Context, db, coll string, docs []bson.Raw) error {
 	for len(docs) > 0 {
 		err := w.batch(ctx, db, coll, docs, true)
-		if !is(err, codeDuplicateKey) {
+		if !target.Is(err, target.CodeDuplicateKey) {
 			return err
 		}
-		last, lerr := w.t.query(ctx, db, bson.D{
+		last, lerr := w.t.Query(ctx, db, bson.D{
 			{Key: "find", Value: coll}, {Key: "sort", Value: bson.D{{Key: "$natural", Value: -1}}}, {Key: "limit", Value: 1}, {Key: "singleBatch", Value: true},
 		})
 		if lerr != nil {
@@ -139,13 +140,13 @@ func (w *work) exceptional(ctx context.Context, db, coll string, doc bson.Raw) e
 		}
 	}
 	err := w.batch(ctx, db, coll, []bson.Raw{doc}, true, more...)
-	if is(err, codeBadValue, codeDollarPrefixed) {
-		_, err = w.t.do(ctx, quick, "admin", bson.D{
+	if target.Is(err, target.CodeBadValue, target.CodeDollarPrefixed) {
+		_, err = w.t.Do(ctx, target.Quick, "admin", bson.D{
 			{Key: "applyOps", Value: bson.A{bson.D{{Key: "op", Value: "i"}, {Key: "ns", Value: db + "." + coll}, {Key: "o", Value: doc}}}},
-			majority,
+			target.Majority,
 		})
 	}
-	if err != nil && !is(err, codeDuplicateKey) {
+	if err != nil && !target.Is(err, target.CodeDuplicateKey) {
 		return fmt.Errorf("the document with _id %s of %s.%s: %w", doc.Lookup("_id"), db, coll, err)
 	}
 	if len(empty) == 0 || more != nil {
@@ -158,7 +159,7 @@ func (w *work) exceptional(ctx context.Context, db, coll string, doc bson.Raw) e
 	id, _ := oplog.Lookup(doc, "_id")
 	q := bsoncore.BuildDocument(nil, bsoncore.AppendValueElement(nil, "_id", id))
 	u := bsoncore.BuildDocument(nil, bsoncore.AppendDocumentElement(nil, "$set", bsoncore.BuildDocument(nil, set)))
-	_, err = w.t.write(ctx, quick, db, bson.D{
+	_, err = w.t.Write(ctx, target.Quick, db, bson.D{
 		{Key: "update", Value: coll},
 		{Key: "bypassDocumentValidation", Value: true},
 		{Key: "updates", Value: bson.A{bson.D{{Key: "q", Value: bson.Raw(q)}, {Key: "u", Value: bson.Raw(u)}}}},

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 )
 
 // journalDB is the database of the target that keeps how far restores are, a collection for each. Backups pass it over.
@@ -43,7 +45,7 @@ type placed struct {
 // journal keeps in the target how far a restore is, so that whoever goes on, this agent or another, does nothing twice. Every
 // change is on a majority of the members before it counts.
 type journal struct {
-	t    *target
+	t    *target.Target
 	coll string // the restore's id
 
 	state state
@@ -65,14 +67,14 @@ func (j *journal) begun() bool { return j.state.Phase != "" }
 // load reads what is kept.
 func (j *journal) load(ctx context.Context) error {
 	j.state, j.parts, j.colls = state{}, map[int]bool{}, map[int64]placed{}
-	docs, err := j.t.query(ctx, journalDB, bson.D{
+	docs, err := j.t.Query(ctx, journalDB, bson.D{
 		{Key: "find", Value: j.coll}, {Key: "batchSize", Value: 5_000}, {Key: "readConcern", Value: bson.D{{Key: "level", Value: "majority"}}},
 	})
 	if err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}
 	for _, doc := range docs {
-		id := text(doc, "_id")
+		id := target.Text(doc, "_id")
 		switch {
 		case id == stateID:
 			err = bson.Unmarshal(doc, &j.state)
@@ -92,11 +94,11 @@ func (j *journal) load(ctx context.Context) error {
 }
 
 func (j *journal) put(ctx context.Context, id string, doc any) error {
-	_, err := j.t.write(ctx, quick, journalDB, bson.D{
+	_, err := j.t.Write(ctx, target.Quick, journalDB, bson.D{
 		{Key: "update", Value: j.coll},
 		{Key: "updates", Value: bson.A{bson.D{{Key: "q", Value: bson.D{{Key: "_id", Value: id}}}, {Key: "u", Value: doc}, {Key: "upsert", Value: true}}}},
 	})
-	if err != nil && !is(err, codeDuplicateKey) { // of two that write it at once, both write the same
+	if err != nil && !target.Is(err, target.CodeDuplicateKey) { // of two that write it at once, both write the same
 		return fmt.Errorf("keep the journal: %w", err)
 	}
 	return nil
@@ -138,19 +140,10 @@ func (j *journal) place(ctx context.Context, n int64, p placed) error {
 
 // drop forgets everything.
 func (j *journal) drop(ctx context.Context) error {
-	if err := j.t.drop(ctx, journalDB, j.coll); err != nil {
+	if err := j.t.Drop(ctx, journalDB, j.coll); err != nil {
 		return fmt.Errorf("remove the journal: %w", err)
 	}
 	j.state, j.parts, j.colls = state{}, map[int]bool{}, map[int64]placed{}
-	return nil
-}
-
-// drop drops a collection or view; one that is not there is no error.
-func (t *target) drop(ctx context.Context, db, coll string) error {
-	_, err := t.write(ctx, slow, db, bson.D{{Key: "drop", Value: coll}})
-	if err != nil && !is(err, codeNamespaceGone) {
-		return fmt.Errorf("drop %s.%s: %w", db, coll, err)
-	}
 	return nil
 }
 

@@ -15,7 +15,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -26,20 +25,16 @@ import (
 
 	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/daemon/backupagent/push"
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/fetch"
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 	"github.com/heartwood-db/heartwood/shared/dump"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
-// Objects is where parts come from.
-type Objects interface {
-	// Object begins to read a part of a restore, from a byte on; from is the byte that body begins with.
-	Object(ctx context.Context, restore string, n int, offset int64) (body io.ReadCloser, from int64, err error)
-}
-
-// Server is what is needed of the Heartwood server.
+// Heartwood is what is needed of the Heartwood server.
 type Heartwood interface {
-	Objects
+	fetch.Objects
 	// Push says what a restore holds.
 	Push(ctx context.Context, restore string) (wire.Push, error)
 	// Progress tells how far it is.
@@ -51,7 +46,7 @@ type Options struct {
 	Task      wire.PushTask
 	Heartwood Heartwood
 	// Connect connects to a member of the target, with the restore credential.
-	Connect func(host wire.Host) (Server, error)
+	Connect func(host wire.Host) (target.Server, error)
 	// Configured says whether there is a credential.
 	Configured bool
 	Dir        string // for parts, of this restore alone
@@ -65,9 +60,9 @@ type Options struct {
 // work is one restore that is being written.
 type work struct {
 	o       Options
-	t       *target
+	t       *target.Target
 	j       *journal
-	f       *fetcher
+	f       *fetch.Parts
 	log     *slog.Logger
 	staging string // how names of what is staged begin
 
@@ -104,14 +99,6 @@ func refuse(remedy, format string, args ...any) error {
 	return &refusal{fmt.Errorf(format, args...), remedy}
 }
 
-// waiting is something that a person must do before the restore goes on.
-type waiting struct{ what string }
-
-func (e *waiting) Error() string { return e.what }
-
-// errStopped says that the restore was ended by somebody else.
-var errStopped = errors.New("the restore was ended")
-
 // Times.
 const (
 	tellEvery = 5 * time.Second
@@ -129,10 +116,10 @@ func Run(ctx context.Context, o Options) {
 		o.Pause = call.Pause
 	}
 	w := &work{o: o, log: o.Log.With(obs.KeyKey, o.Task.Restore, obs.KeyRS, o.Task.SetName), staging: "hwrestore_" + o.Task.Restore[:min(8, len(o.Task.Restore))] + "_"}
-	w.t = &target{set: o.Task.SetName, hosts: o.Task.Hosts, connect: o.Connect, pause: o.Pause, waits: w.waits}
+	w.t = &target.Target{Set: o.Task.SetName, Hosts: o.Task.Hosts, Connect: o.Connect, Pause: o.Pause, Waits: w.waits}
 	defer w.t.Close()
 	w.j = &journal{t: w.t, coll: o.Task.Restore}
-	w.f = &fetcher{server: o.Heartwood, restore: o.Task.Restore, dir: o.Dir, pause: o.Pause, waits: w.waits}
+	w.f = &fetch.Parts{Server: o.Heartwood, Restore: o.Task.Restore, Dir: o.Dir, Pause: o.Pause, Waits: w.waits}
 	w.begin("begins", 0, 0)
 	w.waiting = true
 
@@ -155,26 +142,26 @@ func (w *work) carry(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		var wait *waiting
-		if denied(err) {
-			err = &waiting{fmt.Sprintf("%s refuses what the agent must do: %v. On the primary run: %s", w.t.set, err, Grant("<restoreUsername>"))}
+		var wait *target.Waiting
+		if target.Denied(err) {
+			err = &target.Waiting{What: fmt.Sprintf("%s refuses what the agent must do: %v. On the primary run: %s", w.t.Set, err, target.Grant("<restoreUsername>"))}
 		}
 		var refused *call.Refusal
 		switch {
 		case errors.As(err, &wait):
 			w.mu.Lock()
-			news := w.trouble != wait.what
-			w.trouble, w.waiting = wait.what, !w.j.begun()
+			news := w.trouble != wait.What
+			w.trouble, w.waiting = wait.What, !w.j.begun()
 			w.mu.Unlock()
 			if news {
-				w.log.WarnContext(ctx, "the restore waits for somebody", obs.KeyReason, wait.what)
+				w.log.WarnContext(ctx, "the restore waits for somebody", obs.KeyReason, wait.What)
 			}
 			if !w.o.Pause(ctx, lookAgain) {
 				return context.Cause(ctx)
 			}
 			continue
 		case push.Refused(err, wire.CodeStopped):
-			return errStopped
+			return fetch.ErrStopped
 		case errors.As(err, &refused), errors.Is(err, errAway):
 			w.waits(err.Error())
 			if !w.o.Pause(ctx, backoff.Next(0)) {
@@ -194,12 +181,12 @@ func (w *work) once(ctx context.Context) error {
 	var err error
 	if w.push, err = w.o.Heartwood.Push(ctx, w.o.Task.Restore); err != nil {
 		if push.Refused(err, wire.CodeStopped) {
-			return errStopped
+			return fetch.ErrStopped
 		}
 		return fmt.Errorf("%w: %w", errAway, err)
 	}
 	if w.push.Cancel {
-		return errStopped
+		return fetch.ErrStopped
 	}
 	if err := bson.Unmarshal(w.push.Plan, &w.plan); err != nil {
 		return refuse("Start the restore again.", "its plan cannot be read: %w", err)
@@ -207,7 +194,7 @@ func (w *work) once(ctx context.Context) error {
 	if len(w.push.Objects) == 0 || len(w.push.Objects) > dump.MaxParts {
 		return refuse("Start the restore again.", "it has %d parts", len(w.push.Objects))
 	}
-	w.f.objects = w.push.Objects
+	w.f.Objects = w.push.Objects
 	if err := w.meet(ctx); err != nil {
 		return err
 	}
@@ -221,7 +208,7 @@ func (w *work) once(ctx context.Context) error {
 		return w.finish(ctx)
 	}
 	w.begin("reads the catalogue", 0, 0)
-	if w.entries, err = w.f.catalogue(ctx); err != nil {
+	if w.entries, err = w.f.Catalogue(ctx); err != nil {
 		return err
 	}
 	w.bytes = 0
@@ -276,15 +263,15 @@ func (w *work) once(ctx context.Context) error {
 
 // meet finds the target and what the agent may do there.
 func (w *work) meet(ctx context.Context) error {
-	w.begin("looks for the primary of "+w.t.set, 0, 0)
-	r, err := w.t.rights(ctx, w.push.Users)
+	w.begin("looks for the primary of "+w.t.Set, 0, 0)
+	r, err := w.t.Rights(ctx, w.push.Users)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := r.check(w.t.set, err, w.o.Configured); err != nil {
+	if err := r.Check(w.t.Set, err, w.o.Configured); err != nil {
 		return err
 	}
-	w.version, w.fcv, err = w.t.version(ctx)
+	w.version, w.fcv, err = w.t.Version(ctx)
 	return err
 }
 
@@ -330,7 +317,7 @@ func joined(a, b string) string {
 
 // fail ends a restore that came to no good end, or that somebody else ended: people are told, then the target is tidied up.
 func (w *work) fail(ctx context.Context, err error) {
-	if errors.Is(err, errStopped) {
+	if errors.Is(err, fetch.ErrStopped) {
 		w.log.InfoContext(ctx, "a restore was ended by somebody else: what it left in the target is removed")
 	} else {
 		w.log.ErrorContext(ctx, "a restore failed", obs.KeyErr, err)
@@ -339,13 +326,13 @@ func (w *work) fail(ctx context.Context, err error) {
 		if errors.As(err, &r) {
 			p.Remedy = r.remedy
 		}
-		if err := w.tell(ctx, p); err != nil && !errors.Is(err, errStopped) {
+		if err := w.tell(ctx, p); err != nil && !errors.Is(err, fetch.ErrStopped) {
 			return
 		}
 	}
 	for {
 		err := w.clean(ctx, wire.PushProgress{})
-		if err == nil || ctx.Err() != nil || errors.Is(err, errStopped) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, fetch.ErrStopped) {
 			return
 		}
 		w.log.WarnContext(ctx, "what a restore left in the target was not removed", obs.KeyErr, err)
@@ -361,7 +348,7 @@ func (w *work) telling(ctx context.Context, stop context.CancelCauseFunc) {
 		err := w.say(ctx, wire.PushProgress{})
 		switch {
 		case push.Refused(err, wire.CodeStopped):
-			stop(errStopped)
+			stop(fetch.ErrStopped)
 			return
 		case err != nil && ctx.Err() == nil:
 			w.log.DebugContext(ctx, "the server was not told how far a restore is", obs.KeyErr, err)
@@ -387,7 +374,7 @@ func (w *work) say(ctx context.Context, p wire.PushProgress) error {
 	return w.o.Heartwood.Progress(ctx, w.o.Task.Restore, p)
 }
 
-// tell tells until it is taken. A restore that somebody else ended is errStopped.
+// tell tells until it is taken. A restore that somebody else ended is fetch.ErrStopped.
 func (w *work) tell(ctx context.Context, p wire.PushProgress) error {
 	var backoff call.Backoff
 	for {
@@ -398,7 +385,7 @@ func (w *work) tell(ctx context.Context, p wire.PushProgress) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case push.Refused(err, wire.CodeStopped):
-			return errStopped
+			return fetch.ErrStopped
 		}
 		w.log.WarnContext(ctx, "the server was not told of a restore's end", obs.KeyErr, err)
 		if !w.o.Pause(ctx, backoff.Next(0)) {

@@ -8,6 +8,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 	"github.com/heartwood-db/heartwood/shared/dump"
 	"github.com/heartwood-db/heartwood/shared/oplog"
 )
@@ -78,7 +79,7 @@ func (w *work) stage(ctx context.Context) error {
 // createStaged makes the staging collections that the journal does not know, and notes their UUIDs, by which they are known once they are in place.
 func (w *work) createStaged(ctx context.Context) error {
 	for db, entries := range w.byDatabase() {
-		have, err := w.t.list(ctx, db, bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^" + w.staging}}}})
+		have, err := w.t.List(ctx, db, bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^" + w.staging}}}})
 		if err != nil {
 			return err
 		}
@@ -98,7 +99,7 @@ func (w *work) createStaged(ctx context.Context) error {
 			made++
 		}
 		if made > 0 {
-			if have, err = w.t.list(ctx, db, bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^" + w.staging}}}}); err != nil {
+			if have, err = w.t.List(ctx, db, bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^" + w.staging}}}}); err != nil {
 				return err
 			}
 		}
@@ -135,8 +136,8 @@ func (w *work) create(ctx context.Context, db, coll string, opts bson.Raw) error
 			cmd = append(cmd, bson.E{Key: e.Key(), Value: e.Value()})
 		}
 	}
-	_, err = w.t.write(ctx, quick, db, cmd)
-	if err != nil && !is(err, codeNamespaceExists) {
+	_, err = w.t.Write(ctx, target.Quick, db, cmd)
+	if err != nil && !target.Is(err, target.CodeNamespaceExists) {
 		return fmt.Errorf("create %s.%s: %w", db, coll, err)
 	}
 	return nil
@@ -179,10 +180,10 @@ func (w *work) fill(ctx context.Context) error {
 		g, both := errgroup.WithContext(ctx)
 		if i+1 < len(todo) {
 			g.Go(func() error {
-				if _, err := w.f.get(ctx, n); err != nil { // not two at a time from the server
+				if _, err := w.f.Get(ctx, n); err != nil { // not two at a time from the server
 					return nil //nolint:nilerr // the other says so
 				}
-				_, err := w.f.get(both, todo[i+1])
+				_, err := w.f.Get(both, todo[i+1])
 				if both.Err() != nil {
 					return nil // the other says why
 				}
@@ -196,7 +197,7 @@ func (w *work) fill(ctx context.Context) error {
 		if err := w.j.part(ctx, n); err != nil {
 			return err
 		}
-		w.f.done(n)
+		w.f.Done(n)
 	}
 	return nil
 }
@@ -205,7 +206,7 @@ func (w *work) fill(ctx context.Context) error {
 func (w *work) part(ctx context.Context, n int, keep func(number int64) bool, to func(e *dump.Entry) (db, coll string)) error {
 	g, writing := errgroup.WithContext(ctx)
 	g.SetLimit(inserters)
-	err := w.f.read(ctx, n, keep, func(run dump.Run) error {
+	err := w.f.Read(ctx, n, keep, func(run dump.Run) error {
 		if run.Number > int64(len(w.entries)) {
 			return fmt.Errorf("%w: documents of entry %d, the catalogue has %d", dump.ErrBad, run.Number, len(w.entries))
 		}
@@ -246,13 +247,13 @@ func capped(e *dump.Entry) bool {
 
 // whole compares the number of documents with what the backup says. A number that was estimated is counted.
 func (w *work) whole(ctx context.Context, e *dump.Entry, db, coll string) error {
-	raw, err := w.t.do(ctx, slow, db, bson.D{{Key: "count", Value: coll}})
+	raw, err := w.t.Do(ctx, target.Slow, db, bson.D{{Key: "count", Value: coll}})
 	if err != nil {
 		return fmt.Errorf("count %s.%s: %w", db, coll, err)
 	}
-	n := whole(raw, "n")
+	n := target.Whole(raw, "n")
 	if n != e.Docs {
-		docs, err := w.t.query(ctx, db, bson.D{
+		docs, err := w.t.Query(ctx, db, bson.D{
 			{Key: "aggregate", Value: coll},
 			{Key: "cursor", Value: bson.D{}},
 			{Key: "pipeline", Value: bson.A{bson.D{{Key: "$group", Value: bson.D{{Key: "_id", Value: nil}, {Key: "n", Value: bson.D{{Key: "$sum", Value: 1}}}}}}}},
@@ -262,7 +263,7 @@ func (w *work) whole(ctx context.Context, e *dump.Entry, db, coll string) error 
 		}
 		n = 0
 		if len(docs) > 0 {
-			n = whole(docs[0], "n")
+			n = target.Whole(docs[0], "n")
 		}
 	}
 	if n == e.Docs || n < e.Docs && shrinks(e) {
@@ -284,10 +285,10 @@ func (w *work) index(ctx context.Context, e *dump.Entry, db, coll string) error 
 		return nil
 	}
 	cmd := bson.D{{Key: "createIndexes", Value: coll}, {Key: "indexes", Value: e.Indexes}}
-	if !older(w.version, "4.4") {
+	if !target.Older(w.version, "4.4") {
 		cmd = append(cmd, bson.E{Key: "commitQuorum", Value: "majority"})
 	}
-	if _, err := w.t.write(ctx, slow, db, cmd); err != nil {
+	if _, err := w.t.Write(ctx, target.Slow, db, cmd); err != nil {
 		return fmt.Errorf("build the indexes of %s: %w", e.NS, err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 	"github.com/heartwood-db/heartwood/shared/dump"
 	"github.com/heartwood-db/heartwood/shared/oplog"
 )
@@ -58,8 +59,8 @@ func (w *work) rename(ctx context.Context, e *dump.Entry) error {
 	}
 	db, final := oplog.Split(e.NS)
 	_, from := w.staged(e)
-	isOurs := func(x info) bool { return len(x.UUID) > 0 && bytes.Equal(x.UUID, p.UUID.Data) }
-	there, ok, err := w.t.at(ctx, db, final)
+	isOurs := func(x target.Info) bool { return len(x.UUID) > 0 && bytes.Equal(x.UUID, p.UUID.Data) }
+	there, ok, err := w.t.At(ctx, db, final)
 	if err != nil {
 		return err
 	}
@@ -70,19 +71,19 @@ func (w *work) rename(ctx context.Context, e *dump.Entry) error {
 	case ok && !w.push.Drop:
 		return w.inTheWay(e)
 	case ok && there.Type != dump.Collection: // nothing is renamed over a view
-		if err := w.t.drop(ctx, db, final); err != nil {
+		if err := w.t.Drop(ctx, db, final); err != nil {
 			return err
 		}
 	}
-	_, err = w.t.write(ctx, slow, "admin", bson.D{{Key: "renameCollection", Value: db + "." + from}, {Key: "to", Value: e.NS}, {Key: "dropTarget", Value: w.push.Drop}})
+	_, err = w.t.Write(ctx, target.Slow, "admin", bson.D{{Key: "renameCollection", Value: db + "." + from}, {Key: "to", Value: e.NS}, {Key: "dropTarget", Value: w.push.Drop}})
 	switch {
-	case is(err, codeNamespaceGone): // an answer was lost?
-		if there, ok, lerr := w.t.at(ctx, db, final); lerr != nil {
+	case target.Is(err, target.CodeNamespaceGone): // an answer was lost?
+		if there, ok, lerr := w.t.At(ctx, db, final); lerr != nil {
 			return lerr
 		} else if !ok || !isOurs(there) {
 			return fmt.Errorf("put %s in place: %w", e.NS, errGone)
 		}
-	case is(err, codeNamespaceExists):
+	case target.Is(err, target.CodeNamespaceExists):
 		return w.inTheWay(e)
 	case err != nil:
 		return fmt.Errorf("put %s in place: %w", e.NS, err)
@@ -133,7 +134,7 @@ func (w *work) writeDirect(ctx context.Context, next func(e *dump.Entry)) error 
 		if err := w.part(ctx, n, func(number int64) bool { return wanted[number] }, stored); err != nil {
 			return err
 		}
-		w.f.done(n)
+		w.f.Done(n)
 	}
 	for i := range w.entries {
 		e := &w.entries[i]
@@ -161,7 +162,7 @@ func (w *work) writeDirect(ctx context.Context, next func(e *dump.Entry)) error 
 func (w *work) makeRoom(ctx context.Context, e *dump.Entry) error {
 	p := w.j.colls[e.Number]
 	db, coll := stored(e)
-	there, ok, err := w.t.at(ctx, db, coll)
+	there, ok, err := w.t.At(ctx, db, coll)
 	if err != nil {
 		return err
 	}
@@ -175,21 +176,21 @@ func (w *work) makeRoom(ctx context.Context, e *dump.Entry) error {
 		if err := w.j.place(ctx, e.Number, placed{NS: e.NS, Begun: true}); err != nil || !ok {
 			return err
 		}
-		_, err := w.t.write(ctx, slow, db, bson.D{{Key: "delete", Value: coll}, {Key: "deletes", Value: bson.A{bson.D{{Key: "q", Value: bson.D{}}, {Key: "limit", Value: 0}}}}})
+		_, err := w.t.Write(ctx, target.Slow, db, bson.D{{Key: "delete", Value: coll}, {Key: "deletes", Value: bson.A{bson.D{{Key: "q", Value: bson.D{}}, {Key: "limit", Value: 0}}}}})
 		return err
 	}
 	_, name := oplog.Split(e.NS)
-	_, shown, err := w.t.at(ctx, db, name)
+	_, shown, err := w.t.At(ctx, db, name)
 	if err != nil {
 		return err
 	}
 	empty := false
 	if ok && !w.push.Drop { // made by an attempt that could not note it, or somebody else's
-		raw, err := w.t.do(ctx, slow, db, bson.D{{Key: "count", Value: coll}})
+		raw, err := w.t.Do(ctx, target.Slow, db, bson.D{{Key: "count", Value: coll}})
 		if err != nil {
 			return err
 		}
-		if empty = whole(raw, "n") == 0; !empty {
+		if empty = target.Whole(raw, "n") == 0; !empty {
 			return w.inTheWay(e)
 		}
 	} else if shown && !w.push.Drop {
@@ -197,7 +198,7 @@ func (w *work) makeRoom(ctx context.Context, e *dump.Entry) error {
 	}
 	if !empty {
 		for _, x := range []string{name, coll} { // a time series goes with its buckets, and buckets alone may be left over
-			if err := w.t.drop(ctx, db, x); err != nil {
+			if err := w.t.Drop(ctx, db, x); err != nil {
 				return err
 			}
 		}
@@ -205,7 +206,7 @@ func (w *work) makeRoom(ctx context.Context, e *dump.Entry) error {
 			return err
 		}
 	}
-	if there, ok, err = w.t.at(ctx, db, coll); err != nil {
+	if there, ok, err = w.t.At(ctx, db, coll); err != nil {
 		return err
 	}
 	if !ok {
@@ -221,7 +222,7 @@ func (w *work) view(ctx context.Context, e *dump.Entry) error {
 		return nil
 	}
 	db, name := oplog.Split(e.NS)
-	there, ok, err := w.t.at(ctx, db, name)
+	there, ok, err := w.t.At(ctx, db, name)
 	if err != nil {
 		return err
 	}
@@ -233,7 +234,7 @@ func (w *work) view(ctx context.Context, e *dump.Entry) error {
 			return err
 		}
 		if ok {
-			if err := w.t.drop(ctx, db, name); err != nil {
+			if err := w.t.Drop(ctx, db, name); err != nil {
 				return err
 			}
 		}
@@ -244,8 +245,8 @@ func (w *work) view(ctx context.Context, e *dump.Entry) error {
 	return w.j.place(ctx, e.Number, placed{NS: e.NS, Placed: true})
 }
 
-func sameView(x info, definition bson.Raw) bool {
-	have, ok := lookup(x.Raw, "options").DocumentOK()
+func sameView(x target.Info, definition bson.Raw) bool {
+	have, ok := target.Lookup(x.Raw, "options").DocumentOK()
 	if !ok || x.Type != dump.View {
 		return false
 	}
@@ -309,9 +310,9 @@ func (w *work) users(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			w.f.done(n)
+			w.f.Done(n)
 		}
-		if _, err := w.t.write(ctx, slow, "admin", merge); err != nil {
+		if _, err := w.t.Write(ctx, target.Slow, "admin", merge); err != nil {
 			return fmt.Errorf("merge users and roles: %w", err)
 		}
 		if err := w.dropTemporary(ctx); err != nil {
@@ -327,5 +328,5 @@ func (w *work) users(ctx context.Context) error {
 }
 
 func (w *work) dropTemporary(ctx context.Context) error {
-	return errors.Join(w.t.drop(ctx, "admin", tempUsers), w.t.drop(ctx, "admin", tempRoles))
+	return errors.Join(w.t.Drop(ctx, "admin", tempUsers), w.t.Drop(ctx, "admin", tempRoles))
 }

@@ -23,7 +23,7 @@ func (w *work) tidy(ctx context.Context) (became string, err error) {
 	if became, err = w.undo(ctx); err != nil {
 		return "", err
 	}
-	databases, err := w.t.databases(ctx)
+	databases, err := w.t.Databases(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -31,7 +31,7 @@ func (w *work) tidy(ctx context.Context) (became string, err error) {
 		if db == "local" || db == "config" || db == journalDB {
 			continue
 		}
-		have, err := w.t.list(ctx, db, bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^" + w.staging}}}})
+		have, err := w.t.List(ctx, db, bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^" + w.staging}}}})
 		if err != nil {
 			return "", err
 		}
@@ -39,7 +39,7 @@ func (w *work) tidy(ctx context.Context) (became string, err error) {
 			if !strings.HasPrefix(name, w.staging) {
 				continue
 			}
-			if err := w.t.drop(ctx, db, name); err != nil {
+			if err := w.t.Drop(ctx, db, name); err != nil {
 				return "", err
 			}
 		}
@@ -47,7 +47,7 @@ func (w *work) tidy(ctx context.Context) (became string, err error) {
 	if err := w.j.drop(ctx); err != nil { // last: it says what is to be removed
 		return "", err
 	}
-	return became, os.RemoveAll(w.f.dir)
+	return became, os.RemoveAll(w.f.Dir)
 }
 
 // undo drops what was written in place in part, and says what is in place.
@@ -67,7 +67,7 @@ func (w *work) undo(ctx context.Context) (became string, err error) {
 		case p.Placed:
 			in = append(in, p.NS)
 		case p.View != nil:
-			there, ok, err := w.t.at(ctx, db, coll)
+			there, ok, err := w.t.At(ctx, db, coll)
 			switch {
 			case err != nil:
 				return "", err
@@ -80,19 +80,19 @@ func (w *work) undo(ctx context.Context) (became string, err error) {
 			lost = append(lost, p.NS)
 		case p.Begun:
 			for _, x := range []string{coll, "system.buckets." + coll} {
-				there, ok, err := w.t.at(ctx, db, x)
+				there, ok, err := w.t.At(ctx, db, x)
 				if err != nil {
 					return "", err
 				}
 				if ok && bytes.Equal(there.UUID, p.UUID.Data) {
-					if err := w.t.drop(ctx, db, coll); err != nil {
+					if err := w.t.Drop(ctx, db, coll); err != nil {
 						return "", err
 					}
 				}
 			}
 			lost = append(lost, p.NS)
 		default: // renamed, but the journal did not hear of it?
-			there, ok, err := w.t.at(ctx, db, coll)
+			there, ok, err := w.t.At(ctx, db, coll)
 			if err != nil {
 				return "", err
 			}

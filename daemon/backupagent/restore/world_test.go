@@ -20,6 +20,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/heartwood-db/heartwood/daemon/agent/call"
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 	"github.com/heartwood-db/heartwood/local/mongosim"
 	"github.com/heartwood-db/heartwood/shared/dump"
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -250,7 +251,7 @@ func (p plain) Options(host wire.Host, _ bool) *options.ClientOptions {
 
 // faulty fails calls of servers: the n-th that all together make.
 type faulty struct {
-	Server
+	target.Server
 	f *faults
 }
 
@@ -292,10 +293,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 const restoreID = "5f0000000000000000000f11"
 
 func (w *world) options(h *heartwood, f *faults, dir string) Options {
-	connect := Connect(plain{})
+	connect := target.Connect(plain{})
 	return Options{
 		Task: wire.PushTask{Restore: restoreID, SetName: "rs0", Hosts: w.hosts}, Heartwood: h, Dir: dir, AgentID: "a", Session: "s", Pause: pause,
-		Connect: func(host wire.Host) (Server, error) {
+		Connect: func(host wire.Host) (target.Server, error) {
 			s, err := connect(host)
 			if err != nil || f == nil {
 				return s, err

@@ -1,4 +1,4 @@
-package restore
+package target
 
 import (
 	"context"
@@ -66,32 +66,32 @@ func (p *privilege) covers(n need) bool {
 	return p.any || n.cluster && p.cluster || !n.cluster && p.everywhere
 }
 
-// rights are who the agent is in the target, and what it lacks.
-type rights struct {
+// Rights are who the agent is in the target, and what it lacks.
+type Rights struct {
 	User    string
 	Missing []string
 }
 
-// rights asks who the agent is and what it may do. Without access control nothing is missing.
-func (t *target) rights(ctx context.Context, users bool) (rights, error) {
-	raw, err := t.do(ctx, quick, "admin", bson.D{{Key: "connectionStatus", Value: 1}, {Key: "showPrivileges", Value: true}})
+// Rights asks who the agent is and what it may do. Without access control nothing is missing.
+func (t *Target) Rights(ctx context.Context, users bool) (Rights, error) {
+	raw, err := t.Do(ctx, Quick, "admin", bson.D{{Key: "connectionStatus", Value: 1}, {Key: "showPrivileges", Value: true}})
 	if err != nil {
-		return rights{}, err
+		return Rights{}, err
 	}
-	var r rights
+	var r Rights
 	signed, err := documents(raw, "authInfo", "authenticatedUsers")
 	if err != nil {
 		return r, err
 	}
 	for _, u := range signed {
-		r.User = text(u, "user")
+		r.User = Text(u, "user")
 	}
 	if r.User == "" {
 		// Nobody is signed in: either nobody needs to, or this is refused.
-		_, err := t.do(ctx, quick, "admin", bson.D{{Key: "listDatabases", Value: 1}, {Key: "nameOnly", Value: true}})
+		_, err := t.Do(ctx, Quick, "admin", bson.D{{Key: "listDatabases", Value: 1}, {Key: "nameOnly", Value: true}})
 		return r, err
 	}
-	if lookup(raw, "authInfo", "authenticatedUserPrivileges").Type == 0 {
+	if Lookup(raw, "authInfo", "authenticatedUserPrivileges").Type == 0 {
 		return r, nil // this server does not tell; what is refused later says so itself
 	}
 	list, err := documents(raw, "authInfo", "authenticatedUserPrivileges")
@@ -101,10 +101,10 @@ func (t *target) rights(ctx context.Context, users bool) (rights, error) {
 	var have []privilege
 	for _, p := range list {
 		x := privilege{any: truth(p, "resource", "anyResource"), cluster: truth(p, "resource", "cluster")}
-		db, isDB := lookup(p, "resource", "db").StringValueOK()
-		coll, isColl := lookup(p, "resource", "collection").StringValueOK()
+		db, isDB := Lookup(p, "resource", "db").StringValueOK()
+		coll, isColl := Lookup(p, "resource", "collection").StringValueOK()
 		x.everywhere = isDB && isColl && db == "" && coll == ""
-		if a, ok := lookup(p, "actions").ArrayOK(); ok {
+		if a, ok := Lookup(p, "actions").ArrayOK(); ok {
 			values, _ := a.Values() // a list cut short only makes something seem missing
 			for _, v := range values {
 				s, _ := v.StringValueOK()
@@ -136,17 +136,17 @@ func missing(have []privilege, users bool) (out []string) {
 	return out
 }
 
-// check fails with what a person must do before anything can be written.
-func (r *rights) check(set string, err error, configured bool) error {
+// Check fails with what a person must do before anything can be written.
+func (r *Rights) Check(set string, err error, configured bool) error {
 	switch {
-	case denied(err) && !configured:
-		return &waiting{"the agent may not write to " + set + ": set restoreUsername and restorePassword in its configuration, with a user made on the primary: " + Create("")}
-	case denied(err):
-		return &waiting{fmt.Sprintf("%s refuses the agent's restoreUsername: %v. Make the user on the primary: %s", set, err, Create(r.User))}
+	case Denied(err) && !configured:
+		return &Waiting{"the agent may not write to " + set + ": set restoreUsername and restorePassword in its configuration, with a user made on the primary: " + Create("")}
+	case Denied(err):
+		return &Waiting{fmt.Sprintf("%s refuses the agent's restoreUsername: %v. Make the user on the primary: %s", set, err, Create(r.User))}
 	case err != nil:
 		return err
 	case len(r.Missing) > 0:
-		return &waiting{fmt.Sprintf("in %s the user %q lacks %s. On the primary run: %s", set, r.User, strings.Join(r.Missing, "; "), Grant(r.User))}
+		return &Waiting{fmt.Sprintf("in %s the user %q lacks %s. On the primary run: %s", set, r.User, strings.Join(r.Missing, "; "), Grant(r.User))}
 	}
 	return nil
 }

@@ -1,4 +1,5 @@
-package restore
+// Package fetch fetches the parts of a push from the server and reads them. What it hands on is whole: its digest was right.
+package fetch
 
 import (
 	"context"
@@ -12,22 +13,34 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/daemon/backupagent/push"
+	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 	"github.com/heartwood-db/heartwood/shared/dump"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
-// fetcher keeps parts on the agent's disk while they are written: what is written is known to be whole, and a slow target
+// Objects is where parts come from.
+type Objects interface {
+	// Object begins to read a part of a restore, from a byte on; from is the byte that body begins with.
+	Object(ctx context.Context, restore string, n int, offset int64) (body io.ReadCloser, from int64, err error)
+}
+
+// ErrStopped says that the restore was ended by somebody else.
+var ErrStopped = errors.New("the restore was ended")
+
+// Parts keeps parts on the agent's disk while they are written: what is written is known to be whole, and a slow target
 // holds no connection to the server. There are at most two at a time.
-type fetcher struct {
-	server  Objects
-	restore string
-	dir     string
-	objects []wire.PushObject
-	pause   func(ctx context.Context, d duration) bool
-	waits   func(why string)
+type Parts struct {
+	Server  Objects
+	Restore string // its id
+	Dir     string // theirs alone
+	Objects []wire.PushObject
+	Pause   func(ctx context.Context, d time.Duration) bool // says false when ctx ended first
+	// Waits is told why nothing goes on, and "" when it does again.
+	Waits func(why string)
 
 	mu      sync.Mutex   // one object is fetched at a time
 	checked map[int]bool // fetched, or found whole, by this process
@@ -36,14 +49,14 @@ type fetcher struct {
 // damaged is how often an object is fetched again that is not what its digest says.
 const damaged = 3
 
-// get fetches a part, unless it is there already, and gives its file. While the server is away it waits.
-func (f *fetcher) get(ctx context.Context, n int) (path string, err error) {
-	if n < 0 || n >= len(f.objects) {
-		return "", fmt.Errorf("%w: there is no part %d of %d", dump.ErrBad, n, len(f.objects))
+// Get fetches a part, unless it is there already, and gives its file. While the server is away it waits.
+func (f *Parts) Get(ctx context.Context, n int) (path string, err error) {
+	if n < 0 || n >= len(f.Objects) {
+		return "", fmt.Errorf("%w: there is no part %d of %d", dump.ErrBad, n, len(f.Objects))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	path = filepath.Join(f.dir, dump.PartName(n+1))
+	path = filepath.Join(f.Dir, dump.PartName(n+1))
 	if f.checked == nil {
 		f.checked = map[int]bool{}
 	}
@@ -55,7 +68,7 @@ func (f *fetcher) get(ctx context.Context, n int) (path string, err error) {
 			return "", err
 		}
 	}
-	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+	if err := os.MkdirAll(f.Dir, 0o700); err != nil {
 		return "", err
 	}
 	var backoff call.Backoff
@@ -66,29 +79,29 @@ func (f *fetcher) get(ctx context.Context, n int) (path string, err error) {
 		switch {
 		case err == nil:
 			if waited {
-				f.waits("")
+				f.Waits("")
 			}
 			f.checked[n] = true
 			return path, nil
 		case ctx.Err() != nil:
 			return "", context.Cause(ctx)
 		case errors.Is(err, syscall.ENOSPC):
-			return "", &waiting{fmt.Sprintf("there is no room for a part of %d MB in %s: make room on the agent's disk, or set stateDir to another", f.objects[n].Bytes>>20, f.dir)}
+			return "", &target.Waiting{What: fmt.Sprintf("there is no room for a part of %d MB in %s: make room on the agent's disk, or set stateDir to another", f.Objects[n].Bytes>>20, f.Dir)}
 		case push.Refused(err, wire.CodeStopped):
-			return "", errStopped
+			return "", ErrStopped
 		case errors.As(err, &bad):
 			if wrong++; wrong == damaged {
-				return "", fmt.Errorf("part %d of %d: %w", n+1, len(f.objects), err)
+				return "", fmt.Errorf("part %d of %d: %w", n+1, len(f.Objects), err)
 			}
 		case call.Judge(err) == call.Never:
-			return "", fmt.Errorf("part %d of %d: %w", n+1, len(f.objects), err)
+			return "", fmt.Errorf("part %d of %d: %w", n+1, len(f.Objects), err)
 		}
 		if size > 0 {
 			backoff.Reset() // it moves
 		}
 		waited = true
-		f.waits(err.Error())
-		if !f.pause(ctx, backoff.Next(0)) {
+		f.Waits(err.Error())
+		if !f.Pause(ctx, backoff.Next(0)) {
 			return "", context.Cause(ctx)
 		}
 	}
@@ -100,8 +113,8 @@ type digestError struct{ reason string }
 func (e *digestError) Error() string { return e.reason }
 
 // fetch goes on with a part where an earlier attempt ended, and says how many bytes came.
-func (f *fetcher) fetch(ctx context.Context, n int, path string) (came int64, err error) {
-	o := &f.objects[n]
+func (f *Parts) fetch(ctx context.Context, n int, path string) (came int64, err error) {
+	o := &f.Objects[n]
 	partial := path + ".partial"
 	file, err := os.OpenFile(partial, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // our own folder
 	if err != nil {
@@ -135,9 +148,9 @@ func (f *fetcher) fetch(ctx context.Context, n int, path string) (came int64, er
 }
 
 // more appends what is missing.
-func (f *fetcher) more(ctx context.Context, n int, file *os.File, sum hash.Hash, have int64) (int64, error) {
-	o := &f.objects[n]
-	body, from, err := f.server.Object(ctx, f.restore, n, have)
+func (f *Parts) more(ctx context.Context, n int, file *os.File, sum hash.Hash, have int64) (int64, error) {
+	o := &f.Objects[n]
+	body, from, err := f.Server.Object(ctx, f.Restore, n, have)
 	if err != nil {
 		return 0, err
 	}
@@ -160,17 +173,17 @@ func (f *fetcher) more(ctx context.Context, n int, file *os.File, sum hash.Hash,
 	return came, io.ErrUnexpectedEOF
 }
 
-// done removes a part that was written.
-func (f *fetcher) done(n int) {
+// Done removes a part that was written.
+func (f *Parts) Done(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.checked, n)
-	_ = os.Remove(filepath.Join(f.dir, dump.PartName(n+1)))
+	_ = os.Remove(filepath.Join(f.Dir, dump.PartName(n+1)))
 }
 
-// read calls a function for each run of a part that keep wants.
-func (f *fetcher) read(ctx context.Context, n int, keep func(number int64) bool, each func(run dump.Run) error) error {
-	path, err := f.get(ctx, n)
+// Read calls a function for each run of a part that keep wants.
+func (f *Parts) Read(ctx context.Context, n int, keep func(number int64) bool, each func(run dump.Run) error) error {
+	path, err := f.Get(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -190,7 +203,7 @@ func (f *fetcher) read(ctx context.Context, n int, keep func(number int64) bool,
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("part %d of %d: %w", n+1, len(f.objects), err)
+			return fmt.Errorf("part %d of %d: %w", n+1, len(f.Objects), err)
 		}
 		if err := each(run); err != nil {
 			return err
@@ -204,19 +217,19 @@ func (f *fetcher) read(ctx context.Context, n int, keep func(number int64) bool,
 // errCatalogueEnds says that the catalogue has ended.
 var errCatalogueEnds = errors.New("the catalogue ends")
 
-// catalogue reads the entries.
-func (f *fetcher) catalogue(ctx context.Context) ([]dump.Entry, error) {
+// Catalogue reads the entries.
+func (f *Parts) Catalogue(ctx context.Context) ([]dump.Entry, error) {
 	var all []dump.Entry
 	size := 0
-	for n := range f.objects {
-		err := f.read(ctx, n, nil, func(run dump.Run) error {
+	for n := range f.Objects {
+		err := f.Read(ctx, n, nil, func(run dump.Run) error {
 			if run.Number > 0 {
 				return errCatalogueEnds
 			}
 			if size += len(run.Docs); size > dump.MaxCatalogue {
 				return fmt.Errorf("%w: a catalogue of over %d bytes", dump.ErrBad, dump.MaxCatalogue)
 			}
-			entries, err := run.Entries(len(f.objects))
+			entries, err := run.Entries(len(f.Objects))
 			if err != nil {
 				return err
 			}
@@ -234,7 +247,7 @@ func (f *fetcher) catalogue(ctx context.Context) ([]dump.Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.done(n)
+		f.Done(n)
 	}
 	return all, nil
 }

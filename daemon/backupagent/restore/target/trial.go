@@ -1,4 +1,4 @@
-package restore
+package target
 
 import (
 	"context"
@@ -22,18 +22,18 @@ const trialLimit = 20 * time.Second
 // Try signs in to the primary of a set as who writes restores, and asks what that user may do. It writes nothing.
 func Try(ctx context.Context, set string, hosts []wire.Host, connect func(host wire.Host) (Server, error), configured bool) Trial {
 	last := ""
-	t := &target{set: set, hosts: hosts, connect: connect, pause: call.Pause, waits: func(why string) { last = why }}
+	t := &Target{Set: set, Hosts: hosts, Connect: connect, Pause: call.Pause, Waits: func(why string) { last = why }}
 	defer t.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, trialLimit, errors.New("the primary did not answer in time"))
 	defer cancel()
-	r, err := t.rights(ctx, true)
+	r, err := t.Rights(ctx, true)
 	if err == nil {
-		_, _, err = t.version(ctx)
+		_, _, err = t.Version(ctx)
 	}
 	if err != nil && ctx.Err() != nil && last != "" {
 		err = errors.New(last)
 	}
-	if err = r.check(set, err, configured); err != nil {
+	if err = r.Check(set, err, configured); err != nil {
 		return Trial{User: r.User, Reason: err.Error()}
 	}
 	return Trial{OK: true, User: r.User}

@@ -1,4 +1,7 @@
-package restore
+// Package target is the replica set that a restore is written into: its primary, wherever it is just then, what it answers and
+// what the agent may do there. An election, a shutdown or a broken connection is no error: a command is sent until it is
+// answered, and may so happen more than once.
+package target
 
 import (
 	"context"
@@ -21,20 +24,20 @@ import (
 
 // Error codes of servers that decide what a writer does.
 const (
-	codeBadValue         = 2
-	codeUnauthorized     = 13
-	codeAuthFailed       = 18
-	codeNamespaceGone    = 26
-	codeNamespaceExists  = 48
-	codeDollarPrefixed   = 52
-	codeCommandNotFound  = 59
-	codeDuplicateKey     = 11000
-	codeUnknownField     = 40415
-	codeIDLUnknownField  = 9
-	codeViewNotSupported = 166
+	CodeBadValue         = 2
+	CodeUnauthorized     = 13
+	CodeAuthFailed       = 18
+	CodeNamespaceGone    = 26
+	CodeNamespaceExists  = 48
+	CodeDollarPrefixed   = 52
+	CodeCommandNotFound  = 59
+	CodeDuplicateKey     = 11000
+	CodeUnknownField     = 40415
+	CodeIDLUnknownField  = 9
+	CodeViewNotSupported = 166
 )
 
-// passing are the codes of failures that pass by themselves: elections, shutdowns, a majority that is away for a moment.
+// passing are the codes of failures that pass by themselves: elections, shutdowns, a Majority that is away for a moment.
 var passing = []int{
 	6, 7, 24, 46, 50, 64, 89, 91, 112, 133, 189, 202, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436,
 }
@@ -57,21 +60,21 @@ func codesOf(err error) (codes []int) {
 	return codes
 }
 
-// is reports whether an error is a server's with one of the codes.
-func is(err error, codes ...int) bool {
+// Is reports whether an error is a server's with one of the codes.
+func Is(err error, codes ...int) bool {
 	return slices.ContainsFunc(codesOf(err), func(c int) bool { return slices.Contains(codes, c) })
 }
 
-// denied reports whether a server refused the user, or what the user wanted.
-func denied(err error) bool {
-	return is(err, codeUnauthorized, codeAuthFailed) || err != nil && strings.Contains(err.Error(), "auth error")
+// Denied reports whether a server refused the user, or what the user wanted.
+func Denied(err error) bool {
+	return Is(err, CodeUnauthorized, CodeAuthFailed) || err != nil && strings.Contains(err.Error(), "auth error")
 }
 
-// passes reports whether a failure passes by itself. What is no answer of a server is one of the way to it.
-func passes(err error) bool {
+// Passes reports whether a failure passes by itself. What is no answer of a server is one of the way to it.
+func Passes(err error) bool {
 	codes := codesOf(err)
 	if len(codes) == 0 {
-		return !denied(err)
+		return !Denied(err)
 	}
 	return slices.ContainsFunc(codes, func(c int) bool { return slices.Contains(passing, c) })
 }
@@ -129,14 +132,14 @@ func (m *member) Close() {
 	_ = m.client.Disconnect(ctx)
 }
 
-// target is the replica set that is written to. It is safe for concurrent use.
-type target struct {
-	set     string
-	hosts   []wire.Host
-	connect func(host wire.Host) (Server, error)
-	pause   func(ctx context.Context, d time.Duration) bool
-	// waits is told why nothing goes on, and "" when it does again.
-	waits func(why string)
+// Target is the replica set that is written to. It is safe for concurrent use.
+type Target struct {
+	Set     string      // its name
+	Hosts   []wire.Host // through which it is reached
+	Connect func(host wire.Host) (Server, error)
+	Pause   func(ctx context.Context, d time.Duration) bool // says false when ctx ended first
+	// Waits is told why nothing goes on, and "" when it does again.
+	Waits func(why string)
 
 	mu      sync.Mutex
 	servers map[string]Server // by address
@@ -145,7 +148,7 @@ type target struct {
 }
 
 // Close closes every connection.
-func (t *target) Close() {
+func (t *Target) Close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
@@ -154,7 +157,8 @@ func (t *target) Close() {
 	}
 }
 
-func (t *target) server(host wire.Host) (Server, error) {
+// Server gives the connection to a member.
+func (t *Target) Server(host wire.Host) (Server, error) {
 	address := model.Address(host.Hostname, int(host.Port))
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -164,7 +168,7 @@ func (t *target) server(host wire.Host) (Server, error) {
 	if t.closed {
 		return nil, errors.New("the restore has ended")
 	}
-	s, err := t.connect(host)
+	s, err := t.Connect(host)
 	if err != nil {
 		return nil, err
 	}
@@ -178,29 +182,29 @@ func (t *target) server(host wire.Host) (Server, error) {
 // errNoPrimary is in the chain of errors about a set whose primary is not found.
 var errNoPrimary = errors.New("no primary is found")
 
-// helloLimit is how long a member may take to say who it is.
-const helloLimit = 15 * time.Second
+// HelloLimit is how long a member may take to say who it is.
+const HelloLimit = 15 * time.Second
 
 // hello asks a process who it is.
 func hello(ctx context.Context, s Server) (bson.Raw, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, helloLimit, errors.New("it did not answer in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, HelloLimit, errors.New("it did not answer in time"))
 	defer cancel()
 	raw, err := s.Run(ctx, "admin", bson.D{{Key: "hello", Value: 1}})
-	if is(err, codeCommandNotFound) { // before 4.4.2
+	if Is(err, CodeCommandNotFound) { // before 4.4.2
 		raw, err = s.Run(ctx, "admin", bson.D{{Key: "isMaster", Value: 1}})
 	}
 	return raw, err
 }
 
 // find looks for the primary: at the hosts that the server knows, then where they say it is.
-func (t *target) find(ctx context.Context) (Server, error) {
+func (t *Target) find(ctx context.Context) (Server, error) {
 	t.mu.Lock()
 	known := t.primary
 	t.mu.Unlock()
 	if known != nil {
 		return known, nil
 	}
-	hosts := slices.Clone(t.hosts)
+	hosts := slices.Clone(t.Hosts)
 	asked := map[string]bool{}
 	var faults []error
 	for i := 0; i < len(hosts) && i < maxHosts; i++ {
@@ -209,7 +213,7 @@ func (t *target) find(ctx context.Context) (Server, error) {
 			continue
 		}
 		asked[address] = true
-		s, err := t.server(hosts[i])
+		s, err := t.Server(hosts[i])
 		var raw bson.Raw
 		if err == nil {
 			raw, err = hello(ctx, s)
@@ -221,8 +225,8 @@ func (t *target) find(ctx context.Context) (Server, error) {
 			faults = append(faults, err)
 			continue
 		}
-		if name := text(raw, "setName"); name != t.set {
-			faults = append(faults, fmt.Errorf("%s is of the set %q, not %q", address, name, t.set))
+		if name := Text(raw, "setName"); name != t.Set {
+			faults = append(faults, fmt.Errorf("%s is of the set %q, not %q", address, name, t.Set))
 			continue
 		}
 		if truth(raw, "isWritablePrimary") || truth(raw, "ismaster") {
@@ -231,18 +235,18 @@ func (t *target) find(ctx context.Context) (Server, error) {
 			t.mu.Unlock()
 			return s, nil
 		}
-		if name, port, err := model.SplitAddress(text(raw, "primary")); err == nil {
+		if name, port, err := model.SplitAddress(Text(raw, "primary")); err == nil {
 			h := hosts[i]
 			h.Hostname, h.Port = name, int32(port) //nolint:gosec // a port
 			hosts = append(hosts, h)
 		}
 	}
-	return nil, fmt.Errorf("%w of %s: %w", errNoPrimary, t.set, errors.Join(faults...))
+	return nil, fmt.Errorf("%w of %s: %w", errNoPrimary, t.Set, errors.Join(faults...))
 }
 
 const maxHosts = 100
 
-func (t *target) lost(s Server) {
+func (t *Target) lost(s Server) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.primary == s {
@@ -252,13 +256,13 @@ func (t *target) lost(s Server) {
 
 // Time limits of commands: those that answer at once, and those that work.
 const (
-	quick = time.Minute
-	slow  = 24 * time.Hour
+	Quick = time.Minute
+	Slow  = 24 * time.Hour
 )
 
-// do sends a command to the primary until it is answered: an election, a shutdown or a broken connection is no error, and a
+// Do sends a command to the primary until it is answered: an election, a shutdown or a broken connection is no error, and a
 // command may so have happened more than once. It ends with ctx, or with a refusal that does not pass.
-func (t *target) do(ctx context.Context, limit time.Duration, db string, cmd any) (bson.Raw, error) {
+func (t *Target) Do(ctx context.Context, limit time.Duration, db string, cmd any) (bson.Raw, error) {
 	var backoff call.Backoff
 	waited := false
 	for {
@@ -266,21 +270,21 @@ func (t *target) do(ctx context.Context, limit time.Duration, db string, cmd any
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if err == nil || !passes(err) {
+		if err == nil || !Passes(err) {
 			if waited {
-				t.waits("")
+				t.Waits("")
 			}
 			return raw, err
 		}
 		waited = true
-		t.waits(err.Error())
-		if !t.pause(ctx, backoff.Next(0)) {
+		t.Waits(err.Error())
+		if !t.Pause(ctx, backoff.Next(0)) {
 			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-func (t *target) try(ctx context.Context, limit time.Duration, db string, cmd any) (bson.Raw, error) {
+func (t *Target) try(ctx context.Context, limit time.Duration, db string, cmd any) (bson.Raw, error) {
 	s, err := t.find(ctx)
 	if err != nil {
 		return nil, err
@@ -292,7 +296,7 @@ func (t *target) try(ctx context.Context, limit time.Duration, db string, cmd an
 		if limited.Err() != nil {
 			err = context.Cause(limited)
 		}
-		if passes(err) {
+		if Passes(err) {
 			t.lost(s)
 		}
 		return nil, err
@@ -300,18 +304,18 @@ func (t *target) try(ctx context.Context, limit time.Duration, db string, cmd an
 	return raw, nil
 }
 
-// majority is the concern of every write: what is not on a majority of the members does not count, and a set whose secondaries
+// Majority is the concern of every write: what is not on a Majority of the members does not count, and a set whose secondaries
 // lag slows the restore down.
-var majority = bson.E{Key: "writeConcern", Value: bson.D{{Key: "w", Value: "majority"}, {Key: "wtimeout", Value: 60_000}}}
+var Majority = bson.E{Key: "writeConcern", Value: bson.D{{Key: "w", Value: "majority"}, {Key: "wtimeout", Value: 60_000}}}
 
-// write sends a command that changes something.
-func (t *target) write(ctx context.Context, limit time.Duration, db string, cmd bson.D) (bson.Raw, error) {
-	return t.do(ctx, limit, db, append(cmd[:len(cmd):len(cmd)], majority))
+// Write sends a command that changes something.
+func (t *Target) Write(ctx context.Context, limit time.Duration, db string, cmd bson.D) (bson.Raw, error) {
+	return t.Do(ctx, limit, db, append(cmd[:len(cmd):len(cmd)], Majority))
 }
 
-// query gives the documents of a command that answers with a cursor, all batches of it. A cursor that dies in an election is
+// Query gives the documents of a command that answers with a cursor, all batches of it. A cursor that dies in an election is
 // begun again.
-func (t *target) query(ctx context.Context, db string, cmd bson.D) ([]bson.Raw, error) {
+func (t *Target) Query(ctx context.Context, db string, cmd bson.D) ([]bson.Raw, error) {
 	for {
 		out, again, err := t.once(ctx, db, cmd)
 		if err != nil || !again {
@@ -326,8 +330,8 @@ var codesOfCursors = []int{43, 175, 237}
 // maxListed bounds what is read of a list.
 const maxListed = 1_000_000
 
-func (t *target) once(ctx context.Context, db string, cmd bson.D) (out []bson.Raw, again bool, err error) {
-	raw, err := t.do(ctx, quick, db, cmd)
+func (t *Target) once(ctx context.Context, db string, cmd bson.D) (out []bson.Raw, again bool, err error) {
+	raw, err := t.Do(ctx, Quick, db, cmd)
 	batch := "firstBatch"
 	for {
 		if err != nil {
@@ -340,31 +344,31 @@ func (t *target) once(ctx context.Context, db string, cmd bson.D) (out []bson.Ra
 		if out = append(out, docs...); len(out) > maxListed {
 			return nil, false, fmt.Errorf("%s has over %d entries", cmd[0].Key, maxListed)
 		}
-		id := whole(raw, "cursor", "id")
+		id := Whole(raw, "cursor", "id")
 		if id == 0 {
 			return out, false, nil
 		}
-		_, coll, _ := strings.Cut(text(raw, "cursor", "ns"), ".")
-		raw, err = t.try(ctx, quick, db, bson.D{{Key: "getMore", Value: id}, {Key: "collection", Value: coll}})
-		if err != nil && ctx.Err() == nil && (passes(err) || is(err, codesOfCursors...)) {
+		_, coll, _ := strings.Cut(Text(raw, "cursor", "ns"), ".")
+		raw, err = t.try(ctx, Quick, db, bson.D{{Key: "getMore", Value: id}, {Key: "collection", Value: coll}})
+		if err != nil && ctx.Err() == nil && (Passes(err) || Is(err, codesOfCursors...)) {
 			return nil, true, nil
 		}
 		batch = "nextBatch"
 	}
 }
 
-func lookup(doc bson.Raw, path ...string) bsoncore.Value {
+func Lookup(doc bson.Raw, path ...string) bsoncore.Value {
 	v, _ := bsoncore.Document(doc).LookupErr(path...)
 	return v
 }
 
-func text(doc bson.Raw, path ...string) string {
-	s, _ := lookup(doc, path...).StringValueOK()
+func Text(doc bson.Raw, path ...string) string {
+	s, _ := Lookup(doc, path...).StringValueOK()
 	return s
 }
 
-func whole(doc bson.Raw, path ...string) int64 {
-	v := lookup(doc, path...)
+func Whole(doc bson.Raw, path ...string) int64 {
+	v := Lookup(doc, path...)
 	if f, ok := v.DoubleOK(); ok {
 		return int64(f)
 	}
@@ -373,7 +377,7 @@ func whole(doc bson.Raw, path ...string) int64 {
 }
 
 func truth(doc bson.Raw, path ...string) bool {
-	v := lookup(doc, path...)
+	v := Lookup(doc, path...)
 	if b, ok := v.BooleanOK(); ok {
 		return b
 	}
@@ -382,7 +386,7 @@ func truth(doc bson.Raw, path ...string) bool {
 }
 
 func documents(doc bson.Raw, path ...string) ([]bson.Raw, error) {
-	a, ok := lookup(doc, path...).ArrayOK()
+	a, ok := Lookup(doc, path...).ArrayOK()
 	if !ok {
 		return nil, fmt.Errorf("the server's answer holds no %s", strings.Join(path, "."))
 	}
@@ -398,3 +402,9 @@ func documents(doc bson.Raw, path ...string) ([]bson.Raw, error) {
 	}
 	return out, nil
 }
+
+// Waiting is something that a person must do before the restore goes on.
+type Waiting struct{ What string }
+
+// Error says what.
+func (e *Waiting) Error() string { return e.What }
