@@ -70,6 +70,7 @@ func (e *Engine) ApplyEntry(x oplog.Entry) error {
 		if err := e.st.Put(e.Batch(), coll, rid, after); err != nil {
 			return fmt.Errorf("update: %w", err)
 		}
+		e.ViewChanged(nil, coll, after, false)
 	case "d":
 		e.stats.ReplDelete.Add(1)
 		if had {

@@ -74,7 +74,11 @@ func Index(in bson.Raw, collation bson.Raw) (bson.Raw, error) {
 			b.Value(k, v)
 		}
 	}
-	b.All(extra)
+	for k, v := range bsonval.Each(extra) {
+		if _, given := bsonval.Lookup(in, k); !given {
+			b.Value(k, v)
+		}
+	}
 	if !own && collation != nil {
 		b.Doc("collation", collation)
 	}
@@ -105,6 +109,10 @@ func indexKey(key bson.Raw) (out, extra bson.Raw, err error) {
 		}
 		switch plugin := bsonval.Str(e.Value); plugin {
 		case "text":
+			if e.Key == "_fts" { // as indexes are listed, with its weights beside it
+				k.Value(e.Key, e.Value)
+				continue
+			}
 			if !text {
 				k.String("_fts", "text").Int32("_ftsx", 1)
 			}
