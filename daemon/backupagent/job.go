@@ -239,7 +239,7 @@ func code(err error) string {
 		return codeServer
 	case errors.Is(err, errRights):
 		return codePrivileges
-	case source.Denied(err) || source.Hint(err, "") != "":
+	case source.Denied(err) || source.NotSignedIn(err):
 		return codeAuth
 	case errors.Is(err, source.ErrNoSource):
 		return codeNoSource
@@ -511,7 +511,11 @@ func (j *job) report() wire.JobReport {
 	}
 	if err != nil {
 		r.Error, r.ErrorCode = err.Error(), reason
-		if hint := opererr.HintOf(err); hint != "" {
+		hint := opererr.HintOf(err)
+		if hint == "" {
+			hint = source.Hint(err, "")
+		}
+		if hint != "" {
 			r.Error += ". " + hint
 		}
 	}

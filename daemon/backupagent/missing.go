@@ -14,6 +14,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/daemon/agent/call"
 	"github.com/heartwood-db/heartwood/daemon/backupagent/push"
+	"github.com/heartwood-db/heartwood/daemon/backupagent/seed"
 	"github.com/heartwood-db/heartwood/daemon/backupagent/source"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/oplog"
@@ -131,8 +132,8 @@ func byID(ctx context.Context, m *source.Member, want *wire.MissingDocs, ids []b
 	}
 	db, _ := oplog.Split(want.NS)
 	c, err := m.ByUUID(ctx, db, want.UUID, after, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: values}}}})
-	if source.Gone(err) {
-		return nil, at, nil // all are absent
+	if source.Gone(err) || source.Denied(err) && seed.OfServer(want.NS) { // all are absent, or nobody's but a server's
+		return nil, at, nil
 	}
 	if err != nil {
 		return nil, at, err

@@ -278,12 +278,13 @@ func indexes(ctx context.Context, m *source.Member, info *wire.CollectionInfo) (
 	}
 }
 
-// size asks how much there is to read of a collection. Nothing depends on it but progress and the order of reading.
-func size(ctx context.Context, m *source.Member, ns string) (docs, bytes int64) {
+// size asks how much there is to read of a collection; it says false when that is not known. Nothing depends on it but progress,
+// the order of reading, and whether it is worth while to be able to go on.
+func size(ctx context.Context, m *source.Member, ns string) (docs, bytes int64, known bool) {
 	db, coll := oplog.Split(ns)
 	raw, err := m.Run(ctx, db, bson.D{{Key: "collStats", Value: coll}})
 	if err != nil {
-		return 0, 0
+		return 0, 0, false
 	}
 	n, _ := bsoncore.Document(raw).Lookup("count").AsInt64OK()
 	s, ok := bsoncore.Document(raw).Lookup("size").AsInt64OK()
@@ -291,5 +292,5 @@ func size(ctx context.Context, m *source.Member, ns string) (docs, bytes int64) 
 		f, _ := bsoncore.Document(raw).Lookup("size").DoubleOK()
 		s = int64(f)
 	}
-	return n, s
+	return n, s, true
 }

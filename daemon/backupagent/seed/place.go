@@ -31,8 +31,9 @@ type place struct {
 
 // item is a collection in work.
 type item struct {
-	c  wire.CollectionInfo
-	at place
+	c     wire.CollectionInfo
+	small bool // a slice, or not much more: it is read at once
+	at    place
 }
 
 // mostTokens is how many tokens a note holds: when the newest one's record was deleted, the one before it will do.

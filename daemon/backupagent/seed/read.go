@@ -51,7 +51,7 @@ func (r *Reader) collection(ctx context.Context, it *item) error {
 		switch {
 		case source.Gone(err):
 			done.Lost = "it was dropped while it was read"
-		case source.Denied(err) && ofServer(c.NS):
+		case source.Denied(err) && OfServer(c.NS):
 			done.Lost = "it is a collection for servers alone: the user may not read it"
 		case errors.As(err, &refused):
 			return err
@@ -93,8 +93,8 @@ func (r *Reader) collection(ctx context.Context, it *item) error {
 	})
 }
 
-// ofServer reports whether a collection is a server's own, such as its signing keys: a restored set makes its own.
-func ofServer(ns string) bool {
+// OfServer reports whether a collection is a server's own, such as its signing keys: a restored set makes its own.
+func OfServer(ns string) bool {
 	_, coll := oplog.Split(ns)
 	return strings.HasPrefix(coll, "system.") && !strings.HasPrefix(coll, "system.buckets.")
 }
@@ -144,7 +144,7 @@ func (r *Reader) cursor(ctx context.Context, m *source.Member, it *item) (*sourc
 		return cursor, err
 	}
 	whole := schema.Collection{UUID: c.UUID, NS: c.NS, Options: c.Options}
-	if whole.Capped() || c.Bytes <= r.o.SliceBytes {
+	if whole.Capped() || it.small {
 		return m.Scan(ctx, scan)
 	}
 	if version < source.TokenWire {

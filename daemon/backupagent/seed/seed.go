@@ -236,7 +236,9 @@ func (r *Reader) plan(ctx context.Context, m *source.Member) ([]item, error) {
 			tell = append(tell, c)
 		}
 		it.c.Stored, it.c.Resume, it.c.Attempt = 0, nil, c.Attempt
-		it.c.Docs, it.c.Bytes = size(ctx, m, c.NS)
+		var known bool
+		it.c.Docs, it.c.Bytes, known = size(ctx, m, c.NS)
+		it.small = known && it.c.Bytes <= r.o.SliceBytes
 		p.Docs, p.Bytes = p.Docs+it.c.Docs, p.Bytes+it.c.Bytes
 		work = append(work, it)
 	}

@@ -1,11 +1,13 @@
 package source
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
 func TestChoose(t *testing.T) {
@@ -87,5 +89,26 @@ func TestMissing(t *testing.T) {
 	r := Rights{User: "ops", Missing: Missing(nil)}
 	if err := r.Check("db1:27017"); err == nil || !strings.Contains(err.Error(), `"ops" lacks find on every database`) {
 		t.Errorf("said %v", err)
+	}
+}
+
+func TestHints(t *testing.T) {
+	refused := func(code int32, message string) error {
+		return fmt.Errorf("find on db1:27017: %w", mongo.CommandError{Code: code, Message: message})
+	}
+	for name, c := range map[string]struct {
+		err  error
+		want string // in the hint; "" for none
+	}{
+		"nothing":            {nil, ""},
+		"no rights":          {refused(13, "not authorized on shop to execute command"), "createUser"},
+		"no such user":       {refused(18, "Authentication failed."), "createUser"},
+		"a shard of 8.0":     {refused(13, "You are connecting to a sharded cluster improperly by connecting directly to a shard. Please connect to the cluster via a router (mongos)."), "directShardOperations"},
+		"majority reads off": {refused(148, "Majority read concern requested, but it is not supported by the storage engine."), "enableMajorityReadConcern"},
+		"another refusal":    {refused(11602, "operation was interrupted"), ""},
+	} {
+		if got := Hint(c.err, ""); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q in it", name, got, c.want)
+		}
 	}
 }

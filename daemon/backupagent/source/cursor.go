@@ -146,17 +146,14 @@ func (c *Cursor) Close(ctx context.Context) {
 }
 
 // Tail opens a tailable cursor on the majority-committed oplog, from a position on.
-func (m *Member) Tail(ctx context.Context, from bson.Timestamp, wire int64, await time.Duration) (*Cursor, error) {
-	cmd := bson.D{
+func (m *Member) Tail(ctx context.Context, from bson.Timestamp, await time.Duration) (*Cursor, error) {
+	cmd := m.seeking(bson.D{
 		{Key: "find", Value: oplogName},
 		{Key: "filter", Value: bson.D{{Key: "ts", Value: bson.D{{Key: "$gte", Value: from}}}}},
 		{Key: "tailable", Value: true},
 		{Key: "awaitData", Value: true},
 		majority,
-	}
-	if wire < TokenWire { // 4.4 seeks by itself
-		cmd = append(cmd, bson.E{Key: "oplogReplay", Value: true})
-	}
+	})
 	return m.Open(ctx, Find{DB: "local", Command: cmd, Batch: 1000, Await: await})
 }
 

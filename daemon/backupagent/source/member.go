@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -34,6 +35,9 @@ const (
 	codeCursorNotFound     = 43
 	codeQueryPlanKilled    = 175
 	codeKeyNotFound        = 211
+	codeMajorityOff        = 148
+	codeCursorKilled       = 237
+	codeInterrupted        = 11601
 )
 
 // Is reports whether an error is a server's with one of the codes.
@@ -56,9 +60,11 @@ func Gone(err error) bool { return Is(err, codeNamespaceNotFound) }
 // Overrun reports whether a reader of a capped collection was overtaken by its writers.
 func Overrun(err error) bool { return Is(err, codeCappedPositionLost) }
 
-// Interrupted reports whether a cursor died although its collection may be there: it was renamed or dropped, or the server
-// forgot the cursor.
-func Interrupted(err error) bool { return Is(err, codeQueryPlanKilled, codeCursorNotFound) }
+// Interrupted reports whether a cursor died although its collection may be there and the member works: the collection was
+// renamed or dropped, or somebody or the server itself ended the cursor.
+func Interrupted(err error) bool {
+	return Is(err, codeQueryPlanKilled, codeCursorNotFound, codeCursorKilled, codeInterrupted)
+}
 
 // Refusal reports whether a server answered and said no, whatever for.
 func Refusal(err error) bool {
@@ -86,6 +92,7 @@ type Member struct {
 
 	client *mongo.Client
 	close  sync.Once
+	wire   atomic.Int64 // Hello.Wire as it was told last; 0: not yet
 }
 
 // untimed hides the deadline of a context, not its end: the driver would turn the deadline into a maxTimeMS of its own.
@@ -152,7 +159,16 @@ func (m *Member) Hello(ctx context.Context) (Hello, error) {
 		Last: opTime(raw, "lastWrite", "opTime"), Majority: opTime(raw, "lastWrite", "majorityOpTime"),
 		LastWall: wall(raw, "lastWrite", "lastWriteDate"), MajWall: wall(raw, "lastWrite", "majorityWriteDate"),
 	}
+	m.wire.Store(h.Wire)
 	return h, nil
+}
+
+// seeking adds to a find on the oplog from a position on what makes a server before 4.4 seek to it, not walk.
+func (m *Member) seeking(cmd bson.D) bson.D {
+	if w := m.wire.Load(); w > 0 && w < TokenWire {
+		cmd = append(cmd, bson.E{Key: "oplogReplay", Value: true})
+	}
+	return cmd
 }
 
 // Version is the server's release and its feature compatibility version, as far as it tells.
@@ -241,13 +257,13 @@ func (m *Member) edge(ctx context.Context, direction int) (bson.Raw, error) {
 
 // At is the entry at a position, nil when the majority-committed oplog has none there.
 func (m *Member) At(ctx context.Context, ts bson.Timestamp) (bson.Raw, error) {
-	docs, err := m.find(ctx, bson.D{
+	docs, err := m.find(ctx, m.seeking(bson.D{
 		{Key: "find", Value: oplogName},
 		{Key: "filter", Value: bson.D{{Key: "ts", Value: bson.D{{Key: "$gte", Value: ts}}}}},
 		{Key: "limit", Value: 1},
 		{Key: "singleBatch", Value: true},
 		majority,
-	})
+	}))
 	if err != nil || len(docs) == 0 || position(docs[0]).TS != ts {
 		return nil, err
 	}

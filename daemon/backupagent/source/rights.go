@@ -146,10 +146,23 @@ func (r *Rights) Check(address string) error {
 	return opererr.New("read "+address, fmt.Errorf("user %q lacks %s", r.User, strings.Join(r.Missing, "; ")), "on the primary run: "+Grant(r.User))
 }
 
-// Hint is what to do about a refusal of a user, "" for other errors.
+// Hint is what to do about a refusal by a server, "" where nothing is known to help.
 func Hint(err error, user string) string {
-	if !Denied(err) && !strings.Contains(fmt.Sprint(err), "auth error") {
+	switch {
+	case err == nil:
 		return ""
+	case Is(err, codeMajorityOff):
+		return "start the member without enableMajorityReadConcern: false: only what the majority has is backed up"
+	case Is(err, codeUnauthorized) && strings.Contains(err.Error(), "directly to a shard"): // 8.0 and later
+		if user == "" {
+			user = "<the agent's user>"
+		}
+		return fmt.Sprintf(`the member is a shard: on its primary run: db.getSiblingDB("admin").grantRolesToUser(%q, [{role: "directShardOperations", db: "admin"}])`, user)
+	case Denied(err) || NotSignedIn(err):
+		return "make the user on the primary, and give it to the agent as globalAuthUsername and globalAuthPassword: " + Create(user)
 	}
-	return "make the user on the primary, and give it to the agent as globalAuthUsername and globalAuthPassword: " + Create(user)
+	return ""
 }
+
+// NotSignedIn reports whether a connection could not be made because the user was not let in.
+func NotSignedIn(err error) bool { return err != nil && strings.Contains(err.Error(), "auth error") } // the driver has no type for it

@@ -86,11 +86,11 @@ func (m *Member) endedSince(ctx context.Context, after, start oplog.OpTime) (opl
 	if !after.Before(until) {
 		return start, nil
 	}
-	c, err := m.Open(ctx, Find{DB: "local", Command: bson.D{
+	c, err := m.Open(ctx, Find{DB: "local", Command: m.seeking(bson.D{
 		{Key: "find", Value: oplogName},
 		{Key: "filter", Value: bson.D{{Key: "ts", Value: bson.D{{Key: "$gt", Value: after.TS}, {Key: "$lte", Value: until.TS}}}, {Key: "op", Value: "c"}}},
 		majority,
-	}})
+	})})
 	if err != nil {
 		return start, err
 	}

@@ -212,7 +212,7 @@ func (t *Tailer) follow(ctx context.Context, m *source.Member, top *source.Topol
 	if err != nil {
 		return err
 	}
-	c, err := m.Tail(ctx, t.place.At.TS, hello.Wire, await)
+	c, err := m.Tail(ctx, t.place.At.TS, await)
 	if err != nil {
 		return err
 	}
