@@ -201,6 +201,7 @@ type shown struct {
 	State struct {
 		Stage       string
 		NewestOplog time.Time
+		Problem     struct{ Code, Text, Remedy string }
 	}
 	Restorable struct {
 		Ranges []struct {
@@ -212,7 +213,7 @@ type shown struct {
 // restorable waits until a moment can be restored.
 func (s *site) restorable(at time.Time) {
 	s.t.Helper()
-	harness.Eventually(s.t, 4*time.Minute, "that "+at.String()+" can be restored", func(ctx context.Context) error {
+	harness.Eventually(s.t, 6*time.Minute, "that "+at.String()+" can be restored", func(ctx context.Context) error {
 		var b shown
 		if err := s.heartwood(ctx, &b, "backup", "show", "rs0", "--json"); err != nil {
 			return err
@@ -236,11 +237,17 @@ func (s *site) restored(at time.Time, releases harness.Releases) state {
 func (s *site) files(moment ...string) string {
 	s.t.Helper()
 	dir := s.t.TempDir()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 6*time.Minute)
 	defer cancel()
 	if err := s.heartwood(ctx, nil, append(append([]string{"restore", "start", "rs0"}, moment...), "--output", dir)...); err != nil {
 		s.t.Fatal(err)
 	}
+	return s.unpacked(dir)
+}
+
+// unpacked unpacks the one archive in a folder beside it, and gives the archive's one folder.
+func (s *site) unpacked(dir string) string {
+	s.t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, "*.tar.gz"))
 	if err != nil || len(found) != 1 {
 		s.t.Fatalf("fetched %s %v", found, err)
@@ -362,7 +369,7 @@ func read(t *testing.T, client *mongo.Client) state {
 // tailing waits until there is a snapshot, and everything since can be restored.
 func (s *site) tailing() {
 	s.t.Helper()
-	harness.Eventually(s.t, 4*time.Minute, "the first snapshot", func(ctx context.Context) error {
+	harness.Eventually(s.t, 8*time.Minute, "the first snapshot", func(ctx context.Context) error {
 		var b shown
 		if err := s.heartwood(ctx, &b, "backup", "show", "rs0", "--json"); err != nil {
 			return err

@@ -265,7 +265,10 @@ func openGate(t *testing.T, to string) *gate {
 	}
 	g := &gate{}
 	proxy := &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(u)
+			r.Out.Host = r.In.Host // signatures hold it
+		},
 		ModifyResponse: func(res *http.Response) error {
 			g.mu.Lock()
 			defer g.mu.Unlock()

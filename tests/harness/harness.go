@@ -73,9 +73,12 @@ var built struct {
 	err  error
 }
 
-// Binary builds the heartwood binary, once a test process, and returns its path.
+// Binary builds the heartwood binary, once a test process, and returns its path. HEARTWOOD_TEST_BINARY names one to test instead.
 func Binary(t testing.TB) string {
 	t.Helper()
+	if given := os.Getenv("HEARTWOOD_TEST_BINARY"); given != "" {
+		return given
+	}
 	root := Root(t)
 	built.once.Do(func() {
 		dir, err := os.MkdirTemp("", "heartwood-test-")
