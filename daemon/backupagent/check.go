@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +78,15 @@ func (a *Agent) check(ctx context.Context) CheckReport {
 		s.Restores = a.tryRestores(ctx, s.Name, conf.Jobs[i].Hosts)
 		// A backup does not need it, but who configured it wants it to work.
 		s.OK = s.OK && (s.Restores.OK || !a.mayRestore())
+		r.OK = r.OK && s.OK
+		r.Sets = append(r.Sets, s)
+	}
+	for _, p := range conf.Pushes { // restores wait to be written into sets that need not be backed up
+		if slices.ContainsFunc(r.Sets, func(s CheckSet) bool { return s.Name == p.SetName }) {
+			continue
+		}
+		s := CheckSet{Name: p.SetName, Restores: a.tryRestores(ctx, p.SetName, p.Hosts)}
+		s.OK = s.Restores.OK
 		r.OK = r.OK && s.OK
 		r.Sets = append(r.Sets, s)
 	}
@@ -176,7 +186,7 @@ func (r *CheckReport) text() string {
 		if s.User != "" {
 			fmt.Fprintf(&b, " as %s", s.User)
 		}
-		if s.OK {
+		if s.OK && s.Source != "" {
 			fmt.Fprintf(&b, ", oplog of %.1f hours", s.OplogHours)
 		}
 		b.WriteByte('\n')

@@ -83,7 +83,7 @@ func TestDrop(t *testing.T) {
 	before()
 	stays := w.holds()["shop.stays"]
 
-	all, want := shop(t)
+	all, _ := shop(t)
 	untouched := w.holds()
 	h := serve(t, all, 7, wire.Push{})
 	w.run(w.options(h, nil, t.TempDir()))
@@ -92,7 +92,7 @@ func TestDrop(t *testing.T) {
 	}
 	w.wants(untouched)
 
-	all, want = shop(t)
+	all, want := shop(t)
 	h = serve(t, all, 7, wire.Push{Drop: true})
 	w.run(w.options(h, nil, t.TempDir()))
 	if ended, _, last := h.state(); ended != "FINISHED" {

@@ -95,6 +95,7 @@ func series(v string) (out [2]int) {
 	return out
 }
 
+// Older reports whether a version comes before another, by their first two numbers.
 func Older(a, b string) bool {
 	x, y := series(a), series(b)
 	return slices.Compare(x[:], y[:]) < 0

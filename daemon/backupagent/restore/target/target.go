@@ -357,16 +357,19 @@ func (t *Target) once(ctx context.Context, db string, cmd bson.D) (out []bson.Ra
 	}
 }
 
+// Lookup is a value in a server's answer, none where the answer has no such path.
 func Lookup(doc bson.Raw, path ...string) bsoncore.Value {
 	v, _ := bsoncore.Document(doc).LookupErr(path...)
 	return v
 }
 
+// Text is a string in a server's answer, "" for none.
 func Text(doc bson.Raw, path ...string) string {
 	s, _ := Lookup(doc, path...).StringValueOK()
 	return s
 }
 
+// Whole is a number in a server's answer, 0 for none; servers write whole numbers in any type.
 func Whole(doc bson.Raw, path ...string) int64 {
 	v := Lookup(doc, path...)
 	if f, ok := v.DoubleOK(); ok {
