@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -389,6 +390,20 @@ func TestAPersonRestoresFromThePage(t *testing.T) {
 	}
 	if !files["restoreInfo.txt"] || len(files) < 3 {
 		t.Errorf("the archive holds %v", files)
+	}
+
+	// The same moment once more, into the set that it is of, under another name.
+	cluster := page[strings.LastIndex(page, "/")+1:]
+	into := url.Values{"ago": {"1m"}, "way": {"push"}, "plan": {"1"}, "into": {login.GroupID + "/" + cluster}, "rename": {"shop=shop_before"}}
+	b.do(t, "the plan of a push", chromedp.Navigate(login.URL+page+"/restore?"+into.Encode()), chromedp.WaitReady(start), chromedp.Click(start), chromedp.WaitReady(chromedp.CSS("#live .head")))
+	harness.Eventually(t, 5*time.Minute, "that it is in place", func(context.Context) error {
+		if head := ask(t, b, "the state", chromedp.Text(chromedp.CSS("#live .head p"))); !strings.Contains(head, "in place") {
+			return errors.New(ask(t, b, "what the page says", chromedp.Text(chromedp.CSS("#live"))))
+		}
+		return nil
+	})
+	for _, p := range b.take() {
+		t.Errorf("a push: %s", p)
 	}
 }
 
