@@ -156,7 +156,7 @@ func TestComposeUp(t *testing.T) {
 	c := compose(t)
 	image := mongod.Image(t)
 	base, other := harness.PortBase(t), harness.PortBase(t)
-	env := append(os.Environ(), "HEARTWOOD_IMAGE="+image, fmt.Sprintf("HEARTWOOD_PORT=%d", base), fmt.Sprintf("HEARTWOOD_PORT2=%d", other))
+	env := append(os.Environ(), "HEARTWOOD_IMAGE="+image, "HEARTWOOD_MONGOD="+programOf(t, image), fmt.Sprintf("HEARTWOOD_PORT=%d", base), fmt.Sprintf("HEARTWOOD_PORT2=%d", other))
 	project := "heartwood-test-" + string(model.NewID())
 	call := func(args ...string) {
 		t.Helper()
@@ -166,7 +166,7 @@ func TestComposeUp(t *testing.T) {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
-	t.Cleanup(func() { call("--profile", "agent", "down", "-v", "-t", "5") })
+	t.Cleanup(func() { call("--profile", "agent", "--profile", "backup", "down", "-v", "-t", "5") })
 	call("up", "-d")
 	for _, port := range []int{base, other} {
 		harness.Eventually(t, time.Minute, "a server's health", func(ctx context.Context) error { return well(ctx, port) })
@@ -194,6 +194,61 @@ func TestComposeUp(t *testing.T) {
 		}
 		return nil
 	})
+	call("--profile", "agent", "--profile", "backup", "up", "-d", "backup-daemon", "backup-agent")
+	becomes(t, docker(t, "ps", "-q", "--filter", "label=com.docker.compose.project="+project, "--filter", "label=com.docker.compose.service=backup-daemon"), "healthy")
+	wantSnapshot(t, site)
+}
+
+// programOf takes the program out of the image, to stand in for mongod.
+func programOf(t *testing.T, image string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "mongod")
+	id := docker(t, "create", image)
+	docker(t, "cp", id+":/heartwood", file)
+	docker(t, "rm", "-v", id)
+	if err := os.Chmod(file, 0o755); err != nil { //nolint:gosec // others than its owner run it
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(file); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) { // the container's user must reach it
+		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // of this test
+			t.Fatal(err)
+		}
+	}
+	return file
+}
+
+// wantSnapshot starts the backup of the replica set and waits for its first snapshot.
+func wantSnapshot(t *testing.T, site *client.Site) {
+	t.Helper()
+	group, cluster := "/groups/"+site.Group, ""
+	harness.Eventually(t, time.Minute, "the replica set", func(ctx context.Context) error {
+		var page struct {
+			Results []struct{ ID, TypeName string }
+		}
+		if err := site.Call(ctx, http.MethodGet, group+"/clusters", nil, &page); err != nil {
+			return err
+		}
+		for _, c := range page.Results {
+			if c.TypeName == "REPLICA_SET" {
+				cluster = c.ID
+				return nil
+			}
+		}
+		return fmt.Errorf("%v", page.Results)
+	})
+	if err := site.Call(t.Context(), http.MethodPatch, group+"/backupConfigs/"+cluster, map[string]string{"statusName": "STARTED"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, 4*time.Minute, "a snapshot", func(ctx context.Context) error {
+		var page struct{ Results []struct{ Complete bool } }
+		if err := site.Call(ctx, http.MethodGet, group+"/clusters/"+cluster+"/snapshots", nil, &page); err != nil {
+			return err
+		}
+		if len(page.Results) == 0 || !page.Results[0].Complete {
+			return fmt.Errorf("%v", page.Results)
+		}
+		return nil
+	})
 }
 
 // labelled writes a compose file that gives the tests' labels to everything, so that what a test process leaves is found.
@@ -207,7 +262,7 @@ func labelled(t *testing.T) string {
 		}
 	}
 	b.WriteString("version: \"3.8\"\nservices:\n")
-	for _, s := range []string{"heartwood1", "heartwood2", "db", "agent"} {
+	for _, s := range []string{"heartwood1", "heartwood2", "db", "agent", "backup-agent", "backup-daemon"} {
 		fmt.Fprintf(&b, "  %s:\n", s)
 		write("    ")
 	}
