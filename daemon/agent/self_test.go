@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,38 +68,47 @@ func TestCallsComeAsTheServerSaysAndLaterWhileItIsAway(t *testing.T) {
 		s := newSelf(t, io.Discard)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		var calls []time.Time
-		var seconds int32
-		var fault error
+		var mu sync.Mutex
+		calls, seconds, fault := 0, int32(10), error(nil)
 		go s.Refreshing(ctx, func(context.Context) (int32, error) {
-			calls = append(calls, time.Now())
+			mu.Lock()
+			defer mu.Unlock()
+			calls++
 			return seconds, fault
 		})
+		set := func(sec int32, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			seconds, fault = sec, err
+		}
 		expect := func(what string, wait time.Duration, least, most int) {
 			t.Helper()
-			calls = nil
+			mu.Lock()
+			calls = 0
+			mu.Unlock()
 			time.Sleep(wait)
 			synctest.Wait()
-			if n := len(calls); n < least || n > most {
-				t.Errorf("%s: %d calls in %v, want %d to %d", what, n, wait, least, most)
+			mu.Lock()
+			defer mu.Unlock()
+			if calls < least || calls > most {
+				t.Errorf("%s: %d calls in %v, want %d to %d", what, calls, wait, least, most)
 			}
 		}
-		seconds = 10
 		synctest.Wait()
 		s.Hurry()
 		expect("every ten seconds", 100*time.Second, 9, 11)
-		seconds = 0
+		set(0, nil)
 		expect("nothing said: every minute", 10*time.Minute, 9, 12)
-		seconds = 1 << 30
+		set(1<<30, nil)
 		s.Hurry()
 		expect("never mind what is too long", time.Hour, 5, 7)
-		fault = errors.New("no route")
+		set(0, errors.New("no route"))
 		s.Hurry()
 		expect("away: at most a minute", time.Hour, 60, 140)
 		if text, err := agent.Health(s.Dir, time.Now()); err != nil || !strings.Contains(text, "server is away") {
 			t.Errorf("its health is %q, %v", text, err)
 		}
-		fault = &call.Refusal{Status: http.StatusUnauthorized, Code: wire.CodeBadKey}
+		set(0, &call.Refusal{Status: http.StatusUnauthorized, Code: wire.CodeBadKey})
 		s.Hurry()
 		expect("refused", time.Minute, 1, 10)
 		if _, err := agent.Health(s.Dir, time.Now()); err == nil {
