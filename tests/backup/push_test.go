@@ -63,11 +63,13 @@ type job struct {
 func (p *pushes) begun(at time.Time, args ...string) string {
 	p.t.Helper()
 	var j job
+	seen := map[string]bool{}
 	args = append([]string{"restore", "start", "rs0", "--at", at.UTC().Format(time.RFC3339), "--into", "rs0", "--json"}, args...)
-	harness.Eventually(p.t, time.Minute, "the start of a restore", func(ctx context.Context) error {
+	harness.Eventually(p.t, 3*time.Minute, "the start of a restore", func(ctx context.Context) error {
 		err := p.heartwood(ctx, &j, args...)
-		if err != nil && strings.Contains(err.Error(), "there already") {
-			p.t.Fatal(err)
+		if err != nil && ctx.Err() == nil && !seen[err.Error()] { // what is refused may be so only for a moment: the monitoring's view of the target is as old as a ping
+			seen[err.Error()] = true
+			p.t.Log(err)
 		}
 		return err
 	})
@@ -342,8 +344,9 @@ func TestPush(t *testing.T) {
 	step("users", func(t *testing.T) {
 		p.admin(bson.D{{Key: "dropUser", Value: "was-there"}})
 		p.admin(bson.D{{Key: "createUser", Value: "came-later"}, {Key: "pwd", Value: "x"}, {Key: "roles", Value: bson.A{}}})
-		p.finished(p.begun(at, "--namespace", database, "--rename", database+"=withusers", "--users"))
+		p.finished(p.begun(at, "--rename", database+"=withusers", "--rename", manyDatabase+"=withmany", "--users"))
 		p.holds("withusers", want())
+		p.isMany("withmany")
 		for _, name := range []string{"was-there", "came-later", agentUser, restoreUser} {
 			if !p.user(name) {
 				t.Errorf("the user %s is not there", name)
