@@ -1,4 +1,4 @@
-// Package away answers for a program whose database cannot be reached yet.
+// Package away is what a program is while its database cannot be reached: its ports say so to whoever asks.
 package away
 
 import (

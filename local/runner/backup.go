@@ -18,6 +18,7 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupd/head"
 	"github.com/heartwood-db/heartwood/daemon/backupd/restore"
 	"github.com/heartwood-db/heartwood/daemon/backupd/slot"
+	"github.com/heartwood-db/heartwood/local/away"
 	"github.com/heartwood-db/heartwood/local/stores"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/config"
@@ -105,7 +106,7 @@ func (s *Server) startBackup(ctx context.Context, src config.Sources, began time
 	}
 	s.stack.push("kill-port", time.Second, closeKill)
 	plain := func(held net.Listener) (net.Listener, error) { return held, nil }
-	if err := s.openSite(ctx, src, []awayPort{{diagnostics, plain}}); err != nil {
+	if err := s.openSite(ctx, src, []away.Port{{Listener: diagnostics, Wrap: plain}}); err != nil {
 		return "", err
 	}
 	s.stack.push("database", databaseBudget, func(context.Context) error { return s.site.Close() })

@@ -25,6 +25,7 @@ import (
 	"github.com/heartwood-db/heartwood/functions/app"
 	"github.com/heartwood-db/heartwood/functions/health"
 	"github.com/heartwood-db/heartwood/functions/ingestion"
+	"github.com/heartwood-db/heartwood/local/away"
 	"github.com/heartwood-db/heartwood/local/channels"
 	"github.com/heartwood-db/heartwood/local/site"
 	"github.com/heartwood-db/heartwood/shared/config"
@@ -206,7 +207,7 @@ func listenAll(ctx context.Context, c *config.Server) (*listeners, error) {
 }
 
 // whileAway are the ports that answer while the database is away.
-func (l *listeners) whileAway(c *config.Server, log *slog.Logger) []awayPort {
+func (l *listeners) whileAway(c *config.Server, log *slog.Logger) []away.Port {
 	public := func(agents bool) func(net.Listener) (net.Listener, error) {
 		return func(held net.Listener) (net.Listener, error) {
 			conf, err := serverTLS(c, agents)
@@ -218,7 +219,7 @@ func (l *listeners) whileAway(c *config.Server, log *slog.Logger) []awayPort {
 		}
 	}
 	plain := func(held net.Listener) (net.Listener, error) { return held, nil }
-	return []awayPort{{l.app, public(false)}, {l.ingestion, public(true)}, {l.diagnostics, plain}}
+	return []away.Port{{Listener: l.app, Wrap: public(false)}, {Listener: l.ingestion, Wrap: public(true)}, {Listener: l.diagnostics, Wrap: plain}}
 }
 
 // agentPort is the port that is for agents only.

@@ -25,6 +25,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/heartwood-db/heartwood/local/mongosim"
+	"github.com/heartwood-db/heartwood/tests/mongod/resolve"
 )
 
 // containers runs members in containers of a MongoDB image or of the simulator.
@@ -128,7 +129,7 @@ func (c *containers) resolve(i int) error {
 		ip = near
 	}
 	for _, n := range c.names(i) {
-		name(n, ip)
+		resolve.Name(n, ip)
 	}
 	return nil
 }
@@ -422,7 +423,7 @@ func (c *containers) close(ctx context.Context) error {
 	if !c.d.o.Local {
 		for i := range c.members {
 			for _, n := range c.names(i) {
-				name(n, nil)
+				resolve.Name(n, nil)
 			}
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
+	"github.com/heartwood-db/heartwood/daemon/backupd/apply/spill"
 	"github.com/heartwood-db/heartwood/daemon/backupd/bulk"
 	"github.com/heartwood-db/heartwood/shared/obs"
 	"github.com/heartwood-db/heartwood/shared/oplog"
@@ -99,7 +100,7 @@ type Applier struct {
 	o      Options
 	head   *bulk.Writer
 	redo   *redoLog
-	spill  *spill
+	spill  *spill.Store
 	buf    *txn.Buffer
 	behind bool
 	failed error // why it must be opened again
@@ -172,7 +173,7 @@ func Open(ctx context.Context, o Options) (*Applier, error) {
 			return nil, fmt.Errorf("do the interrupted batch again: %w", err)
 		}
 	}
-	if a.spill, err = newSpill(filepath.Join(o.Dir, spillDir), o.SpillBytes); err != nil {
+	if a.spill, err = spill.New(filepath.Join(o.Dir, spillDir), o.SpillBytes); err != nil {
 		return nil, err
 	}
 	a.buf, a.ahead = txn.New(a.spill), a.state.position
@@ -384,7 +385,7 @@ func (a *Applier) Stats() Stats {
 }
 
 // Close gives back what is held; the state on disk is whole.
-func (a *Applier) Close() error { return errors.Join(a.redo.close(), a.spill.close()) }
+func (a *Applier) Close() error { return errors.Join(a.redo.close(), a.spill.Close()) }
 
 // Apply applies entries in order; those through Applied are only looked at for transactions. It ends with the entries,
 // after the entry at until (zero: no end), before an entry it cannot apply, with the context, or with the first error of

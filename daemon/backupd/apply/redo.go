@@ -14,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
+	"github.com/heartwood-db/heartwood/daemon/backupd/apply/spill"
 	"github.com/heartwood-db/heartwood/shared/oplog"
 	"github.com/heartwood-db/heartwood/shared/oplog/document"
 	"github.com/heartwood-db/heartwood/shared/oplog/plan"
@@ -347,7 +348,7 @@ func readRecord(r *bufio.Reader) (kind byte, doc bson.Raw, err error) {
 	if kind, err = r.ReadByte(); err != nil {
 		return 0, nil, err
 	}
-	doc, err = readDocument(r, maxEntry)
+	doc, err = spill.ReadDocument(r, spill.MaxEntry)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, oplog.ErrCorrupt) {
 		err = errTorn // pages of a file that was being written may hold anything
 	}

@@ -14,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
+	"github.com/heartwood-db/heartwood/daemon/backupd/apply/spill"
 	"github.com/heartwood-db/heartwood/shared/oplog"
 	"github.com/heartwood-db/heartwood/shared/oplog/plan"
 	"github.com/heartwood-db/heartwood/shared/oplog/schema"
@@ -155,7 +156,7 @@ func decodeState(b []byte) (*state, error) {
 	var views []bson.Raw
 	r := io.LimitReader(z, maxState)
 	for {
-		doc, err := readDocument(r, maxEntry)
+		doc, err := spill.ReadDocument(r, spill.MaxEntry)
 		if errors.Is(err, io.EOF) {
 			break
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/functions/app/alertedit/frame"
+	"github.com/heartwood-db/heartwood/functions/app/backup/chainmap"
 	"github.com/heartwood-db/heartwood/functions/app/backups"
 	"github.com/heartwood-db/heartwood/functions/app/view"
 	"github.com/heartwood-db/heartwood/shared/model"
@@ -144,7 +145,7 @@ func (p *Pages) history(ctx context.Context, v *view.Visit, d *onePage) error {
 	for _, h := range holes {
 		d.Holes = append(d.Holes, hole{time.Unix(int64(h.From.T), 0).UTC(), time.Unix(int64(h.To.T), 0).UTC(), sentence(h.Why)})
 	}
-	d.Map = chain(v, ranges, holes, shots)
+	d.Map = chainmap.Draw(v, ranges, holes, shots)
 	if n := len(d.Spans); n > 0 {
 		d.Latest = d.Spans[n-1]
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/wire/rights"
 	"github.com/heartwood-db/heartwood/shared/obs"
 )
 
@@ -359,10 +360,10 @@ func (c *conn) answer(ctx context.Context, q *request, name string) bson.Raw {
 		c.sess.Users = nil
 		return new(bsonval.Builder).Double("ok", 1).Raw()
 	case "connectionStatus":
-		return connectionStatus(c.sess, cmd)
+		return rights.ConnectionStatus(c.sess, cmd)
 	}
 	if c.s.o.Users != nil {
-		if err := Authorize(c.sess, q.db, name, cmd); err != nil {
+		if err := rights.Authorize(c.sess, q.db, name, cmd); err != nil {
 			return engine.ErrorReply(err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/local/mongosim/engine"
 	"github.com/heartwood-db/heartwood/local/mongosim/engine/bsonval"
+	"github.com/heartwood-db/heartwood/local/mongosim/wire/rights"
 )
 
 // Documents are the users as admin.system.users holds them.
@@ -52,7 +53,7 @@ func (a account) doc() bson.Raw {
 	} else {
 		held.Doc("SCRAM-SHA-1", stored(a.sha1)).Doc("SCRAM-SHA-256", stored(a.sha2))
 	}
-	names, _ := roles(a.user.Roles)
+	names, _ := rights.Roles(a.user.Roles)
 	return new(bsonval.Builder).String("_id", a.user.DB+"."+a.user.Name).Value("userId", bsonval.UUID(a.id)).String("user", a.user.Name).String("db", a.user.DB).
 		Doc("credentials", held.Raw()).Docs("roles", names).Raw()
 }
@@ -187,4 +188,47 @@ func credentials(all bson.Raw, mechanism string) scram.StoredCredentials {
 	return scram.StoredCredentials{
 		KeyFactors: scram.KeyFactors{Salt: string(dec("salt")), Iters: int(iterations)}, StoredKey: dec("storedKey"), ServerKey: dec("serverKey"),
 	}
+}
+
+// usersInfo is the command usersInfo.
+func (u *Users) usersInfo(db string, cmd bson.Raw) bson.Raw {
+	want, _ := bsonval.Lookup(cmd, "usersInfo")
+	show, _ := bsonval.Lookup(cmd, "showPrivileges")
+	all := []bson.RawValue{want}
+	if want.Type == bson.TypeArray {
+		all = bsonval.Values(bson.Raw(want.Value))
+	}
+	asked := func(x User) bool {
+		return slices.ContainsFunc(all, func(v bson.RawValue) bool {
+			doc := bsonval.SubDoc(v)
+			switch {
+			case v.Type == bson.TypeString:
+				return x.DB == db && x.Name == bsonval.Str(v)
+			case doc != nil && bsonval.FirstKey(doc) == "forAllDBs":
+				return true
+			case doc != nil:
+				return x.Name == bsonval.StringField(doc, "user") && x.DB == bsonval.StringField(doc, "db")
+			}
+			return x.DB == db
+		})
+	}
+	u.mu.RLock()
+	var found []User
+	for _, a := range u.m {
+		if asked(a.user) {
+			found = append(found, a.user)
+		}
+	}
+	u.mu.RUnlock()
+	slices.SortFunc(found, func(a, b User) int { return strings.Compare(a.DB+"."+a.Name, b.DB+"."+b.Name) })
+	var docs []bson.Raw
+	for _, x := range found {
+		names, privileges := rights.Roles(x.Roles)
+		b := new(bsonval.Builder).String("_id", x.DB+"."+x.Name).String("user", x.Name).String("db", x.DB).Docs("roles", names)
+		if bsonval.Truthy(show) {
+			b.Docs("inheritedRoles", names).Docs("inheritedPrivileges", privileges)
+		}
+		docs = append(docs, b.Raw())
+	}
+	return new(bsonval.Builder).Docs("users", docs).Double("ok", 1).Raw()
 }

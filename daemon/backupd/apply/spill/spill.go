@@ -1,4 +1,5 @@
-package apply
+// Package spill keeps what transactions have written until they commit: in memory up to a limit, then in files.
+package spill
 
 import (
 	"bufio"
@@ -18,12 +19,12 @@ import (
 	"github.com/heartwood-db/heartwood/shared/oplog/txn"
 )
 
-// maxEntry bounds an entry of the oplog: documents of 16 MiB with what an entry and a transaction add.
-const maxEntry = 64 << 20
+// MaxEntry bounds an entry of the oplog: documents of 16 MiB with what an entry and a transaction add.
+const MaxEntry = 64 << 20
 
-// spill keeps the entries of open transactions: in memory up to a limit, then the largest in files. The files serve one
+// Store keeps the entries of open transactions: in memory up to a limit, then the largest in files. The files serve one
 // process: after a restart the entries are read again from the oplog.
-type spill struct {
+type Store struct {
 	dir   string
 	limit int
 	held  map[string]*kept
@@ -38,18 +39,18 @@ type kept struct {
 	size   int
 }
 
-var _ txn.Store = (*spill)(nil)
+var _ txn.Store = (*Store)(nil)
 
-// newSpill empties the folder.
-func newSpill(dir string, limit int) (*spill, error) {
+// New empties the folder, which is made when it is needed. limit is in bytes.
+func New(dir string, limit int) (*Store, error) {
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, fmt.Errorf("empty the folder of transactions: %w", err)
 	}
-	return &spill{dir: dir, limit: limit, held: map[string]*kept{}}, nil
+	return &Store{dir: dir, limit: limit, held: map[string]*kept{}}, nil
 }
 
 // Append is txn.Store's.
-func (s *spill) Append(key string, entry bson.Raw) error {
+func (s *Store) Append(key string, entry bson.Raw) error {
 	k := s.held[key]
 	if k == nil {
 		k = &kept{}
@@ -73,7 +74,7 @@ func (s *spill) Append(key string, entry bson.Raw) error {
 }
 
 // write moves a transaction's entries from memory to its file.
-func (s *spill) write(k *kept) (err error) {
+func (s *Store) write(k *kept) (err error) {
 	if k.file == "" {
 		if err := os.MkdirAll(s.dir, 0o700); err != nil {
 			return err
@@ -98,7 +99,7 @@ func (s *spill) write(k *kept) (err error) {
 }
 
 // Entries is txn.Store's.
-func (s *spill) Entries(key string) iter.Seq2[bson.Raw, error] {
+func (s *Store) Entries(key string) iter.Seq2[bson.Raw, error] {
 	return func(yield func(bson.Raw, error) bool) {
 		k := s.held[key]
 		if k == nil {
@@ -113,7 +114,7 @@ func (s *spill) Entries(key string) iter.Seq2[bson.Raw, error] {
 			defer f.Close()
 			r := bufio.NewReaderSize(f, 1<<18)
 			for {
-				doc, err := readDocument(r, maxEntry)
+				doc, err := ReadDocument(r, MaxEntry)
 				if errors.Is(err, io.EOF) {
 					break
 				}
@@ -131,7 +132,7 @@ func (s *spill) Entries(key string) iter.Seq2[bson.Raw, error] {
 }
 
 // Drop is txn.Store's.
-func (s *spill) Drop(key string) error {
+func (s *Store) Drop(key string) error {
 	k := s.held[key]
 	if k == nil {
 		return nil
@@ -144,11 +145,12 @@ func (s *spill) Drop(key string) error {
 	return os.Remove(k.file)
 }
 
-// close removes the files.
-func (s *spill) close() error { return os.RemoveAll(s.dir) }
+// Close removes the files.
+func (s *Store) Close() error { return os.RemoveAll(s.dir) }
 
-// readDocument reads one BSON document; io.EOF is the end between two, io.ErrUnexpectedEOF the end within one.
-func readDocument(r io.Reader, limit uint32) (bson.Raw, error) {
+// ReadDocument reads one BSON document; io.EOF is the end between two, io.ErrUnexpectedEOF the end within one. What is no
+// document of at most limit bytes is oplog.ErrCorrupt.
+func ReadDocument(r io.Reader, limit uint32) (bson.Raw, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err

@@ -1,4 +1,5 @@
-package mongod
+// Package resolve lets names of running deployments stand for addresses, in this process only.
+package resolve
 
 import (
 	"context"
@@ -21,8 +22,8 @@ var resolver struct {
 	book book
 }
 
-// name makes a host name of this process stand for an address, nil for none.
-func name(host string, ip net.IP) {
+// Name makes a host name of this process stand for an address, nil for none.
+func Name(host string, ip net.IP) {
 	resolver.once.Do(func() {
 		resolver.book.names = map[string]net.IP{}
 		net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: resolver.book.dial}

@@ -1,4 +1,5 @@
-package backup
+// Package chainmap draws what of a backup can be restored.
+package chainmap
 
 import (
 	"fmt"
@@ -19,9 +20,9 @@ const (
 	barHeight = 14
 )
 
-// chain draws what can be restored on an axis of time: bars are oplog from which any second can be restored, marks are snapshots,
+// Draw draws what can be restored on an axis of time: bars are oplog from which any second can be restored, marks are snapshots,
 // hatched parts are holes, each named by its title.
-func chain(v *view.Visit, ranges []snapshot.Range, holes []snapshot.Hole, shots []backup.Snapshot) template.HTML {
+func Draw(v *view.Visit, ranges []snapshot.Range, holes []snapshot.Hole, shots []backup.Snapshot) template.HTML {
 	var from, to time.Time
 	extend := func(at time.Time) {
 		if at.IsZero() {

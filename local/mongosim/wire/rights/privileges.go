@@ -1,4 +1,4 @@
-package wire
+package rights
 
 import (
 	"slices"
@@ -267,8 +267,8 @@ func (g grants) permits(db, name string, cmd bson.Raw) bool {
 	return len(all) > 0 && !slices.ContainsFunc(all, func(n need) bool { return !g.may(n.action, n.on) })
 }
 
-// roles gives roles as documents, and their privileges.
-func roles(rs []engine.Role) (names, privileges []bson.Raw) {
+// Roles gives roles as documents, and their privileges.
+func Roles(rs []engine.Role) (names, privileges []bson.Raw) {
 	for _, r := range rs {
 		names = append(names, new(bsonval.Builder).String("role", r.Role).String("db", r.DB).Raw())
 		for _, p := range privilegesOf(r) {
@@ -278,12 +278,12 @@ func roles(rs []engine.Role) (names, privileges []bson.Raw) {
 	return names, privileges
 }
 
-// connectionStatus tells a client who it is and, when asked, what it may do.
-func connectionStatus(s *engine.Session, cmd bson.Raw) bson.Raw {
+// ConnectionStatus tells a client who it is and, when asked, what it may do.
+func ConnectionStatus(s *engine.Session, cmd bson.Raw) bson.Raw {
 	var users, names, privileges []bson.Raw
 	for _, p := range s.Users {
 		users = append(users, new(bsonval.Builder).String("user", p.Name).String("db", p.DB).Raw())
-		rs, ps := roles(p.Roles)
+		rs, ps := Roles(p.Roles)
 		names, privileges = append(names, rs...), append(privileges, ps...)
 	}
 	info := new(bsonval.Builder).Docs("authenticatedUsers", users).Docs("authenticatedUserRoles", names)
@@ -291,49 +291,6 @@ func connectionStatus(s *engine.Session, cmd bson.Raw) bson.Raw {
 		info.Docs("authenticatedUserPrivileges", privileges)
 	}
 	return new(bsonval.Builder).Doc("authInfo", info.Raw()).Double("ok", 1).Raw()
-}
-
-// usersInfo is the command usersInfo.
-func (u *Users) usersInfo(db string, cmd bson.Raw) bson.Raw {
-	want, _ := bsonval.Lookup(cmd, "usersInfo")
-	show, _ := bsonval.Lookup(cmd, "showPrivileges")
-	all := []bson.RawValue{want}
-	if want.Type == bson.TypeArray {
-		all = bsonval.Values(bson.Raw(want.Value))
-	}
-	asked := func(x User) bool {
-		return slices.ContainsFunc(all, func(v bson.RawValue) bool {
-			doc := bsonval.SubDoc(v)
-			switch {
-			case v.Type == bson.TypeString:
-				return x.DB == db && x.Name == bsonval.Str(v)
-			case doc != nil && bsonval.FirstKey(doc) == "forAllDBs":
-				return true
-			case doc != nil:
-				return x.Name == bsonval.StringField(doc, "user") && x.DB == bsonval.StringField(doc, "db")
-			}
-			return x.DB == db
-		})
-	}
-	u.mu.RLock()
-	var found []User
-	for _, a := range u.m {
-		if asked(a.user) {
-			found = append(found, a.user)
-		}
-	}
-	u.mu.RUnlock()
-	slices.SortFunc(found, func(a, b User) int { return strings.Compare(a.DB+"."+a.Name, b.DB+"."+b.Name) })
-	var docs []bson.Raw
-	for _, x := range found {
-		names, privileges := roles(x.Roles)
-		b := new(bsonval.Builder).String("_id", x.DB+"."+x.Name).String("user", x.Name).String("db", x.DB).Docs("roles", names)
-		if bsonval.Truthy(show) {
-			b.Docs("inheritedRoles", names).Docs("inheritedPrivileges", privileges)
-		}
-		docs = append(docs, b.Raw())
-	}
-	return new(bsonval.Builder).Docs("users", docs).Double("ok", 1).Raw()
 }
 
 // itself says that a client asks usersInfo for nobody but itself, which anybody may.
