@@ -56,6 +56,15 @@ func TestBackupPages(t *testing.T) {
 	b.get(set).want(200, "stands still", "The key is another one.", "Give it the right one.")
 	b.get(at).want(200, "stands still", "Give it the right one.")
 	s.ok(s.backup.UpdateJobAs(t.Context(), backedUp, backuptest.Token, func(j *backup.Job) error { j.Problem = nil; return nil }))
+	for since, word := range map[time.Duration]string{30 * time.Second: "reading everything", time.Hour: "agent in trouble"} {
+		s.ok(s.backup.UpdateJobAs(t.Context(), backedUp, backuptest.Token, func(j *backup.Job) error {
+			j.Tail.Error, j.Tail.ErrorCode, j.Tail.ErrorAt = "the server's block store is full", "SERVER", s.now.Add(-since)
+			return nil
+		}))
+		b.get(at).want(200, word)
+	}
+	b.get(set).want(200, "The backup agent reports", "block store is full")
+	s.ok(s.backup.UpdateJobAs(t.Context(), backedUp, backuptest.Token, func(j *backup.Job) error { j.Tail.Error = ""; return nil }))
 
 	_, err := s.backup.Beat(t.Context(), backup.Daemon{ID: backuptest.Daemon, Machine: "d1", HeadRoot: "/heads/", Beat: s.now})
 	s.ok(err)

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -357,7 +356,7 @@ func FuzzReader(f *testing.F) {
 	f.Add(part(f, func(w *Writer) error { return w.Doc(1, good) }))
 	f.Add(part(f, func(w *Writer) error { return w.Entry(&Entry{Number: 1, NS: "a.b", Type: Collection}) }))
 	f.Add(pack(f, tar.Header{Typeflag: tar.TypeReg, Name: "data/2", PAXRecords: map[string]string{"content": string(good)}}))
-	f.Add(zip(f, fmt.Sprint(good)))
+	f.Add(zip(f, string(good)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := NewReader(bytes.NewReader(b))
 		if err != nil {

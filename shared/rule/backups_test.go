@@ -41,6 +41,9 @@ func TestBackups(t *testing.T) {
 			b.Newest, b.Since = ago(50*time.Hour), ago(time.Hour)
 		}, Good, ""},
 		{"no oplog ever", model.EventOplogBehind, false, func(b *BackupFact, _ *DaemonFact, _ *model.Agent) { b.Newest = time.Time{} }, Bad, "No oplog of replica set rs0"},
+		{"oplog is old, and the agent says why", model.EventOplogBehind, false, func(b *BackupFact, _ *DaemonFact, _ *model.Agent) {
+			b.Newest, b.Agent = ago(76*time.Minute), "the block store is full."
+		}, Bad, "The backup agent reports: the block store is full."},
 		{"nothing wanted", model.EventResyncRequired, false, nil, Good, ""},
 		{"full read wanted", model.EventResyncRequired, false, func(b *BackupFact, _ *DaemonFact, _ *model.Agent) {
 			b.Resync, b.ResyncWhy = ago(time.Minute), "the oplog rolled over"

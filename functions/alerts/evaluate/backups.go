@@ -69,6 +69,7 @@ func (p *pass) backupFact(ctx context.Context, c *backup.Config, job *backup.Job
 	if r := job.Resync; r != nil {
 		f.Resync, f.ResyncWhy = r.At, r.Why
 	}
+	f.Agent = job.Tail.Error
 	if pr := job.Problem; pr != nil {
 		f.Problem, f.Remedy, f.ProblemAt, f.Retries = pr.Text, pr.Remedy, pr.Since, pr.Retries
 		if pr.Next.IsZero() {

@@ -56,6 +56,15 @@ func TestBackupFromStartToEnd(t *testing.T) {
 		t.Errorf("%v", o)
 	}
 	x.refused(admin, "PATCH", config, body, 409, "CANNOT_START_BACKUP_INVALID_STATE")
+	if err := x.backup.UpdateJobAs(t.Context(), set1, backuptest.Token, func(j *backup.Job) error {
+		j.Tail.Error, j.Tail.ErrorCode, j.Tail.ErrorAt = "no member can be reached", "NO_SOURCE", t0
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if o := x.ok(reader, "GET", config+"/state", "", 200); o["stage"] != "TAILING" || get(o, "agentProblem", "text") != "no member can be reached" || get(o, "agentProblem", "code") != "NO_SOURCE" {
+		t.Errorf("%v", o)
+	}
 	// Alerts came with the first backup.
 	if list := x.ok(x.owner, "GET", g+"/alertConfigs", "", 200); !strings.Contains(fmt.Sprint(list), "OPLOG_BEHIND") {
 		t.Errorf("no alerts of backups: %v", list)

@@ -197,6 +197,9 @@ func state(b *backups.Backup, now time.Time) view.State {
 	case j.Resync != nil || b.Epoch != nil && !b.Epoch.Ended.IsZero():
 		return view.State{Level: view.Warning, Word: "must read anew", Why: why(b)}
 	}
+	if t := j.Tail; t.Error != "" && now.Sub(t.ErrorAt) >= trouble {
+		return view.State{Level: view.Warning, Word: "agent in trouble", Why: t.Error}
+	}
 	if lag := b.Lag(now); j.Stage == backup.StageTailing && lag > lagging {
 		return view.State{Level: view.Warning, Word: "behind", Why: "The newest stored oplog is " + view.Duration(lag) + " old."}
 	}
@@ -215,8 +218,10 @@ func state(b *backups.Backup, now time.Time) view.State {
 	return view.State{Level: view.Unknown, Word: strings.ToLower(string(cmp.Or(j.Stage, "starting")))}
 }
 
-// lagging is from when on a backup counts as behind; an alert comes at 75 minutes.
-const lagging = 10 * time.Minute
+const (
+	lagging = 10 * time.Minute // from when on a backup counts as behind; an alert comes at 75 minutes
+	trouble = time.Minute      // for how long an agent's error is taken for one that passes, as elections do
+)
 
 func why(b *backups.Backup) string {
 	if b.Job.Resync != nil {

@@ -3,6 +3,7 @@
 package backups
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -179,7 +180,7 @@ func (a app) list() *cobra.Command {
 				}
 				rows = append(rows, []string{
 					o.Text("clusterName"), o.Text("clusterId"), o.Text("statusName"), o.Text("stage"), behind,
-					o.Object("lastSnapshot").When("created"), o.Object("problem").Text("text"),
+					o.Object("lastSnapshot").When("created"), cmp.Or(o.Object("problem").Text("text"), o.Object("agentProblem").Text("text")),
 				})
 			}
 			return ask.Table(cmd.OutOrStdout(), rows...)
@@ -247,6 +248,9 @@ func present(cmd *cobra.Command, state, config, schedule, ranges ask.Object) err
 	if p := state.Object("problem"); len(p) > 0 {
 		put("problem", p.Text("text")+" "+since(p.When("since")))
 		put("what to do", p.Text("remedy"))
+	}
+	if p := state.Object("agentProblem"); len(p) > 0 {
+		put("the agent reports", p.Text("text")+" "+since(p.When("since")))
 	}
 	put("newest oplog", state.When("newestOplog"))
 	if _, ok := state["lagSeconds"]; ok {

@@ -44,6 +44,7 @@ type Fact struct {
 	Remedy    string
 	ProblemAt time.Time
 	Retries   int
+	Agent     string // what its agent says keeps it from going on, "" where nothing does
 }
 
 // Running reports whether a backup should be going on.
@@ -92,7 +93,10 @@ func OplogLate(f *Fact, at *Moment) Finding {
 		news = f.Since
 	}
 	since := news.Add(oplogBehind)
-	const ask = "Is a backup agent of the group running, and can it reach the set?"
+	ask := "Is a backup agent of the group running, and can it reach the set?"
+	if f.Agent != "" {
+		ask = "The backup agent reports: " + bare(f.Agent) + "."
+	}
 	switch {
 	case at.Now.Sub(news) <= oplogBehind:
 		return good()

@@ -387,6 +387,9 @@ func (c *call) stateEntity(b *backups.Backup) rest.Object {
 		if a := j.Activity; a != nil {
 			o["activity"] = rest.Object{"what": a.What, "since": rest.ISOTime(a.Since), "done": a.Done, "total": a.Total, "unit": a.Unit}
 		}
+		if t := j.Tail; t.Error != "" {
+			o["agentProblem"] = rest.Object{"code": t.ErrorCode, "text": t.Error, "since": rest.ISOTime(t.ErrorAt)}
+		}
 		if p := j.Problem; p != nil {
 			o["problem"] = rest.Object{"code": p.Code, "text": p.Text, "remedy": p.Remedy, "since": rest.ISOTime(p.Since), "retries": p.Retries}
 		}
