@@ -113,6 +113,8 @@ type Daemon struct {
 	h       *work.Host // of its workers
 	started time.Time
 
+	again map[model.ID]bool // jobs that bind has tried for in this process
+
 	mu      sync.Mutex
 	me      backup.Daemon // as the last beat gave it
 	workers map[model.ID]*work.Worker
@@ -129,7 +131,7 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, fmt.Errorf("backup daemon: metrics: %w", err)
 	}
-	d := &Daemon{o: o, id: o.Machine + ":" + o.Root, log: o.Log, workers: map[model.ID]*work.Worker{}}
+	d := &Daemon{o: o, id: o.Machine + ":" + o.Root, log: o.Log, again: map[model.ID]bool{}, workers: map[model.ID]*work.Worker{}}
 	d.h = &work.Host{
 		ID: d.id, Root: o.Root, Backup: o.Backup, Blockstores: o.Blockstores, Heads: o.Heads, Slots: o.Slots, Metrics: m, Event: d.event, Self: d.self,
 		MinWindow: o.MinWindow, Poll: o.Poll, Turn: o.Turn, Grace: o.Grace, Chores: o.Chores, Now: o.Now, Log: o.Log,
@@ -152,6 +154,11 @@ const (
 // Run works until the context ends. Then every job finishes its batch, heads are stopped cleanly, leases are given back. It
 // returns an error only when it could not begin.
 func (d *Daemon) Run(ctx context.Context) error {
+	unlock, err := head.Lock(d.o.Root)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unlock() }()
 	d.started = d.now()
 	d.h.Shares = snap.Shares(ctx, d.o.Root)
 	if err := d.beat(ctx); err != nil {
@@ -337,7 +344,14 @@ func (d *Daemon) try(ctx context.Context, parts *sync.WaitGroup, c *job.Candidat
 	if storeID == "" {
 		storeID, _ = job.ChooseStore(c.Config, c.Job, c.Stores, c.StoreJobs)
 	}
-	lease, ok, err := d.o.Store.Lease(ctx, backup.LeaseName(c.Job.ID), d.id, d.o.LeaseTTL)
+	// What this daemon held before it was killed it takes again at once: the lock of its folder says that the process before has ended.
+	// Once only, so that two daemons which are called the same, each in a box of its own, do not take turns for ever.
+	acquire := d.o.Store.Lease
+	if c.Job.Daemon == d.id && !d.again[c.Job.ID] {
+		acquire = d.o.Store.LeaseAgain
+	}
+	d.again[c.Job.ID] = true
+	lease, ok, err := acquire(ctx, backup.LeaseName(c.Job.ID), d.id, d.o.LeaseTTL)
 	if err != nil || !ok {
 		return err
 	}

@@ -41,6 +41,16 @@ var errHeld = errors.New("store: the lease is held")
 // Lease acquires a lease for ttl, if nobody holds it: not even the same holder, so that two calls in one process exclude
 // each other too. That it is held is no error.
 func (s *Store) Lease(ctx context.Context, name, holder string, ttl time.Duration) (Lease, bool, error) {
+	return s.lease(ctx, name, holder, ttl, false)
+}
+
+// LeaseAgain acquires a lease also where the same holder has it, for a process that knows that the one before it, which held the
+// lease under the same name, has ended. Its token is refused from then on.
+func (s *Store) LeaseAgain(ctx context.Context, name, holder string, ttl time.Duration) (Lease, bool, error) {
+	return s.lease(ctx, name, holder, ttl, true)
+}
+
+func (s *Store) lease(ctx context.Context, name, holder string, ttl time.Duration, again bool) (Lease, bool, error) {
 	l := Lease{Name: name, Holder: holder, s: s, ttl: ttl, mark: model.NewID()}
 	err := Upsert(ctx, s, collLeases, name, func(d *leaseDoc, _ bool) error {
 		now, err := s.Now(ctx)
@@ -51,7 +61,7 @@ func (s *Store) Lease(ctx context.Context, name, holder string, ttl time.Duratio
 			l.Token, l.Expires = d.Token, d.Expires
 			return ErrUnchanged
 		}
-		if now.Before(d.Expires) {
+		if now.Before(d.Expires) && !(again && d.Holder == holder) {
 			return errHeld
 		}
 		l.Token, l.Expires = d.Token+1, now.Add(ttl)

@@ -432,6 +432,23 @@ func TestLeasesExcludeAndRunOut(t *testing.T) {
 	}
 }
 
+func TestAHolderTakesItsLeaseAgain(t *testing.T) {
+	s, ctx := openAt(t, &clock{now: t0}), t.Context()
+	before, _, err := s.Lease(ctx, "job", "a", time.Minute)
+	must(t, err)
+	if _, ok, err := s.LeaseAgain(ctx, "job", "b", time.Minute); ok || err != nil {
+		t.Fatalf("another holder got it: %v", err)
+	}
+	got, ok, err := s.LeaseAgain(ctx, "job", "a", time.Minute)
+	must(t, err)
+	if !ok || got.Token != before.Token+1 {
+		t.Fatalf("%v, token %d after %d", ok, got.Token, before.Token)
+	}
+	if err := before.Renew(ctx); !errors.Is(err, store.ErrLeaseLost) {
+		t.Errorf("the process before renews: %v", err)
+	}
+}
+
 func TestOneOfManyGetsTheLease(t *testing.T) {
 	s, ctx := open(t), t.Context()
 	var mu sync.Mutex

@@ -263,3 +263,22 @@ func TestSpace(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAFolderHasOneDaemon(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "heads")
+	unlock, err := head.Lock(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := head.Lock(root); err == nil || opererr.HintOf(err) == "" {
+		t.Errorf("a second daemon in the same folder: %v", err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := head.Lock(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = again()
+}

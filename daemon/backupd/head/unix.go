@@ -3,18 +3,43 @@
 package head
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/heartwood-db/heartwood/shared/opererr"
 )
 
 // apart puts the process into a group of its own: a terminal's interrupt is the daemon's to act upon.
 func apart(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+// Lock makes the folder of heads this process's own, until release or the end of the process: two daemons over the same heads would
+// stop each other's.
+func Lock(root string) (release func() error, err error) {
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, fmt.Errorf("folder of heads: %w", err)
+	}
+	path := filepath.Join(root, ".lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the folder of heads: %w", err)
+	}
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); { //nolint:gosec // a descriptor fits an int
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return nil, errors.Join(opererr.New("lock the folder of heads "+root, errors.New("another backup daemon works in it"),
+			"stop that daemon first, or give this one a folder of its own (rootDirectory)"), f.Close())
+	case err != nil:
+		return nil, errors.Join(opererr.New("lock the folder of heads "+root, err, "the file system must support flock: heads belong on a local disk"), f.Close())
+	}
+	return f.Close, nil
+}
 
 // interrupt asks for a clean end.
 func interrupt(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
