@@ -93,6 +93,7 @@ type traffic struct {
 	done     map[string]int
 	failures []failure
 	posted   map[pingKey]bool // acknowledged
+	hosts    map[string]bool  // what posted pings are about
 }
 
 // pingKey identifies a ping: the host and the time in Unix milliseconds.
@@ -108,13 +109,16 @@ const beat = 50 * time.Millisecond
 func startTraffic(t *testing.T, f *front, site *client.Site) *traffic {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	tr := &traffic{t: t, stop: stop, done: map[string]int{}, posted: map[pingKey]bool{}}
+	tr := &traffic{t: t, stop: stop, done: map[string]int{}, posted: map[pingKey]bool{}, hosts: map[string]bool{}}
 	t.Cleanup(tr.end)
 	browser := clientFrom(t, "127.0.0.9")
 	must(t, signIn(ctx, browser, local(f.base, "")))
 	through := anotherGroup(t, site, "posted") // one agent is active in a group
 	hosts, err := through.AddHosts(ctx, 2)
 	must(t, err)
+	for _, h := range hosts {
+		tr.hosts[h.ID] = true
+	}
 	tpl, err := replies.New()
 	must(t, err)
 
