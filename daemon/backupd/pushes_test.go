@@ -15,8 +15,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
-	"github.com/heartwood-db/heartwood/daemon/backupd"
-	"github.com/heartwood-db/heartwood/daemon/backupd/restore"
 	"github.com/heartwood-db/heartwood/daemon/backupd/statetest"
 	"github.com/heartwood-db/heartwood/shared/blockstore"
 	"github.com/heartwood-db/heartwood/shared/dump"
@@ -154,15 +152,7 @@ func unfold(t *testing.T, entries []dump.Entry, docs map[int64][]byte) string {
 // and nothing is restored by that.
 func TestPushesBecomeParts(t *testing.T) {
 	w := newWorld(t, nil, nil)
-	w.daemon("d1", t.TempDir(), func(o *backupd.Options) {
-		r, err := restore.New(restore.Options{
-			Backup: w.backup, Blockstores: o.Blockstores, Heads: o.Heads, Slots: o.Slots, Events: w.keep, Root: o.Root, Poll: 50 * time.Millisecond, Now: w.now, Log: o.Log,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.Restores = r
-	})
+	w.daemon("d1", t.TempDir(), w.restoring)
 	if err := w.begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -144,18 +144,22 @@ func (w *world) filesDiffer(dbpath string) []string {
 	return statetest.Differences(w.t.Context(), h.Client(), statetest.Recorded(w.t))
 }
 
+// restoring lets a daemon carry out restores too.
+func (w *world) restoring(o *backupd.Options) {
+	w.t.Helper()
+	r, err := restore.New(restore.Options{
+		Backup: w.backup, Blockstores: o.Blockstores, Heads: o.Heads, Slots: o.Slots, Events: w.keep, Root: o.Root, Poll: 50 * time.Millisecond, Now: w.now, Log: o.Log,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	o.Restores = r
+}
+
 // TestRestores restores the recorded final state by replay from the first snapshot, and from a snapshot as it is.
 func TestRestores(t *testing.T) {
 	w := newWorld(t, nil, nil)
-	w.daemon("d1", t.TempDir(), func(o *backupd.Options) {
-		r, err := restore.New(restore.Options{
-			Backup: w.backup, Blockstores: o.Blockstores, Heads: o.Heads, Slots: o.Slots, Events: w.keep, Root: o.Root, Poll: 50 * time.Millisecond, Now: w.now, Log: o.Log,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.Restores = r
-	})
+	w.daemon("d1", t.TempDir(), w.restoring)
 	if err := w.begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}

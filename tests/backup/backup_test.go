@@ -230,7 +230,7 @@ func (s *site) restorable(at time.Time) {
 // restored restores a second as data files and reads what a mongod that is started on them holds of the model.
 func (s *site) restored(at time.Time, releases harness.Releases) state {
 	s.t.Helper()
-	return read(s.t, serve(s.t, releases.Mongod(releases.Versions[0]), s.files("--at", at.UTC().Format(time.RFC3339))))
+	return read(s.t, serve(s.t, releases.Mongod(releases.Versions[0]), s.files("--at", at.UTC().Format(time.RFC3339))), database)
 }
 
 // files restores a moment, fetches the archive and unpacks it. It gives the archive's one folder.
@@ -337,11 +337,11 @@ func serve(t *testing.T, mongod, dbpath string) *mongo.Client {
 	return client
 }
 
-// read reads the model's database.
-func read(t *testing.T, client *mongo.Client) state {
+// read reads the model's collections from a database.
+func read(t *testing.T, client *mongo.Client, in string) state {
 	t.Helper()
 	got := state{}
-	db := client.Database(database)
+	db := client.Database(in)
 	names, err := db.ListCollectionNames(t.Context(), bson.D{})
 	if err != nil {
 		t.Fatal(err)

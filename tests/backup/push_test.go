@@ -186,7 +186,7 @@ func (p *pushes) isMany(db string) {
 // holds compares a database with what the model says of a second.
 func (p *pushes) holds(db string, want state) {
 	p.t.Helper()
-	got := readFrom(p.t, p.client, db)
+	got := read(p.t, p.client, db)
 	for _, side := range []state{want, got} { // a collection that is empty then may be there or not
 		for name, docs := range side {
 			if len(docs) == 0 {
@@ -200,34 +200,6 @@ func (p *pushes) holds(db string, want state) {
 	if d := cmp.Diff(want, got); d != "" {
 		p.t.Errorf("%s is not what the model says (-want +got):\n%s", db, d)
 	}
-}
-
-// readFrom reads the model's collections from any database.
-func readFrom(t *testing.T, client *mongo.Client, db string) state {
-	t.Helper()
-	got := state{}
-	names, err := client.Database(db).ListCollectionNames(t.Context(), bson.D{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range names {
-		var docs []struct {
-			ID int32 `bson:"_id"`
-			N  int64
-		}
-		cur, err := client.Database(db).Collection(name).Find(t.Context(), bson.D{})
-		if err == nil {
-			err = cur.All(t.Context(), &docs)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		got[name] = map[int32]int64{}
-		for _, d := range docs {
-			got[name][d.ID] = d.N
-		}
-	}
-	return got
 }
 
 func (p *pushes) user(name string) bool {
@@ -271,7 +243,7 @@ func TestPush(t *testing.T) {
 	w.restorable(at)
 	end()
 	want := func() state { return m.at(uint32(at.Unix())) } //nolint:gosec // this century
-	now := readFrom(t, w.client, database)
+	now := read(t, w.client, database)
 
 	step := func(name string, f func(t *testing.T)) {
 		t.Helper()
@@ -283,7 +255,7 @@ func TestPush(t *testing.T) {
 	step("a second under another name", func(t *testing.T) {
 		p.finished(p.begun(at, "--namespace", database, "--rename", database+"=copy"))
 		p.holds("copy", want())
-		if d := cmp.Diff(now, readFrom(t, w.client, database)); d != "" {
+		if d := cmp.Diff(now, read(t, w.client, database)); d != "" {
 			t.Errorf("the original changed (-before +after):\n%s", d)
 		}
 	})
@@ -298,7 +270,7 @@ func TestPush(t *testing.T) {
 		} else if !strings.Contains(err.Error(), "there already") {
 			t.Error(err)
 		}
-		if d := cmp.Diff(now, readFrom(t, w.client, database)); d != "" {
+		if d := cmp.Diff(now, read(t, w.client, database)); d != "" {
 			t.Errorf("the target changed (-before +after):\n%s", d)
 		}
 	})
