@@ -30,7 +30,7 @@ type Options struct {
 
 // Default bears an outage of about half a minute and keeps objects up to the size of a pack.
 func Default() Options {
-	return Options{Tries: 8, First: 100 * time.Millisecond, Max: 10 * time.Second, Keep: 40 << 20}
+	return Options{Tries: 10, First: 100 * time.Millisecond, Max: 10 * time.Second, Keep: 40 << 20}
 }
 
 // Store wraps another one.
