@@ -396,7 +396,7 @@ func TestEveryVariableIsASetting(t *testing.T) {
 	for _, row := range l.Redacted() {
 		known[row.Env] = true
 	}
-	found := regexp.MustCompile(`HEARTWOOD_[A-Z_]+`).FindAllString(tm.raw, -1)
+	found := regexp.MustCompile(`HEARTWOOD_[A-Z0-9_]+`).FindAllString(tm.raw, -1)
 	for _, name := range found {
 		if !known[name] {
 			t.Errorf("%s is no setting", name)
