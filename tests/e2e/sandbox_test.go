@@ -148,12 +148,12 @@ func TestTheDemoInTheSandboxRestores(t *testing.T) {
 		return out, err
 	}
 	harness.Eventually(t, 5*time.Minute, "a snapshot", func(ctx context.Context) error {
-		var page struct{ Results []any }
+		var list []any
 		out, err := run(ctx, "snapshots", "list", "rs0", "--json")
 		if err == nil {
-			err = json.Unmarshal(out, &page)
+			err = json.Unmarshal(out, &list)
 		}
-		if err == nil && len(page.Results) == 0 {
+		if err == nil && len(list) == 0 {
 			err = fmt.Errorf("none yet: %.200s", out)
 		}
 		return err
