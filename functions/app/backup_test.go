@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/restoreplan"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/store/backup/backuptest"
 )
@@ -143,7 +144,7 @@ func (s *site) restorePages(b *browser, set, id string) {
 		s.t.Fatalf("claimed %v %s, not %s", ok, r.ID, job)
 	}
 	s.ok(s.backup.UpdateRestoreAs(s.t.Context(), job, r.Token, func(x *backup.Restore) error {
-		x.Step, x.Done, x.Total, x.Beat = "fetches the snapshot", 25, 100, s.now
+		x.Do, x.Step, x.Done, x.Total, x.Beat = restoreplan.DoFetch, "fetches the snapshot", 25, 100, s.now
 		return nil
 	}))
 	b.get(list+"/"+job).want(200, "Fetches the snapshot", "25 %")
@@ -237,11 +238,13 @@ func TestPushPages(t *testing.T) {
 	})
 	admin.get(list+job).want(200, "The backup agent beside rs1 waits.", "The agent may not write to rs1: set restoreUsername.")
 	change(func(r *backup.Restore) {
-		r.Delivery.Status, r.Step, r.Total, r.Beat = model.DeliveryTransferring, "writes collections under names of their own", 1000, s.now.Add(-30*time.Second)
+		r.Do, r.Waits, r.Delivery.Status, r.Step, r.Total, r.Beat = restoreplan.DoStage, false, model.DeliveryTransferring, "writes collections under names of their own", 1000, s.now.Add(-30*time.Second)
 	})
 	change(func(r *backup.Restore) { r.Done, r.Beat = 250, s.now })
 	admin.get(list+job).want(200, "Writes collections under names of their own", "25 %", "about 92 s left", "removes what it has written into rs1 so far")
-	change(func(r *backup.Restore) { r.Step = "puts collections in place: 1 of 2, shop.orders" })
+	change(func(r *backup.Restore) {
+		r.Do, r.Step = restoreplan.DoSwap, "puts collections in place: 1 of 2, shop.orders"
+	})
 	admin.get(list+job).want(200, "stops between two collections of rs1").wantNot("250 B")
 	admin.get(strings.TrimSuffix(list, "/")).want(200, "into rs1", "Puts collections in place")
 	admin.get(list+job).post(list+job+"/cancel").want(200, "The restore was cancelled", "Cancelled by admin@example.com; its backup agent stops between two collections", "has not reported yet", "way=push", "drop=on", "users=on")

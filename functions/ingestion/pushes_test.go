@@ -12,6 +12,7 @@ import (
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/docstore/faultdoc"
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/restoreplan"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/store/storetest"
 	"github.com/heartwood-db/heartwood/shared/wire"
@@ -131,6 +132,29 @@ func TestACancelledPushIsListedUntilItIsTidy(t *testing.T) {
 func kill(v *vault) {
 	if err := v.area.KillRestore(v.t.Context(), restoreID, "cancelled by ops", t0); err != nil {
 		v.t.Fatal(err)
+	}
+}
+
+// TestASwapIsNotForgotten: an agent that was started again tells before it knows how far it was. What cancelling leaves is told by that.
+func TestASwapIsNotForgotten(t *testing.T) {
+	v := newVault(t, storetest.Engine(t), memblock.New())
+	v.pushOffered()
+	for _, c := range []struct {
+		said  wire.PushProgress
+		do    string
+		waits bool
+	}{
+		{wire.PushProgress{Step: "begins", Waiting: true}, restoreplan.DoStage, true},
+		{wire.PushProgress{Do: restoreplan.DoStage, Step: "writes", Done: 1, Total: 2}, restoreplan.DoStage, false},
+		{wire.PushProgress{Do: restoreplan.DoSwap, Step: "puts collections in place"}, restoreplan.DoSwap, false},
+		{wire.PushProgress{Step: "begins", Waiting: true}, restoreplan.DoSwap, false},
+	} {
+		if code := send(v, pushPath+"/progress", c.said); code != "" {
+			t.Fatal(code)
+		}
+		if r := v.restore(); r.Do != c.do || r.Waits != c.waits || r.Step != c.said.Step {
+			t.Errorf("after %+v: %q, waits %v, %q", c.said, r.Do, r.Waits, r.Step)
+		}
 	}
 }
 

@@ -330,8 +330,9 @@ type PushProgress struct {
 	Version  int32  `bson:"v"`
 	AgentID  string `bson:"agentId"`
 	Session  string `bson:"session"`
-	Step     string `bson:"step"`
-	Done     int64  `bson:"done"` // bytes
+	Do       string `bson:"do,omitempty"` // the step of the plan, as restoreplan.Step names it; "": as told before
+	Step     string `bson:"step"`         // the same for people
+	Done     int64  `bson:"done"`         // bytes
 	Total    int64  `bson:"total"`
 	Waiting  bool   `bson:"waiting,omitempty"` // nothing was begun: Step says what a person must do first
 	Finished bool   `bson:"finished,omitempty"`

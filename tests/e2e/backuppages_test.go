@@ -269,7 +269,7 @@ func TestPagesOfBackupsInARealBrowser(t *testing.T) {
 	}
 	order(restoreplan.Files, time.Hour)
 	running := claim(func(x *backup.Restore) {
-		x.Step, x.Done, x.Total, x.Beat = "fetches the snapshot", 190<<30, 734<<30, s.now
+		x.Do, x.Step, x.Done, x.Total, x.Beat = restoreplan.DoFetch, "fetches the snapshot", 190<<30, 734<<30, s.now
 	})
 	order(restoreplan.BSON, 2*time.Hour)
 	failed := claim(func(x *backup.Restore) {

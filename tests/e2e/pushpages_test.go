@@ -57,10 +57,10 @@ func TestPagesOfPushesInARealBrowser(t *testing.T) {
 		t.Helper()
 		s.ok(s.site.Backup.UpdateRestore(t.Context(), r.ID, func(x *backup.Restore) error { f(x); return nil }))
 	}
-	tell := func(step string, done, total int64, ago time.Duration) {
+	tell := func(do, step string, done, total int64, ago time.Duration) {
 		t.Helper()
 		change(func(x *backup.Restore) {
-			x.Delivery.Status, x.Step, x.Done, x.Total, x.Beat = model.DeliveryTransferring, step, done, total, s.now.Add(-ago)
+			x.Do, x.Waits, x.Delivery.Status, x.Step, x.Done, x.Total, x.Beat = do, false, model.DeliveryTransferring, step, done, total, s.now.Add(-ago)
 		})
 	}
 	everywhere("push-waits-for-daemon", restores+"/"+r.ID)
@@ -74,11 +74,11 @@ func TestPagesOfPushesInARealBrowser(t *testing.T) {
 			`db.getSiblingDB("admin").createUser({user: "heartwood-restore", pwd: passwordPrompt(), roles: ["restore", "readWriteAnyDatabase", "dbAdminAnyDatabase", "clusterMonitor"]})`
 	})
 	everywhere("push-agent-asks", restores+"/"+r.ID)
-	tell("writes shop.an_archive_of_all_the_orders_that_were_ever_sent_back_by_customers", 100<<30, 734<<30, time.Hour)
-	tell("writes shop.an_archive_of_all_the_orders_that_were_ever_sent_back_by_customers", 310<<30, 734<<30, 0)
+	tell(restoreplan.DoStage, "writes shop.an_archive_of_all_the_orders_that_were_ever_sent_back_by_customers", 100<<30, 734<<30, time.Hour)
+	tell(restoreplan.DoStage, "writes shop.an_archive_of_all_the_orders_that_were_ever_sent_back_by_customers", 310<<30, 734<<30, 0)
 	everywhere("push-writes", restores+"/"+r.ID)
 	everywhere("push-list", restores)
-	tell("puts collections in place: 1 of 2, shop.orders", 1, 2, 10*time.Minute)
+	tell(restoreplan.DoSwap, "puts collections in place: 1 of 2, shop.orders", 1, 2, 10*time.Minute)
 	everywhere("push-silent", restores+"/"+r.ID)
 	change(func(x *backup.Restore) { x.Status, x.Finished, x.Step = model.RestoreFinished, s.now, "" })
 	everywhere("push-in-place", restores+"/"+r.ID)
@@ -88,7 +88,7 @@ func TestPagesOfPushesInARealBrowser(t *testing.T) {
 		x.Objects = []backup.Object{{Key: "restores/y", Name: "part-000001.tar.zst", Bytes: 1}}
 		x.OfferPush(s.now)
 	})
-	tell("writes shop.orders", 1<<30, 734<<30, 0)
+	tell(restoreplan.DoStage, "writes shop.orders", 1<<30, 734<<30, 0)
 	now, err := s.service.Restore(t.Context(), s.group.ID, r.ID)
 	s.ok(err)
 	_, err = s.service.Cancel(t.Context(), now, s.login.User)

@@ -12,6 +12,7 @@ import (
 	"github.com/heartwood-db/heartwood/functions/app/backups"
 	sites "github.com/heartwood-db/heartwood/local/site"
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/restoreplan"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/store/backup/backuptest"
 )
@@ -83,7 +84,7 @@ func carry(ts *testscript.TestScript, neg bool, args []string) {
 			r.Objects = []backup.Object{{Key: "restores/x", Name: "part-000001.tar.zst", Bytes: 5, SHA256: strings.Repeat("ab", 32)}}
 			r.OfferPush(now)
 		case "written":
-			r.Delivery.Status, r.Step, r.Beat = model.DeliveryTransferring, "writes shop.orders", now
+			r.Do, r.Waits, r.Delivery.Status, r.Step, r.Beat = restoreplan.DoStage, false, model.DeliveryTransferring, "writes shop.orders", now
 			_, err := fmt.Sscan(strings.Join(args[1:], " "), &r.Done, &r.Total)
 			return err
 		case "finished":

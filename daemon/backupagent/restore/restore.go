@@ -29,6 +29,7 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 	"github.com/heartwood-db/heartwood/shared/dump"
 	"github.com/heartwood-db/heartwood/shared/obs"
+	"github.com/heartwood-db/heartwood/shared/restoreplan"
 	"github.com/heartwood-db/heartwood/shared/wire"
 )
 
@@ -74,6 +75,7 @@ type work struct {
 	fcv     string
 
 	mu      sync.Mutex
+	do      string // the step of the plan; "" until it is known
 	step    string
 	done    int64
 	all     int64
@@ -240,6 +242,7 @@ func (w *work) once(ctx context.Context) error {
 		w.log.InfoContext(ctx, "a restore goes on", obs.KeyState, w.j.state.Phase)
 	}
 	if w.j.state.Phase == phaseStage {
+		w.at(restoreplan.DoStage)
 		if err := w.stage(ctx); err != nil {
 			return err
 		}
@@ -252,6 +255,7 @@ func (w *work) once(ctx context.Context) error {
 			return err
 		}
 	}
+	w.at(restoreplan.DoSwap)
 	if err := w.swap(ctx); err != nil {
 		return err
 	}
@@ -360,7 +364,7 @@ func (w *work) telling(ctx context.Context, stop context.CancelCauseFunc) {
 func (w *work) say(ctx context.Context, p wire.PushProgress) error {
 	w.mu.Lock()
 	p.AgentID, p.Session = w.o.AgentID, w.o.Session
-	p.Step, p.Done, p.Total, p.Waiting = w.step, w.done, w.all, w.waiting
+	p.Do, p.Step, p.Done, p.Total, p.Waiting = w.do, w.step, w.done, w.all, w.waiting
 	if w.trouble != "" {
 		p.Step = joined(w.step, w.trouble)
 	}
@@ -394,7 +398,14 @@ func (w *work) tell(ctx context.Context, p wire.PushProgress) error {
 	}
 }
 
-// begin names what is done now.
+// at names the step of the plan that is done now.
+func (w *work) at(do string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.do = do
+}
+
+// begin says in words what is done now.
 func (w *work) begin(step string, done, all int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

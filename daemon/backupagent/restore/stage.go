@@ -11,6 +11,7 @@ import (
 	"github.com/heartwood-db/heartwood/daemon/backupagent/restore/target"
 	"github.com/heartwood-db/heartwood/shared/dump"
 	"github.com/heartwood-db/heartwood/shared/oplog"
+	"github.com/heartwood-db/heartwood/shared/restoreplan"
 )
 
 // Work that goes on at the same time.
@@ -37,6 +38,7 @@ func (w *work) stage(ctx context.Context) error {
 	if err := w.fill(ctx); err != nil {
 		return err
 	}
+	w.at(restoreplan.DoIndexes)
 	w.begin("builds indexes", 0, 0)
 	g, building := errgroup.WithContext(ctx)
 	g.SetLimit(builders)

@@ -75,7 +75,7 @@ func (w *work) store(ctx context.Context, files []archive.File) error {
 	for i := range files {
 		bytes += files[i].Size
 	}
-	if err := w.begin(ctx, step, bytes); err != nil {
+	if err := w.begin(ctx, w.delivers(), step, bytes); err != nil {
 		return err
 	}
 	files = append(files, archive.Small("restoreInfo.txt", []byte(w.info())))

@@ -26,7 +26,7 @@ import (
 // documents one after another, and DB/COLLECTION.metadata.json with options and indexes. Views have only the second.
 func (w *work) export(ctx context.Context, client *mongo.Client, a *apply.Applier) error {
 	const step = "exports collections"
-	if err := w.begin(ctx, step, 0); err != nil {
+	if err := w.begin(ctx, w.delivers(), step, 0); err != nil {
 		return err
 	}
 	only, err := w.only()

@@ -134,7 +134,7 @@ func (w *work) push(ctx context.Context, client *mongo.Client, a *apply.Applier)
 	for _, c := range w.plan.Contents {
 		estimate += c.Bytes
 	}
-	if err := w.begin(ctx, step, estimate); err != nil {
+	if err := w.begin(ctx, w.delivers(), step, estimate); err != nil {
 		return err
 	}
 	w.tries++

@@ -188,7 +188,9 @@ type work struct {
 	tries   int
 
 	mu   sync.Mutex
-	step string
+	do   string // the step of the plan
+	wait bool   // it has not begun
+	step string // what is done, for people
 	done int64
 	all  int64
 }
@@ -266,21 +268,28 @@ func (w *work) beat(ctx context.Context, end context.CancelCauseFunc) {
 
 func (w *work) say(ctx context.Context) error {
 	w.mu.Lock()
-	step, done, all := w.step, w.done, w.all
+	do, wait, step, done, all := w.do, w.wait, w.step, w.done, w.all
 	w.mu.Unlock()
 	return w.o.Backup.UpdateRestoreAs(ctx, w.job.ID, w.job.Token, func(x *backup.Restore) error {
 		if x.Daemon == "" {
 			return store.ErrUnchanged // given up: it is the agent's
 		}
-		x.Step, x.Done, x.Total, x.Beat = step, done, all, w.o.Now().UTC()
+		x.Do, x.Waits, x.Step, x.Done, x.Total, x.Beat = do, wait, step, done, all, w.o.Now().UTC()
 		return nil
 	})
 }
 
-// begin names what is done now.
-func (w *work) begin(ctx context.Context, step string, all int64) error {
+// begin names what is done now: the step of the plan, and that in words.
+func (w *work) begin(ctx context.Context, do, step string, all int64) error {
+	w.at(do, false)
 	w.progress(step, 0, all)
 	return w.say(ctx)
+}
+
+func (w *work) at(do string, wait bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.do, w.wait = do, wait
 }
 
 func (w *work) progress(step string, done, all int64) {
@@ -429,7 +438,7 @@ func (w *work) fetch(ctx context.Context) error {
 		return nil
 	}
 	const step = "fetches the snapshot"
-	if err := w.begin(ctx, step, w.shot.FileBytes); err != nil {
+	if err := w.begin(ctx, restoreplan.DoFetch, step, w.shot.FileBytes); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(w.dir); err != nil {
@@ -458,7 +467,13 @@ func (w *work) onHead(ctx context.Context) (err error) {
 	if w.has(replayed) {
 		return nil
 	}
-	if err := w.begin(ctx, "waits for a head", 0); err != nil {
+	next := w.delivers()
+	if w.plan.Replay {
+		next = restoreplan.DoReplay
+	}
+	w.at(next, true)
+	w.progress("waits for a head", 0, 0)
+	if err := w.say(ctx); err != nil {
 		return err
 	}
 	release, err := w.o.Slots.Acquire(ctx)
@@ -509,10 +524,21 @@ func (w *work) onHead(ctx context.Context) (err error) {
 	return w.mark(replayed)
 }
 
+// delivers is the last step of the plan that is the daemon's.
+func (w *work) delivers() string {
+	switch {
+	case w.plan.Push:
+		return restoreplan.DoParts
+	case w.plan.Format == restoreplan.BSON:
+		return restoreplan.DoExport
+	}
+	return restoreplan.DoArchive
+}
+
 // replay applies the stored oplog through the target, and not an entry more.
 func (w *work) replay(ctx context.Context, a *apply.Applier) error {
 	const step = "replays the oplog"
-	if err := w.begin(ctx, step, w.plan.Oplog.Bytes); err != nil {
+	if err := w.begin(ctx, restoreplan.DoReplay, step, w.plan.Oplog.Bytes); err != nil {
 		return err
 	}
 	id := w.epoch.StoreID

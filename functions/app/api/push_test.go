@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/restoreplan"
 	"github.com/heartwood-db/heartwood/shared/store/backup"
 	"github.com/heartwood-db/heartwood/shared/store/backup/backuptest"
 	"github.com/heartwood-db/heartwood/shared/store/storetest"
@@ -100,7 +101,7 @@ func TestPushIntoARunningDeployment(t *testing.T) {
 		}
 	}
 	change(func(r *backup.Restore) {
-		r.Objects, r.Step, r.Daemon = []backup.Object{{Key: "k", Name: "part-000001.tar.zst", Bytes: 5, SHA256: strings.Repeat("ab", 32)}}, "waits for the backup agent beside the target", ""
+		r.Do, r.Waits, r.Objects, r.Step, r.Daemon = restoreplan.DoStage, true, []backup.Object{{Key: "k", Name: "part-000001.tar.zst", Bytes: 5, SHA256: strings.Repeat("ab", 32)}}, "waits for the backup agent beside the target", ""
 		r.Delivery.Status = model.DeliveryReady
 	})
 	waiting := x.ok(reader, "GET", at+"/"+jobID, "", 200)
@@ -108,7 +109,7 @@ func TestPushIntoARunningDeployment(t *testing.T) {
 		t.Errorf("%v", waiting)
 	}
 	change(func(r *backup.Restore) {
-		r.Delivery.Status, r.Step, r.Done, r.Total, r.Beat = model.DeliveryTransferring, "writes shop2.orders", 0, 1000, t0
+		r.Do, r.Waits, r.Delivery.Status, r.Step, r.Done, r.Total, r.Beat = restoreplan.DoStage, false, model.DeliveryTransferring, "writes shop2.orders", 0, 1000, t0
 	})
 	change(func(r *backup.Restore) { r.Done, r.Beat = 250, t0.Add(10*time.Second) })
 	writing := x.ok(reader, "GET", at+"/"+jobID, "", 200)

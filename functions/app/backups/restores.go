@@ -217,7 +217,7 @@ func Leaves(r *backup.Restore) string {
 		return "nothing is left of it"
 	case len(r.Objects) == 0 || r.Delivery.Status == model.DeliveryReady:
 		return "nothing was written into " + into
-	case At(r) == restoreplan.DoSwap:
+	case r.Do == restoreplan.DoSwap:
 		return "its backup agent stops between two collections of " + into + " and says which are in place: those stay"
 	}
 	return "its backup agent removes what it has written into " + into + " so far, and nothing else there has changed"

@@ -235,35 +235,13 @@ func (s *Service) held(ctx context.Context, t *restoreplan.Target) error {
 	return err
 }
 
-// At is the step of its plan that a restore is at: one of restoreplan's, "" before the first and where it waits. The first words
-// of what daemons and agents tell say which.
+// At is the step of its plan that a restore is at: one of restoreplan's, "" before the first, while it waits for a head or an agent, and
+// at the end.
 func At(r *backup.Restore) string {
-	verb, _, _ := strings.Cut(r.Step, " ")
-	switch {
-	case r.Status != model.RestoreInProgress || verb == "waits" || verb == "begins":
+	if r.Status != model.RestoreInProgress || r.Waits {
 		return ""
-	case r.Method == model.DeliverPush && len(r.Objects) > 0:
-		switch {
-		case r.Delivery.Status == model.DeliveryReady:
-			return ""
-		case verb == "puts" || verb == "merges" || verb == "everything":
-			return restoreplan.DoSwap
-		case verb == "builds":
-			return restoreplan.DoIndexes
-		}
-		return restoreplan.DoStage
-	case verb == "fetches":
-		return restoreplan.DoFetch
-	case verb == "replays":
-		return restoreplan.DoReplay
-	case verb == "" || r.Daemon == "":
-		return ""
-	case r.Method == model.DeliverPush:
-		return restoreplan.DoParts
-	case verb == "exports" || r.Format == string(restoreplan.BSON):
-		return restoreplan.DoExport
 	}
-	return restoreplan.DoArchive
+	return r.Do
 }
 
 // Trouble is what an agent that writes a restore waits for, as a part of a sentence: what a person must do, or what it hopes to pass;
@@ -295,19 +273,13 @@ type Progress struct {
 // ProgressOf works out how far a restore is, from its plan and what was told last.
 func ProgressOf(r *backup.Restore, plan *restoreplan.Plan) Progress {
 	p := Progress{Steps: make([]StepState, len(plan.Steps)), Left: -1}
-	at := At(r)
-	running := slices.IndexFunc(plan.Steps, func(s restoreplan.Step) bool { return s.Do == at })
-	next := running
-	switch {
-	case r.Status == model.RestoreFinished:
+	next := max(0, slices.IndexFunc(plan.Steps, func(s restoreplan.Step) bool { return s.Do == r.Do }))
+	if r.Status == model.RestoreFinished {
 		next = len(plan.Steps)
-	case running >= 0:
-	case r.Method == model.DeliverPush && len(r.Objects) > 0:
-		next = max(0, slices.IndexFunc(plan.Steps, func(s restoreplan.Step) bool { return s.Do == restoreplan.DoStage }))
-	case r.Step == "waits for a head": // on which it replays and exports what was fetched
-		next = 1
-	default:
-		next = 0
+	}
+	running := -1
+	if At(r) != "" {
+		running = next
 	}
 	for i := range p.Steps {
 		switch {

@@ -203,7 +203,7 @@ func TestCancellingSaysWhatItLeaves(t *testing.T) {
 		{
 			"while it puts in place",
 			func(r *backup.Restore) {
-				r.Objects, r.Delivery.Status, r.Step = object, model.DeliveryTransferring, "puts shop.orders in place"
+				r.Objects, r.Delivery.Status, r.Do, r.Step = object, model.DeliveryTransferring, restoreplan.DoSwap, "looks for the primary of rs0"
 			},
 			"stops between two collections of rs0 and says which are in place",
 		},
@@ -249,29 +249,29 @@ func TestProgress(t *testing.T) {
 		left  time.Duration
 	}{
 		{"nobody has it", backup.Restore{Step: "waits for a backup daemon"}, push, []backups.StepState{waits, waits, waits, waits, waits, waits}, 210},
-		{"the first step, no pace yet", backup.Restore{Daemon: "d", Step: "fetches the snapshot", Done: 40, Total: 100, Beat: noon, Since: noon}, push, []backups.StepState{runs, waits, waits, waits, waits, waits}, 206},
+		{"the first step, no pace yet", backup.Restore{Daemon: "d", Do: restoreplan.DoFetch, Step: "fetches the snapshot", Done: 40, Total: 100, Beat: noon, Since: noon}, push, []backups.StepState{runs, waits, waits, waits, waits, waits}, 206},
 		{
 			"the replay at its pace",
-			backup.Restore{Daemon: "d", Step: "replays the oplog", Done: 50, Total: 100, From: 30, Since: noon, Beat: noon.Add(10 * time.Second)},
+			backup.Restore{Daemon: "d", Do: restoreplan.DoReplay, Step: "replays the oplog", Done: 50, Total: 100, From: 30, Since: noon, Beat: noon.Add(10 * time.Second)},
 			push,
 			[]backups.StepState{done, runs, waits, waits, waits, waits},
 			205,
 		},
-		{"parts", backup.Restore{Daemon: "d", Step: "writes the parts"}, push, []backups.StepState{done, done, runs, waits, waits, waits}, 180},
-		{"it waits for the agent", backup.Restore{Objects: objects, Step: "waits for the backup agent beside rs0", Delivery: backup.Delivery{Status: model.DeliveryReady}}, push, []backups.StepState{done, done, done, waits, waits, waits}, 150},
+		{"parts", backup.Restore{Daemon: "d", Do: restoreplan.DoParts, Step: "writes the parts"}, push, []backups.StepState{done, done, runs, waits, waits, waits}, 180},
+		{"it waits for the agent", backup.Restore{Objects: objects, Do: restoreplan.DoStage, Waits: true, Step: "waits for the backup agent beside rs0", Delivery: backup.Delivery{Status: model.DeliveryReady}}, push, []backups.StepState{done, done, done, waits, waits, waits}, 150},
 		{
 			"the agent writes",
-			backup.Restore{Objects: objects, Step: "writes shop.index", Delivery: backup.Delivery{Status: model.DeliveryTransferring}, Done: 10, Total: 100, Since: noon, Beat: noon.Add(time.Minute)},
+			backup.Restore{Objects: objects, Do: restoreplan.DoStage, Step: "writes shop.index", Delivery: backup.Delivery{Status: model.DeliveryTransferring}, Done: 10, Total: 100, Since: noon, Beat: noon.Add(time.Minute)},
 			push,
 			[]backups.StepState{done, done, done, runs, waits, waits},
 			540 + 110,
 		},
-		{"indexes", backup.Restore{Objects: objects, Step: "builds the indexes of shop.orders"}, push, []backups.StepState{done, done, done, done, runs, waits}, 110},
-		{"in place", backup.Restore{Objects: objects, Step: "puts shop.orders in place"}, push, []backups.StepState{done, done, done, done, done, runs}, 60},
+		{"indexes", backup.Restore{Objects: objects, Do: restoreplan.DoIndexes, Step: "builds the indexes of shop.orders"}, push, []backups.StepState{done, done, done, done, runs, waits}, 110},
+		{"in place", backup.Restore{Objects: objects, Do: restoreplan.DoSwap, Step: "puts shop.orders in place"}, push, []backups.StepState{done, done, done, done, done, runs}, 60},
 		{"the end", backup.Restore{Status: model.RestoreFinished, Objects: objects}, push, []backups.StepState{done, done, done, done, done, done}, -1},
-		{"an archive", backup.Restore{Daemon: "d", Format: "FILES", Method: model.DeliverHTTP, Step: "writes the archive"}, plan(restoreplan.DoFetch, restoreplan.DoArchive), []backups.StepState{done, runs}, 20},
-		{"an archive of BSON", backup.Restore{Daemon: "d", Format: "BSON", Method: model.DeliverHTTP, Step: "exports collections"}, plan(restoreplan.DoFetch, restoreplan.DoExport), []backups.StepState{done, runs}, 20},
-		{"a head is waited for", backup.Restore{Daemon: "d", Format: "BSON", Method: model.DeliverHTTP, Step: "waits for a head"}, plan(restoreplan.DoFetch, restoreplan.DoExport), []backups.StepState{done, waits}, 20},
+		{"an archive", backup.Restore{Daemon: "d", Format: "FILES", Method: model.DeliverHTTP, Do: restoreplan.DoArchive, Step: "writes the archive"}, plan(restoreplan.DoFetch, restoreplan.DoArchive), []backups.StepState{done, runs}, 20},
+		{"an archive of BSON", backup.Restore{Daemon: "d", Format: "BSON", Method: model.DeliverHTTP, Do: restoreplan.DoExport, Step: "exports collections"}, plan(restoreplan.DoFetch, restoreplan.DoExport), []backups.StepState{done, runs}, 20},
+		{"a head is waited for", backup.Restore{Daemon: "d", Format: "BSON", Method: model.DeliverHTTP, Do: restoreplan.DoExport, Waits: true, Step: "waits for a head"}, plan(restoreplan.DoFetch, restoreplan.DoExport), []backups.StepState{done, waits}, 20},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

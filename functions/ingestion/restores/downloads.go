@@ -446,6 +446,10 @@ func during(res *backup.Restore, m *wire.PushProgress, ended model.RestoreStatus
 		return reply.Refuse(wire.CodeStopped, "the restore is not ready to be written")
 	}
 	res.Step, res.Done, res.Total, res.Beat = reply.Cut(m.Step), m.Done, m.Total, now
+	res.Waits = m.Waiting && res.Delivery.Status == model.DeliveryReady
+	if m.Do != "" { // an agent that was just started does not know yet, and a swap that has begun is not taken back
+		res.Do = reply.Cut(m.Do)
+	}
 	if !m.Waiting {
 		res.Delivery.Status = model.DeliveryTransferring
 	}

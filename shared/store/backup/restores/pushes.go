@@ -6,6 +6,7 @@ import (
 
 	"github.com/heartwood-db/heartwood/shared/docstore"
 	"github.com/heartwood-db/heartwood/shared/model"
+	"github.com/heartwood-db/heartwood/shared/restoreplan"
 	"github.com/heartwood-db/heartwood/shared/store"
 )
 
@@ -25,7 +26,7 @@ func (r *Restore) OfferPush(now time.Time) {
 	d.Hours = max(d.Hours, 1)
 	d.Expires, d.Status = now.Add(time.Duration(d.Hours)*time.Hour), model.DeliveryReady
 	r.Daemon, r.Beat = "", now
-	r.Step, r.Done, r.Total = AwaitsAgent, 0, 0
+	r.Do, r.Waits, r.Step, r.Done, r.Total = restoreplan.DoStage, true, AwaitsAgent, 0, 0
 }
 
 // Offered reports whether agents are told of a push: to carry it out, or to remove what it left in its target.

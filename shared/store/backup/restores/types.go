@@ -31,6 +31,8 @@ type Restore struct {
 	Drop        bool                 `bson:"drop,omitempty"`        // PUSH: collections in the way are dropped, after everything was fetched
 	Users       bool                 `bson:"users,omitempty"`       // PUSH: users and roles of the backup that the target lacks are added
 	Plan        bson.Raw             `bson:"plan,omitempty"`        // restoreplan.Plan: what the preview showed and the daemon carries out
+	Do          string               `bson:"do,omitempty"`          // the step of the plan that is being done: restoreplan.Step.Do; "" before the first
+	Waits       bool                 `bson:"waits,omitempty"`       // it has not begun: a head or an agent is waited for
 	Step        string               `bson:"step,omitempty"`        // what is being done, for people
 	Done        int64                `bson:"done,omitempty"`        // bytes of the step
 	Total       int64                `bson:"total,omitempty"`
