@@ -28,9 +28,9 @@ type Options struct {
 	Note func(op, key string, try int, err error)
 }
 
-// Default bears an outage of some ten seconds (6 to 19, as chance spreads the tries) and keeps objects up to the size of a pack.
+// Default bears an outage of ten seconds, often of half a minute (11 to 34, as chance spreads the tries), and keeps objects up to the size of a pack.
 func Default() Options {
-	return Options{Tries: 8, First: 100 * time.Millisecond, Max: 10 * time.Second, Keep: 40 << 20}
+	return Options{Tries: 9, First: 100 * time.Millisecond, Max: 10 * time.Second, Keep: 40 << 20}
 }
 
 // Store wraps another one.

@@ -87,7 +87,7 @@ func TestAnOutageIsBorneAndALongOneReported(t *testing.T) {
 		faulty.Off(nil)
 		start := time.Now()
 		_, err := s.Stat(t.Context(), "k")
-		if took := time.Since(start); !errors.Is(err, blockstore.ErrUnavailable) || took < 6*time.Second || took > 20*time.Second {
+		if took := time.Since(start); !errors.Is(err, blockstore.ErrUnavailable) || took < 10*time.Second || took > 2*time.Minute {
 			t.Errorf("a long outage: %v after %v", err, took)
 		}
 		ctx, stop := context.WithTimeout(t.Context(), time.Second)
